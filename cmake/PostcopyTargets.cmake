@@ -1,0 +1,51 @@
+# The flags of every target, said once, and the functions that make a layer or a test of a list.
+find_package(Threads REQUIRED)
+
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_CXX_VISIBILITY_PRESET hidden)
+set(CMAKE_VISIBILITY_INLINES_HIDDEN ON)
+
+add_library(postcopy_flags INTERFACE)
+target_compile_features(postcopy_flags INTERFACE cxx_std_20)
+target_compile_definitions(postcopy_flags INTERFACE _GNU_SOURCE)
+target_compile_options(postcopy_flags INTERFACE
+  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wshadow -Wnon-virtual-dtor -Werror>
+  $<$<COMPILE_LANG_AND_ID:CXX,Clang>:-Wthread-safety>)
+target_link_libraries(postcopy_flags INTERFACE Threads::Threads)
+if(POSTCOPY_SANITIZE)
+  target_compile_options(postcopy_flags INTERFACE
+    -fsanitize=${POSTCOPY_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  target_link_options(postcopy_flags INTERFACE -fsanitize=${POSTCOPY_SANITIZE})
+endif()
+
+# postcopy_layer(<name> SOURCES <file>... USES <target>...): a static, position-independent library
+# whose headers are included by their path from libpostcopy/ or uffd-server/.
+function(postcopy_layer name)
+  cmake_parse_arguments(PARSE_ARGV 1 layer "" "" "SOURCES;USES")
+  add_library(${name} STATIC ${layer_SOURCES})
+  target_link_libraries(${name} PUBLIC postcopy_flags ${layer_USES})
+  target_include_directories(${name} PUBLIC
+    ${PROJECT_SOURCE_DIR}/libpostcopy ${PROJECT_SOURCE_DIR}/libpostcopy/include
+    ${PROJECT_SOURCE_DIR}/uffd-server)
+endfunction()
+
+# postcopy_test(<file>_test.cc USES <target>... [LABELS <label>...]): one GoogleTest program, named
+# after its path under tests/. The label `unit` is the default.
+function(postcopy_test file)
+  cmake_parse_arguments(PARSE_ARGV 1 test "" "" "USES;LABELS")
+  if(NOT test_LABELS)
+    set(test_LABELS unit)
+  endif()
+  cmake_path(RELATIVE_PATH CMAKE_CURRENT_SOURCE_DIR BASE_DIRECTORY ${PROJECT_SOURCE_DIR}/tests
+             OUTPUT_VARIABLE folder)
+  string(REGEX REPLACE "\\.cc$" "" stem ${file})
+  string(REPLACE "/" "_" name ${folder}_${stem})
+  add_executable(${name} ${file})
+  target_link_libraries(${name} PRIVATE postcopy_flags ${test_USES} GTest::gmock GTest::gtest_main)
+  target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR})
+  add_test(NAME ${folder}/${stem} COMMAND ${name})
+  set_tests_properties(${folder}/${stem} PROPERTIES LABELS "${test_LABELS}" TIMEOUT 120
+                       SKIP_REGULAR_EXPRESSION "\\[  SKIPPED \\]")
+  set_property(GLOBAL APPEND PROPERTY POSTCOPY_TEST_FILES ${CMAKE_CURRENT_SOURCE_DIR}/${file})
+endfunction()
