@@ -1,0 +1,115 @@
+// What the orchestrator needs of a virtual machine monitor, whichever it is.
+//
+// A driver talks to one VMM process. It carries out steps and reports; the order of the steps, and
+// what to do when one fails, is the orchestrator's (relocation/). Every call blocks, with a time
+// limit of its own, and returns kDeadlineExceeded when the VMM does not answer within it: while a
+// VMM's main thread waits for a missing page it answers nothing. Not thread-safe, except Describe()
+// and state queries, which may run beside another call.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+namespace postcopy {
+
+// A RAM backend as the VMM names it. `id` must be equal on both sides.
+struct VmmRamBackend {
+  std::string id;
+  uint64_t size_bytes = 0;
+  bool shared = false;
+  std::string mem_path;  // empty: not backed by a named file
+  bool prealloc = false;
+};
+
+enum class GuestState {
+  kRunning,
+  kPaused,             // stopped by its operator
+  kWaitsForIncoming,   // started to receive a machine, and has received none
+  kHeldAtSwitchover,   // stopped by StopAndHold(), no device state has left yet
+  kSent,               // its device state has left completely; it stays stopped
+  kOther,              // anything else; `state_text` names it
+};
+
+// What the two sides must agree about, and what stands in the way of a relocation.
+struct VmmDescription {
+  int pid = 0;  // of the process that answers on the monitor socket
+  std::string version;       // e.g. "7.2.22"
+  std::string machine_type;  // versioned, e.g. "pc-i440fx-7.2"
+  int vcpus = 0;
+  uint64_t ram_bytes = 0;
+  std::vector<VmmRamBackend> ram;
+  std::vector<std::string> devices;   // "id:type" of user-created devices, sorted
+  std::vector<std::string> blockers;  // each a sentence: why this VM can't be moved
+  GuestState state = GuestState::kOther;
+  std::string state_text;
+};
+
+// A device state that has left its VMM completely.
+struct DeviceState {
+  std::string bytes;
+  uint64_t ram_bytes_sent = 0;  // guest RAM that travelled in it (small blocks only)
+};
+
+// Wall-clock time of an event as the VMM stamped it, microseconds since the epoch; 0: not seen.
+struct EventTime {
+  int64_t us = 0;
+};
+
+class VmmDriver {
+ public:
+  virtual ~VmmDriver() = default;
+
+  virtual absl::StatusOr<VmmDescription> Describe() = 0;
+
+  // --- at the source ---------------------------------------------------------------------------
+
+  // Sets what the move needs (capabilities, limits) and remembers what was set before. The VM runs
+  // on. On failure nothing is changed.
+  virtual absl::Status PrepareSource() = 0;
+  // Stops the VM at the last point where it can still go on here by itself; no device state has
+  // left. `was_running` says whether the destination may start it. On failure the VM is as it was.
+  struct Held {
+    bool was_running = false;
+    EventTime stopped;
+  };
+  virtual absl::StatusOr<Held> StopAndHold() = 0;
+  // Takes the complete device state out of the held VMM into memory. Afterwards the VM is stopped
+  // and its VMM will not start it by itself (kSent). Fails with kFailedPrecondition if the VMM put
+  // guest RAM into the stream that should have stayed out.
+  virtual absl::StatusOr<DeviceState> TakeDeviceState() = 0;
+  // Undoes StopAndHold() and TakeDeviceState(): looks at the VM first (a VMM that failed mid-way
+  // may have resumed by itself), then lets it run if it `was_running`, and restores what
+  // PrepareSource() changed. The caller has made sure that nobody else runs this VM.
+  virtual absl::Status ResumeSource(bool was_running) = 0;
+  // Restores what PrepareSource() changed, without touching the VM's state.
+  virtual absl::Status RestoreSettings() = 0;
+  // Asks the VMM to end, in an orderly way. Returns when it has acknowledged.
+  virtual absl::Status Quit() = 0;
+
+  // --- at the destination ----------------------------------------------------------------------
+
+  // Sets capabilities; the VMM keeps waiting and can still be used for another relocation.
+  virtual absl::Status PrepareDestination() = 0;
+  // Opens the VMM for the incoming state. From here on this VMM process is used up: it either gets
+  // a machine or must be ended.
+  virtual absl::Status OpenIncoming() = 0;
+  // Writes the whole device state and returns when the VMM has reported that it has loaded it and
+  // is paused. kAborted: the VMM reported that the load failed, or it is gone.
+  virtual absl::Status LoadDeviceState(std::string_view bytes) = 0;
+  // Starts the guest; returns when the VMM has reported that it runs. Never to be called before
+  // LoadDeviceState() has returned ok: a VMM that is still loading would run by itself at the end.
+  virtual absl::StatusOr<EventTime> StartGuest() = 0;
+
+  // --- either ----------------------------------------------------------------------------------
+
+  // The guest's state now.
+  virtual absl::StatusOr<GuestState> QueryState() = 0;
+};
+
+}  // namespace postcopy
