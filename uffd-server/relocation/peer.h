@@ -1,0 +1,85 @@
+// The other daemon, as the orchestrator sees it. Implemented over gRPC in control/, and in one
+// process by tests.
+//
+// Every call blocks with a time limit and returns kDeadlineExceeded or kUnavailable when the other
+// side does not answer; the call may then have been carried out or not. Thread-safe.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "core/memory_layout.h"
+#include "core/units.h"
+#include "relocation/progress.h"
+
+namespace postcopy {
+
+struct OfferedRegion {
+  Region region;
+  std::vector<PageRange> data;  // where the source has data now; a hint for allocation
+};
+
+// What the source tells the destination so that both can be checked against each other.
+struct Offer {
+  std::string session;
+  std::string vm;         // name at the destination
+  std::string source_vm;
+  std::vector<OfferedRegion> ram;
+  std::string machine_type;
+  std::string vmm_version;
+  int vcpus = 0;
+  std::vector<std::string> devices;
+  std::vector<std::string> data_addresses;
+  std::string control_address;
+};
+
+// What a side's durable record says of a session.
+enum class RecordedOutcome {
+  kNone,        // no record
+  kPrepared,
+  kNever,       // destination: has not run it and will not
+  kHandedOver,  // source: the destination owns it
+  kOwner,       // destination: owns it
+  kCommitted,
+  kUnreadable,
+};
+
+// Calls that the source's daemon makes at the destination's.
+class DestinationPeer {
+ public:
+  virtual ~DestinationPeer() = default;
+  // kFailedPrecondition: the sides do not fit; the message names each difference.
+  virtual absl::Status MakeOffer(const Offer& offer) = 0;
+  virtual absl::Status OpenIncoming(const std::string& session) = 0;
+  virtual absl::Status Load(const std::string& session, std::string_view device_state) = 0;
+  // Returns when the guest runs (or stays paused, if !run): RESUME in microseconds since the epoch.
+  virtual absl::StatusOr<int64_t> HandOver(const std::string& session, bool run) = 0;
+  // ok: the destination has recorded that it never runs this session's VM.
+  virtual absl::Status Abort(const std::string& session, std::string_view reason) = 0;
+  virtual absl::StatusOr<Progress> Figures(const std::string& session) = 0;
+  virtual absl::StatusOr<RecordedOutcome> Query(const std::string& session) = 0;
+};
+
+// Calls that the destination's daemon makes at the source's.
+class SourcePeer {
+ public:
+  virtual ~SourcePeer() = default;
+  virtual absl::Status Arrived(const std::string& session, const Progress& figures) = 0;
+  virtual absl::StatusOr<RecordedOutcome> Query(const std::string& session) = 0;
+};
+
+// Makes connections to other daemons. The addresses are host:port.
+class PeerFactory {
+ public:
+  virtual ~PeerFactory() = default;
+  virtual std::unique_ptr<DestinationPeer> ConnectDestination(const std::string& address) = 0;
+  virtual std::unique_ptr<SourcePeer> ConnectSource(const std::string& address) = 0;
+};
+
+}  // namespace postcopy

@@ -1,0 +1,68 @@
+// The relocations that this host's daemon takes part in, at either end: what the control plane
+// calls. Error codes are those of postcopy.proto.
+#pragma once
+
+#include <chrono>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "relocation/peer.h"
+#include "relocation/progress.h"
+
+namespace postcopy {
+
+struct PrepareOptions {
+  std::string vm;
+  std::string destination;     // control address of the other daemon
+  std::string destination_vm;  // empty: the same name
+  bool keep_source = false;
+};
+
+struct VmSummary {
+  std::string name;
+  int pid = 0;
+  std::string problem;
+  std::string guest_state;
+  uint64_t ram_bytes = 0;
+  bool in_session = false;
+  Progress progress;  // meaningful if in_session
+};
+
+struct RecoveryReport {
+  SessionState state = SessionState::kUnknown;
+  std::string owner;
+  std::string report;
+};
+
+// Thread-safe; the calls block as long as what they do takes.
+class Relocations {
+ public:
+  virtual ~Relocations() = default;
+
+  virtual std::vector<VmSummary> List() = 0;
+  virtual absl::StatusOr<std::string> Prepare(const PrepareOptions& options) = 0;
+  // The downtime in milliseconds.
+  virtual absl::StatusOr<double> Switch(const std::string& session) = 0;
+  virtual absl::StatusOr<Progress> Stats(const std::string& vm) = 0;
+  // Waits until the session's state differs from `seen` or `timeout` has passed; then as Stats().
+  virtual absl::StatusOr<Progress> WaitForChange(const std::string& vm, SessionState seen,
+                                                 std::chrono::milliseconds timeout) = 0;
+  virtual absl::Status Cancel(const std::string& vm) = 0;
+  virtual absl::Status Release(const std::string& vm) = 0;
+  virtual absl::StatusOr<RecoveryReport> Recover(const std::string& vm) = 0;
+
+  // --- what other daemons ask of this one ------------------------------------------------------
+
+  virtual absl::Status OnOffer(const Offer& offer) = 0;
+  virtual absl::Status OnOpenIncoming(const std::string& session) = 0;
+  virtual absl::Status OnLoad(const std::string& session, std::string_view device_state) = 0;
+  virtual absl::StatusOr<int64_t> OnHandOver(const std::string& session, bool run) = 0;
+  virtual absl::Status OnAbort(const std::string& session, std::string_view reason) = 0;
+  virtual absl::StatusOr<Progress> OnFigures(const std::string& session) = 0;
+  virtual absl::Status OnArrived(const std::string& session, const Progress& figures) = 0;
+  virtual absl::StatusOr<RecordedOutcome> OnQuery(const std::string& session) = 0;
+};
+
+}  // namespace postcopy
