@@ -1,0 +1,168 @@
+// The VMs of this host that have registered with its daemon, by name.
+//
+// Knows what each VM's hook has said (RAM blocks, monitor socket, armed or not) and carries the
+// orchestrator's two requests, arm and release, to it and back. Not responsible for: sockets and
+// frames (agent_server.h moves them), for the VM's state (vmm/) and for what is done with its
+// memory. Thread-safe; nothing but Arm() and Release() blocks.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "core/session_id.h"
+#include "platform/pidfd.h"
+#include "platform/unique_fd.h"
+#include "wire/agent_protocol.h"
+
+namespace postcopy {
+
+// One RAM block as the hook saw it being mapped.
+struct VmBlock {
+  wire::BlockKind kind = wire::BlockKind::kAnonymous;
+  uint64_t address = 0;  // in the VMM's address space, page-aligned
+  uint64_t size_bytes = 0;
+  uint64_t file_offset = 0;  // kSharedFile only
+  std::string name;          // empty: the hook cannot know it; match by path
+  std::string path;          // kSharedFile only, as /proc/<pid>/fd shows it
+  UniqueFd ram_file;         // kSharedFile only
+};
+
+// A userfaultfd of the VM's process, with the session that it was armed for.
+struct VmArming {
+  SessionId session_id;
+  std::vector<size_t> blocks;  // positions in VmRecord::blocks
+  UniqueFd userfault;
+};
+
+// What the daemon knows about one VM. Every descriptor is a duplicate that belongs to this record.
+struct VmRecord {
+  std::string name;
+  Pidfd process;
+  std::string qmp_path;
+  std::vector<VmBlock> blocks;  // in the order in which the VMM mapped them
+  std::string problem;          // not empty: why this VM's RAM can't be relocated
+  bool connected = false;       // false: the process lives, its hook has yet to come back
+  std::optional<VmArming> arming;
+
+  int pid() const { return process.pid(); }
+};
+
+struct ArmedVm {
+  UniqueFd userfault;
+  std::vector<VmBlock> blocks;  // those that were armed, in the order asked for
+};
+
+// Names one connection of a hook, for as long as the daemon runs.
+using AgentClientId = uint64_t;
+
+class VmRegistry {
+ public:
+  VmRegistry() = default;
+  VmRegistry(const VmRegistry&) = delete;
+  VmRegistry& operator=(const VmRegistry&) = delete;
+
+  // --- for the orchestrator --------------------------------------------------------------------
+
+  // Every VM, by name. A record whose descriptors can't be duplicated is left out.
+  std::vector<VmRecord> List() const;
+  // kNotFound: no such VM has registered. kResourceExhausted: out of descriptors.
+  absl::StatusOr<VmRecord> Find(std::string_view name) const;
+
+  // Asks the VM's hook to empty `blocks` (positions in VmRecord::blocks; none: all of them) and to
+  // register them with a userfaultfd, and waits for its answer. From then on every access of the VM
+  // to them faults. The blocks' content is lost from the moment of the call, whatever it returns.
+  //   kNotFound            no such VM
+  //   kFailedPrecondition  the hook refused or failed; its own text. Nothing is armed
+  //   kUnavailable         the hook's connection is away or was lost meanwhile
+  //   kDeadlineExceeded    no answer within `timeout`; if it comes later, the hook is told to
+  //                        release
+  absl::StatusOr<ArmedVm> Arm(std::string_view name, const SessionId& session_id,
+                              std::chrono::milliseconds timeout,
+                              const std::vector<size_t>& blocks = {});
+
+  // Forgets the userfaultfd of this session and tells the hook to close its duplicate, then waits
+  // up to 5 seconds for its answer. The caller has closed its own, or has unregistered every range:
+  // what is missing when the last one closes reads as zero. A VM that is not armed for this session
+  // is a success. kNotFound, kUnavailable and kDeadlineExceeded as with Arm().
+  absl::Status Release(std::string_view name, const SessionId& session_id);
+
+  // --- for AgentServer -------------------------------------------------------------------------
+
+  // `wake` is called, from any thread and under no lock, when TakeCommands() has something. Call
+  // once, before the first registration.
+  void SetWake(std::function<void()> wake);
+
+  struct Registration {
+    wire::RegisterMessage message;
+    std::vector<UniqueFd> ram_files;  // one per shared block, in their order
+    UniqueFd userfault;               // valid if message.arming is set
+    Pidfd process;
+  };
+  // Adds or replaces the VM of this name. kAlreadyExists: another live process has the name;
+  // kInvalidArgument: this client registered under another name before.
+  absl::Status Register(AgentClientId client, Registration registration);
+  // The hook's answers. False: nobody asked this client for it, a violation.
+  bool OnArmed(AgentClientId client, const SessionId& session_id, UniqueFd userfault);
+  bool OnArmFailed(AgentClientId client, const SessionId& session_id, std::string text);
+  bool OnReleased(AgentClientId client, const SessionId& session_id);
+  // The connection is gone. The VM stays, as not connected, while its process lives.
+  void OnDisconnected(AgentClientId client);
+  // Removes every VM whose process has ended; returns their names.
+  std::vector<std::string> RemoveEnded();
+  // The descriptors that become readable when a process ends; valid until the next RemoveEnded()
+  // or Register(), which the same thread makes.
+  std::vector<int> ProcessDescriptors() const;
+
+  struct Command {
+    AgentClientId client = 0;
+    std::optional<wire::ArmMessage> arm;  // otherwise: release
+    wire::ReleaseMessage release;
+  };
+  // What is to be sent to the hooks; each command is returned once.
+  std::vector<Command> TakeCommands();
+
+ private:
+  enum class RequestKind { kArm, kRelease };
+  enum class RequestState { kWaiting, kDone, kFailed, kLost, kAbandoned };
+  // One request of the orchestrator that a hook has not answered yet.
+  struct Request {
+    RequestKind kind = RequestKind::kArm;
+    RequestState state = RequestState::kWaiting;
+    SessionId session_id;
+    std::vector<size_t> blocks;
+    std::string failure;
+  };
+  struct Vm {
+    AgentClientId client = 0;  // 0: not connected
+    uint32_t snapshot = 0;
+    VmRecord record;
+    std::shared_ptr<Request> request;  // at most one at a time
+  };
+
+  Vm* FindByClient(AgentClientId client) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::StatusOr<Vm*> FindConnected(std::string_view name) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status StartRequest(std::string_view name, const std::shared_ptr<Request>& request)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Status AwaitRequest(std::string_view name, const std::shared_ptr<Request>& request,
+                            std::chrono::milliseconds timeout) ABSL_LOCKS_EXCLUDED(mutex_);
+  void Wake() ABSL_LOCKS_EXCLUDED(mutex_);
+
+  mutable absl::Mutex mutex_;
+  std::map<std::string, Vm, std::less<>> vms_ ABSL_GUARDED_BY(mutex_);
+  std::vector<Command> commands_ ABSL_GUARDED_BY(mutex_);
+
+  std::function<void()> wake_;  // set once, before any other thread calls
+};
+
+}  // namespace postcopy
