@@ -1,0 +1,150 @@
+"""Builds the guest: Debian's cloud kernel and an initramfs with busybox, nginx and the checker.
+
+`image()` gives the two files, from the cache when their inputs have not changed; `Parameters` is what
+one guest is told on its kernel's command line. How a guest is started says qemu.py; what it does at
+boot says guest/init.
+"""
+
+import dataclasses
+import hashlib
+import os
+import pathlib
+import re
+import tempfile
+
+from . import packages
+from .commands import LabError, run
+from .initramfs import Archive
+
+_SOURCES = pathlib.Path(__file__).resolve().parent / "guest"
+_MODULES = ["virtio_pci", "virtio_net", "virtio_balloon"]
+_CFLAGS = ["-std=gnu11", "-O2", "-fno-tree-vectorize", "-static", "-Wall", "-Wextra", "-Werror"]
+FILE_BYTES = 65536
+
+
+@dataclasses.dataclass(frozen=True)
+class Parameters:
+    """What one guest does. The guest must have RAM for files_mib + check_mib and some 200 MiB."""
+
+    ip: str = "10.77.0.2/24"        # address and prefix length of its one network card
+    files_mib: int = 256            # 64 KiB files, made at boot on tmpfs, served as /f/0, /f/1, …
+    check_mib: int = 128            # memory that the checker verifies over and over; 0: no checker
+    check_pause_us: int = 1000      # the checker sleeps so long after each MiB
+    check_order: str = "linear"     # or "random": another order of pages each pass
+    seed: int = 1                   # of the files' and the checked memory's content
+
+    @property
+    def address(self):
+        return self.ip.split("/")[0]
+
+    @property
+    def files(self):
+        return self.files_mib * (1 << 20) // FILE_BYTES
+
+    def command_line(self):
+        """The kernel's command line."""
+        if self.check_order not in ("linear", "random"):
+            raise LabError(f"guest parameter check_order: {self.check_order!r} is not linear or random")
+        own = " ".join(f"{field.name}={getattr(self, field.name)}"
+                       for field in dataclasses.fields(self))
+        return f"console=ttyS0 quiet panic=-1 mitigations=off nokaslr {own}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Image:
+    kernel: pathlib.Path
+    initramfs: pathlib.Path
+
+
+def image(cache=None):
+    """The guest's kernel and initramfs in the cache, built when an input has changed.
+
+    Downloads kernel and nginx the first time. Several processes may call it at once: one builds, the
+    others wait. The files stay valid after the call: they are never changed, only added. LabError
+    names the step that failed.
+    """
+    cache = pathlib.Path(cache) if cache else packages.cache_directory()
+    with packages.CacheLock(cache):
+        kernel_package = packages.kernel_package(cache)
+        kernel_tree = packages.unpacked(kernel_package, cache)
+        nginx = packages.unpacked("nginx", cache) / "usr/sbin/nginx"
+        kernel = next((kernel_tree / "boot").glob("vmlinuz-*"))
+        inputs = [nginx, _busybox(), *_libraries(nginx), *sorted(_SOURCES.iterdir()),
+                  pathlib.Path(__file__), kernel]
+        initramfs = cache / f"initramfs-{_digest(inputs)}.cpio"
+        if not initramfs.exists():
+            _build(initramfs, kernel_tree, nginx)
+    return Image(kernel, initramfs)
+
+
+def _busybox():
+    for path in ("/bin/busybox", "/usr/bin/busybox"):
+        if os.path.exists(path):
+            return pathlib.Path(path)
+    raise LabError("build the guest: /bin/busybox is missing; install busybox-static")
+
+
+def _digest(paths):
+    digest = hashlib.sha256()
+    for path in paths:
+        content = path.read_bytes()
+        digest.update(f"{path.name} {len(content)}\n".encode())
+        digest.update(content)
+    return digest.hexdigest()[:16]
+
+
+def _libraries(program):
+    """The files that the loader maps for `program`, the loader itself included."""
+    listed = run(["ldd", str(program)], what=f"list the libraries of {program}")
+    if absent := re.findall(r"(\S+) => not found", listed):
+        raise LabError(f"list the libraries of {program}: not on this machine: {', '.join(absent)}")
+    return [pathlib.Path(path) for path in sorted(set(re.findall(r"(/\S+) \(0x", listed)))]
+
+
+def _module_paths(kernel_tree):
+    """The kernel modules to load, each after those that it needs, as modules.dep has them."""
+    modules = next((kernel_tree / "lib/modules").iterdir())
+    if not (modules / "modules.dep").exists():
+        run(["depmod", "-b", str(kernel_tree), modules.name], what=f"depmod {modules.name}")
+    needs = {}
+    for line in (modules / "modules.dep").read_text().splitlines():
+        path, _, needed = line.partition(":")
+        needs[path] = needed.split()
+    ordered = []
+    for name in _MODULES:
+        path = next((p for p in needs if re.fullmatch(rf"{name}\.ko(\.xz)?", p.split("/")[-1])), None)
+        if path is None:
+            raise LabError(f"build the guest: kernel {modules.name} has no module {name}")
+        for each in [*reversed(needs[path]), path]:  # modules.dep lists the innermost last
+            if modules / each not in ordered:
+                ordered.append(modules / each)
+    return ordered
+
+
+def _compile(name, folder):
+    """Compiles guest/`name`.c into `folder` and returns the program's bytes."""
+    program = pathlib.Path(folder) / name
+    run(["gcc", *_CFLAGS, "-o", str(program), str(_SOURCES / f"{name}.c")], what=f"compile {name}.c")
+    return program.read_bytes()
+
+
+def _build(initramfs, kernel_tree, nginx):
+    archive = Archive()
+    archive.add_file("/init", (_SOURCES / "init").read_bytes(), executable=True)
+    archive.add_file("/bin/busybox", _busybox().read_bytes(), executable=True)
+    archive.add_file("/bin/nginx", nginx.read_bytes(), executable=True)
+    archive.add_file("/etc/nginx.conf", (_SOURCES / "nginx.conf").read_bytes())
+    archive.add_file("/etc/passwd", b"root:x:0:0:root:/:/bin/sh\n")
+    archive.add_file("/etc/group", b"root:x:0:\n")
+    for library in _libraries(nginx):
+        archive.add_file(str(library), library.read_bytes(), executable=True)
+    order = _module_paths(kernel_tree)
+    for module in order:
+        archive.add_file(f"/modules/{module.name}", module.read_bytes())
+    archive.add_file("/modules/order", "".join(f"{module.name}\n" for module in order).encode())
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in ("mkfiles", "memcheck"):
+            archive.add_file(f"/bin/{name}", _compile(name, scratch), executable=True)
+    fresh = initramfs.with_suffix(".new")
+    fresh.write_bytes(archive.finish())
+    os.rename(fresh, initramfs)

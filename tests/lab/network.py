@@ -1,0 +1,155 @@
+"""Hosts as network namespaces: two (or n) hosts and a client on one switch.
+
+    client ── switch ─┬─ host a: bridge br0 (10.77.0.11) ─ tap0 ─ QEMU
+                      └─ host b: bridge br0 (10.77.0.12) ─ tap0 ─ QEMU
+
+All traffic stays inside namespaces whose names carry a prefix of this run, so several labs can run
+side by side. Not responsible for the processes in them (qemu.py, load.py), except that clean-up kills
+whatever is left inside.
+"""
+
+import contextlib
+import os
+import signal
+import threading
+
+from . import reaper
+from .commands import LabError, run
+
+_PREFIX_LENGTH = 24
+_QUIET = """
+echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6
+echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6
+for file in /proc/sys/net/bridge/bridge-nf-call-*; do echo 0 >"$file"; done
+"""  # a kernel without IPv6 or br_netfilter lacks these files, and needs nothing
+
+
+class Network:
+    """A context manager: __enter__ makes the network, __exit__ removes it with all that lives in it.
+
+    Between the two SIGTERM raises SystemExit in the main thread, so that clean-up runs (SIGINT raises
+    KeyboardInterrupt anyway); when the process is killed the reaper cleans up. A killed process's
+    leftovers are gone within seconds. Needs root; LabError says so. Not thread-safe while entering or
+    leaving; the other calls are.
+    """
+
+    def __init__(self, hosts=("a", "b"), prefix=None):
+        self.prefix = prefix or f"lab{os.getpid()}-{os.urandom(2).hex()}"
+        self.hosts = tuple(hosts)
+        self.client = f"{self.prefix}-client"
+        self.client_address = "10.77.0.100"
+        self._switch = f"{self.prefix}-switch"
+        self._made = []
+        self._stack = contextlib.ExitStack()
+        if len(self.prefix) > _PREFIX_LENGTH:
+            raise LabError(f"name a network: prefix {self.prefix} is longer than {_PREFIX_LENGTH}")
+
+    def namespace(self, host):
+        """The name of the host's (or, for "client", the client's) network namespace."""
+        if host != "client" and host not in self.hosts:
+            raise LabError(f"find host {host}: the network has {', '.join(self.hosts)}")
+        return f"{self.prefix}-{host}"
+
+    def address(self, host):
+        """The host's own IPv4 address, text."""
+        return f"10.77.0.{11 + self.hosts.index(host)}"
+
+    def exec_argv(self, host, argv):
+        """`argv` prefixed so that it runs in the host's namespace; the started pid is the program's."""
+        return ["ip", "netns", "exec", self.namespace(host), *map(str, argv)]
+
+    def add_tap(self, host, tap):
+        """Another tap on the host's bridge, for a second QEMU there (tap0 exists)."""
+        _ip(self.namespace(host), f"tuntap add {tap} mode tap\n"
+                                  f"link set {tap} master br0 up")
+
+    def shape(self, host, mbit):
+        """Limits the host's link to `mbit` Mbit/s each way. Replaces an earlier limit."""
+        limit = f"rate {mbit}mbit burst 256kb latency 50ms"
+        for namespace, device in self._ends(host):
+            run(["tc", "-n", namespace, "qdisc", "replace", "dev", device, "root", "tbf",
+                 *limit.split()])
+
+    def unshape(self, host):
+        """Takes the limit away; nothing happens if there is none."""
+        for namespace, device in self._ends(host):
+            if " tbf " in run(["tc", "-n", namespace, "qdisc", "show", "dev", device]):
+                run(["tc", "-n", namespace, "qdisc", "delete", "dev", device, "root"])
+
+    def cut(self, host):
+        """Takes the host's link down at the switch: nothing passes, TCP is not told, carrier is lost."""
+        _ip(self._switch, f"link set port-{host} down")
+
+    def restore(self, host):
+        """Undoes cut()."""
+        _ip(self._switch, f"link set port-{host} up")
+
+    def bytes_sent(self, host):
+        """Bytes of IP packets that the host itself has sent since it was made (headers included).
+
+        Bridged traffic of its guest is not in it; traffic over the host's loopback is.
+        """
+        text = run(self.exec_argv(host, ["cat", "/proc/net/netstat"]))
+        names, values = [line.split() for line in text.splitlines() if line.startswith("IpExt:")]
+        return int(values[names.index("OutOctets")])
+
+    def __enter__(self):
+        try:
+            if threading.current_thread() is threading.main_thread():
+                previous = signal.signal(signal.SIGTERM, _exit_on_signal)
+                self._stack.callback(signal.signal, signal.SIGTERM, previous)
+            self._make(self._switch)
+            _ip(self._switch, "link add name br0 type bridge forward_delay 0 stp_state 0\n"
+                              "link set br0 up")
+            for host in self.hosts:
+                self._join(host, "uplink")
+                _ip(self.namespace(host),
+                    "link add name br0 type bridge forward_delay 0 stp_state 0\n"
+                    "link set uplink master br0 up\n"
+                    f"addr add {self.address(host)}/24 dev br0\n"
+                    "link set br0 up")
+                self.add_tap(host, "tap0")
+            self._join("client", "uplink")
+            _ip(self.client, f"addr add {self.client_address}/24 dev uplink\nlink set uplink up")
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        while self._made:
+            namespace = self._made.pop()
+            reaper.remove("netns", namespace)
+            reaper.forget("netns", namespace)
+        self._stack.close()
+
+    def _join(self, host, device):
+        """Makes the host's namespace and a cable from `device` in it to a port of the switch."""
+        namespace = self.namespace(host)
+        self._make(namespace)
+        _ip(self._switch, f"link add name port-{host} type veth peer name {device} netns {namespace}\n"
+                          f"link set port-{host} master br0 up")
+
+    def _make(self, namespace):
+        reaper.note("netns", namespace)
+        self._made.append(namespace)
+        try:
+            run(["ip", "netns", "add", namespace], what=f"make network namespace {namespace}")
+        except LabError as error:
+            raise LabError(f"{error}. The lab needs root with the right to make network namespaces "
+                           "(CAP_SYS_ADMIN and CAP_NET_ADMIN)") from None
+        _ip(namespace, "link set lo up")
+        run(["ip", "netns", "exec", namespace, "sh", "-c", f"{{ {_QUIET} }} 2>/dev/null; true"],
+            what=f"quieten network namespace {namespace}")
+
+    def _ends(self, host):
+        return [(self.namespace(host), "uplink"), (self._switch, f"port-{host}")]
+
+
+def _ip(namespace, lines):
+    run(["ip", "-n", namespace, "-batch", "-"], stdin=lines + "\n",
+        what=f"set up network namespace {namespace}")
+
+
+def _exit_on_signal(number, _frame):
+    raise SystemExit(128 + number)

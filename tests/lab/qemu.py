@@ -1,0 +1,204 @@
+"""One virtual machine: a QEMU process in a host's network namespace.
+
+Starts, watches and ends QEMU, and owns its serial log, error log and monitor sockets. Not responsible
+for the network (network.py), for what the guest does (guest.py) or for relocating it.
+"""
+
+import dataclasses
+import os
+import pathlib
+import signal
+import subprocess
+import time
+
+from .commands import LabError
+from .guest import Parameters
+from .qmp import Qmp
+
+MAC = "52:54:00:77:00:02"  # of the one guest, the same wherever it runs
+
+
+@dataclasses.dataclass
+class Config:
+    """How QEMU is started. Source and destination of a relocation take equal `memory_mib`, `machine`,
+    `cpu`, `smp`, `guest`."""
+
+    memory_mib: int = 1024
+    ram: str = "file"                # "file": named file on tmpfs, shared; "anon": memory-backend-ram
+    prealloc: bool = False           # of the RAM file
+    machine: str = "pc-i440fx-7.2"
+    cpu: str = ""                    # QEMU's default
+    smp: int = 1
+    accel: str = "tcg"
+    guest: Parameters = dataclasses.field(default_factory=Parameters)
+    incoming: bool = False           # wait for a relocation: -S -incoming defer
+    tap: str = "tap0"
+    qemu: str = "qemu-system-x86_64"
+    extra: tuple = ()                # more arguments of QEMU, last
+    hook: str = ""                   # path of libpostcopy-preload.so; "": not hooked
+    agent: str = ""                  # POSTCOPY_AGENT for the hook: the daemon's socket
+    preload_before: str = ""         # libraries in LD_PRELOAD before the hook, e.g. libasan
+    environment: dict = dataclasses.field(default_factory=dict)
+
+
+class Vm:
+    """A context manager: __enter__ starts QEMU, __exit__ kills it if it still runs and removes its RAM
+    file and sockets; logs stay. For one thread.
+
+    `name` is the VM's name to the daemon (POSTCOPY_VM) and need not be unique: two VMs of one name on
+    two hosts are what a relocation is about. `folder` takes the logs and sockets of this one VM (made
+    if missing; short, since a socket's path has 107 bytes), `ram_folder` its RAM file.
+    """
+
+    def __init__(self, network, host, image, folder, ram_folder, name="guest", config=None):
+        self.network, self.host, self.image, self.name = network, host, image, name
+        self.config = config or Config()
+        self.folder = pathlib.Path(folder)
+        self.serial_log = self.folder / "serial.log"
+        self.error_log = self.folder / "qemu.err"
+        self.qmp_path = self.folder / "test.qmp"
+        self.daemon_qmp_path = self.folder / "daemon.qmp"
+        self.ram_path = pathlib.Path(ram_folder) / f"{name}-{host}-{os.urandom(3).hex()}.ram"
+        self.process = None
+        self.exit_status = None  # QEMU's, or minus the signal that ended it; None while it runs
+        self._qmp = None
+        self._started = 0.0
+
+    def argv(self):
+        """QEMU's command line."""
+        c = self.config
+        size = f"size={c.memory_mib}M"
+        if c.ram == "file":
+            backend = (f"memory-backend-file,id=ram,{size},mem-path={self.ram_path},share=on,"
+                       f"prealloc={'on' if c.prealloc else 'off'}")
+        elif c.ram == "anon":
+            backend = f"memory-backend-ram,id=ram,{size}"
+        else:
+            raise LabError(f"start {self.name} on {self.host}: ram={c.ram!r} is not file or anon")
+        return [c.qemu, "-name", self.name, "-nodefaults", "-no-user-config", "-no-reboot",
+                "-vga", "none", "-display", "none",
+                "-machine", f"{c.machine},memory-backend=ram", "-accel", c.accel,
+                *(["-cpu", c.cpu] if c.cpu else []), "-smp", str(c.smp),
+                "-m", f"{c.memory_mib}M", "-object", backend,
+                "-kernel", str(self.image.kernel), "-initrd", str(self.image.initramfs),
+                "-append", c.guest.command_line(),
+                "-netdev", f"tap,id=net0,ifname={c.tap},script=no,downscript=no",
+                "-device", f"virtio-net-pci,netdev=net0,mac={MAC},romfile=",
+                "-chardev", f"file,id=serial0,path={self.serial_log}", "-serial", "chardev:serial0",
+                "-qmp", f"unix:{self.qmp_path},server=on,wait=off",
+                "-qmp", f"unix:{self.daemon_qmp_path},server=on,wait=off",
+                *(["-S", "-incoming", "defer"] if c.incoming else []), *c.extra]
+
+    def environment(self):
+        """What QEMU finds in its environment beside what this process has."""
+        c = self.config
+        added = dict(c.environment)
+        if c.hook:
+            added |= {"LD_PRELOAD": f"{c.preload_before} {c.hook}".strip(), "POSTCOPY_VM": self.name,
+                      "POSTCOPY_AGENT": str(c.agent), "POSTCOPY_QMP": str(self.daemon_qmp_path)}
+        return added
+
+    def start(self):
+        """Starts QEMU and returns when its monitor answers. LabError with QEMU's own words if it ends.
+
+        The hook is preloaded into QEMU alone, not into `ip netns exec`.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        added = [f"{key}={value}" for key, value in self.environment().items()]
+        argv = self.network.exec_argv(self.host, ["env", *added, *self.argv()])
+        self._started = time.monotonic()
+        with open(self.error_log, "w") as log:
+            self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        while not self.qmp_path.exists():
+            self._require_running("start")
+            if time.monotonic() - self._started > 30:
+                raise LabError(f"start {self.name} on {self.host}: no monitor after 30 s")
+            time.sleep(0.01)
+        return self
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    @property
+    def qmp(self):
+        """The test's own monitor connection, opened at first use."""
+        if self._qmp is None:
+            self._qmp = Qmp(self.qmp_path)
+        return self._qmp
+
+    def running(self):
+        """Whether the process lives. Fills `exit_status` when it does not."""
+        if self.exit_status is None and self.process is not None:
+            self.exit_status = self.process.poll()
+        return self.process is not None and self.exit_status is None
+
+    def wait_ready(self, timeout_s=60):
+        """Waits until the guest says GUEST READY and returns the seconds since start().
+
+        LabError if the guest or QEMU gives up, or after `timeout_s`, with the console's last lines.
+        """
+        while True:
+            console = self.console()
+            if "GUEST READY" in console:
+                return time.monotonic() - self._started
+            cause = next((line for line in console.splitlines() if "GUEST FAILED" in line
+                          or "ENDED" in line or "Kernel panic" in line), None)
+            if cause is None and time.monotonic() - self._started > timeout_s:
+                cause = f"not ready after {timeout_s} s"
+            if cause:
+                tail = " | ".join(console.splitlines()[-5:])
+                raise LabError(f"boot {self.name} on {self.host}: {cause}; console: {tail}")
+            self._require_running("boot")
+            time.sleep(0.05)
+
+    def console(self):
+        """What the guest has written to its serial console so far."""
+        return self.serial_log.read_text(errors="replace") if self.serial_log.exists() else ""
+
+    def quit(self, timeout_s=10):
+        """Asks QEMU to quit and waits; returns its exit status. LabError if it does not in time."""
+        if self.running():
+            try:
+                self.qmp.command("quit", timeout_s=timeout_s)
+            except LabError:
+                pass  # the connection may close before the reply
+        return self.wait_exit(timeout_s)
+
+    def kill(self, number=signal.SIGKILL):
+        """Sends a signal (default SIGKILL, then waits for the end). Nothing happens if it has ended."""
+        if self.running():
+            self.process.send_signal(number)
+            if number == signal.SIGKILL:
+                self.wait_exit(30)
+
+    def wait_exit(self, timeout_s=10):
+        """Waits for QEMU's end and returns its exit status; LabError after `timeout_s`."""
+        try:
+            self.exit_status = self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            raise LabError(f"wait for {self.name} on {self.host} (pid {self.pid}): "
+                           f"still running after {timeout_s} s") from None
+        return self.exit_status
+
+    def __enter__(self):
+        try:
+            return self.start()
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __exit__(self, *_):
+        if self.process is not None:
+            self.kill()
+        if self._qmp is not None:
+            self._qmp.close()
+            self._qmp = None
+        for path in (self.ram_path, self.qmp_path, self.daemon_qmp_path):
+            path.unlink(missing_ok=True)
+
+    def _require_running(self, what):
+        if not self.running():
+            words = self.error_log.read_text(errors="replace").strip().splitlines()[-3:]
+            raise LabError(f"{what} {self.name} on {self.host}: QEMU ended with status "
+                           f"{self.exit_status}: {'; '.join(words) or 'no message'}")

@@ -1,0 +1,47 @@
+"""A folder on tmpfs for guests' RAM files, with room for them.
+
+Not responsible for the files in it: QEMU makes them. All go when the folder goes.
+"""
+
+import os
+import pathlib
+import shutil
+import tempfile
+
+from . import reaper
+from .commands import run
+
+
+class RamFolder:
+    """A context manager; `path` is the folder, on tmpfs, from __enter__ to __exit__.
+
+    Below `parent` (default /dev/shm) if `need_mib` MiB are free there, since a tmpfs that runs full
+    ends QEMU with SIGBUS; otherwise a tmpfs of that size is mounted on a temporary folder. LabError if
+    that is not permitted.
+    """
+
+    def __init__(self, need_mib=2560, parent="/dev/shm"):
+        self._need_mib = need_mib
+        self._parent = parent
+        self._mounted = False
+        self.path = None
+
+    def __enter__(self):
+        room = os.statvfs(self._parent)
+        enough = room.f_bavail * room.f_frsize >= self._need_mib << 20
+        self.path = pathlib.Path(tempfile.mkdtemp(prefix="postcopy-lab-",
+                                                  dir=self._parent if enough else None))
+        reaper.note("folder", self.path)
+        if not enough:
+            reaper.note("mount", self.path)
+            self._mounted = True
+            run(["mount", "-t", "tmpfs", "-o", f"size={self._need_mib}m", "tmpfs", str(self.path)],
+                what=f"mount a tmpfs of {self._need_mib} MiB for guests' RAM")
+        return self
+
+    def __exit__(self, *_):
+        if self._mounted:
+            reaper.remove("mount", self.path)
+            reaper.forget("mount", self.path)
+        shutil.rmtree(self.path, ignore_errors=True)
+        reaper.forget("folder", self.path)
