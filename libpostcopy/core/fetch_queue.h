@@ -1,0 +1,51 @@
+// The pages that were asked for by demand and have not come: by request id, with the time of the
+// fault.
+//
+// Pure: time is an argument. Slots are reused; memory grows only when more pages are awaited at
+// once than ever before. Not thread-safe.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "core/units.h"
+
+namespace postcopy {
+
+using TimePoint = std::chrono::steady_clock::time_point;
+
+struct Fetch {
+  PageAddress page;
+  TimePoint fault_time;
+};
+
+class FetchQueue {
+ public:
+  explicit FetchQueue(size_t expected_at_once = 256) { slots_.reserve(expected_at_once); }
+
+  // The id to send with the request. The page must not be in the queue.
+  uint32_t Add(PageAddress page, TimePoint fault_time);
+  // Ends the request `id`. Nothing: no such request waits (it was answered through the bulk).
+  std::optional<Fetch> Take(uint32_t id);
+  // Ends the request for `page`, whatever its id: its content came another way.
+  std::optional<Fetch> TakePage(PageAddress page);
+  size_t size() const { return used_; }
+  // All waiting requests, to be sent again after a reconnect; ids stay valid.
+  template <typename Visit>
+  void ForEach(Visit visit) const {
+    for (uint32_t id = 0; id < slots_.size(); ++id) {
+      if (slots_[id].has_value()) visit(id, *slots_[id]);
+    }
+  }
+
+ private:
+  std::optional<Fetch> Clear(uint32_t id);
+
+  std::vector<std::optional<Fetch>> slots_;
+  std::vector<uint32_t> free_;
+  size_t used_ = 0;
+};
+
+}  // namespace postcopy

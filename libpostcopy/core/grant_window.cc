@@ -1,0 +1,31 @@
+#include "core/grant_window.h"
+
+#include <algorithm>
+
+namespace postcopy {
+
+void GrantWindow::OnArrived(uint64_t bytes, TimePoint granted_at, TimePoint now) {
+  in_flight_bytes_ -= std::min(in_flight_bytes_, bytes);
+  shortest_round_trip_ = std::min<std::chrono::nanoseconds>(shortest_round_trip_, now - granted_at);
+  if (period_start_ == TimePoint{}) {
+    period_start_ = now;
+    return;
+  }
+  period_bytes_ += bytes;
+  const auto period = now - period_start_;
+  if (period < std::max<std::chrono::nanoseconds>(kMeasuredOver, shortest_round_trip_)) return;
+  const double bytes_per_ns =
+      static_cast<double>(period_bytes_) / static_cast<double>(std::chrono::nanoseconds(period).count());
+  const auto covered = shortest_round_trip_ + std::chrono::nanoseconds(kQueueTarget);
+  limit_bytes_ = std::clamp(static_cast<uint64_t>(bytes_per_ns * static_cast<double>(covered.count())),
+                            kMinBytes, kMaxBytes);
+  period_start_ = now;
+  period_bytes_ = 0;
+}
+
+uint64_t GrantWindow::RoomBytes(bool demand_outstanding) const {
+  const uint64_t limit = demand_outstanding ? kMinBytes : limit_bytes_;
+  return limit > in_flight_bytes_ ? limit - in_flight_bytes_ : 0;
+}
+
+}  // namespace postcopy

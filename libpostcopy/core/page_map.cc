@@ -1,0 +1,159 @@
+#include "core/page_map.h"
+
+namespace postcopy {
+namespace {
+
+constexpr uint8_t kStateMask = 0x07;
+constexpr uint8_t kGranted = 0x20;
+constexpr uint8_t kAllocated = 0x40;
+constexpr uint8_t kDemanded = 0x80;
+
+PageState StateIn(uint8_t byte) { return static_cast<PageState>(byte & kStateMask); }
+
+uint8_t WithState(uint8_t byte, PageState state) {
+  return static_cast<uint8_t>((byte & ~kStateMask) | static_cast<uint8_t>(state));
+}
+
+// Applies `change` until no other thread has interfered. `change` returns the new byte; returning
+// the same byte ends without a write. Returns the byte before.
+template <typename Change>
+uint8_t Update(std::atomic<uint8_t>& cell, Change change) {
+  uint8_t before = cell.load(std::memory_order_acquire);
+  for (;;) {
+    const uint8_t after = change(before);
+    if (after == before) return before;
+    if (cell.compare_exchange_weak(before, after, std::memory_order_acq_rel,
+                                   std::memory_order_acquire)) {
+      return before;
+    }
+  }
+}
+
+}  // namespace
+
+PageMap::PageMap(const MemoryLayout& layout) {
+  uint64_t total = 0;
+  for (const Region& region : layout.regions) {
+    const uint64_t pages = region.count_pages();
+    // Value-initialised: every page starts kMissing without a mark.
+    regions_.push_back({pages, std::make_unique<std::atomic<uint8_t>[]>(pages)});
+    total += pages;
+  }
+  outstanding_.store(total, std::memory_order_release);
+}
+
+PageState PageMap::StateOf(PageAddress page) const {
+  return StateIn(At(page).load(std::memory_order_acquire));
+}
+
+bool PageMap::Claim(PageAddress page) {
+  const uint8_t before = Update(At(page), [](uint8_t byte) {
+    return StateIn(byte) == PageState::kMissing ? WithState(byte, PageState::kFilling) : byte;
+  });
+  return StateIn(before) == PageState::kMissing;
+}
+
+PageMap::Finished PageMap::Finish(PageAddress page, bool& was_demanded) {
+  const uint8_t before = Update(At(page), [](uint8_t byte) {
+    const bool kept = StateIn(byte) == PageState::kFilling;
+    return static_cast<uint8_t>(
+        WithState(byte, kept ? PageState::kPresent : PageState::kDiscarded) & ~kDemanded);
+  });
+  outstanding_.fetch_sub(1, std::memory_order_acq_rel);
+  was_demanded = (before & kDemanded) != 0;
+  return StateIn(before) == PageState::kFilling ? Finished::kPresent : Finished::kDiscarded;
+}
+
+void PageMap::Unclaim(PageAddress page) {
+  const uint8_t before = Update(At(page), [](uint8_t byte) {
+    return WithState(byte, StateIn(byte) == PageState::kFilling ? PageState::kMissing
+                                                                : PageState::kDiscarded);
+  });
+  if (StateIn(before) != PageState::kFilling) outstanding_.fetch_sub(1, std::memory_order_acq_rel);
+}
+
+uint64_t PageMap::Discard(RegionId region, PageRange range) {
+  uint64_t being_filled = 0;
+  uint64_t no_longer_outstanding = 0;
+  for (PageIndex page = range.first; page < range.end(); page = page + 1) {
+    const uint8_t before = Update(At({region, page}), [](uint8_t byte) {
+      switch (StateIn(byte)) {
+        case PageState::kMissing:
+        case PageState::kPresent: return WithState(byte, PageState::kDiscarded);
+        case PageState::kFilling: return WithState(byte, PageState::kDiscardedFilling);
+        case PageState::kDiscarded:
+        case PageState::kDiscardedFilling: return byte;
+      }
+      return byte;
+    });
+    if (StateIn(before) == PageState::kFilling) ++being_filled;
+    if (StateIn(before) == PageState::kMissing) ++no_longer_outstanding;
+  }
+  outstanding_.fetch_sub(no_longer_outstanding, std::memory_order_acq_rel);
+  discarded_.fetch_add(range.count_pages, std::memory_order_relaxed);
+  return being_filled;
+}
+
+void PageMap::MarkEmpty(RegionId region, PageRange range) {
+  uint64_t no_longer_outstanding = 0;
+  for (PageIndex page = range.first; page < range.end(); page = page + 1) {
+    const uint8_t before = Update(At({region, page}), [](uint8_t byte) {
+      return StateIn(byte) == PageState::kMissing ? WithState(byte, PageState::kDiscarded) : byte;
+    });
+    if (StateIn(before) == PageState::kMissing) ++no_longer_outstanding;
+  }
+  outstanding_.fetch_sub(no_longer_outstanding, std::memory_order_acq_rel);
+}
+
+void PageMap::PresentAsZero(PageAddress page) {
+  Update(At(page), [](uint8_t byte) {
+    return StateIn(byte) == PageState::kDiscarded ? WithState(byte, PageState::kPresent) : byte;
+  });
+}
+
+bool PageMap::MarkDemanded(PageAddress page) {
+  const uint8_t before = Update(At(page), [](uint8_t byte) {
+    return StateIn(byte) == PageState::kMissing || StateIn(byte) == PageState::kFilling
+               ? static_cast<uint8_t>(byte | kDemanded)
+               : byte;
+  });
+  return StateIn(before) == PageState::kMissing && (before & kDemanded) == 0;
+}
+
+void PageMap::MarkAllocated(RegionId region, PageRange range) {
+  for (PageIndex page = range.first; page < range.end(); page = page + 1) {
+    At({region, page}).fetch_or(kAllocated, std::memory_order_acq_rel);
+  }
+}
+
+bool PageMap::IsAllocated(PageAddress page) const {
+  return (At(page).load(std::memory_order_acquire) & kAllocated) != 0;
+}
+
+PageRange PageMap::TakeUngranted(RegionId region, PageIndex from, PageIndex limit,
+                                 uint64_t max_pages) {
+  const auto take = [&](PageIndex page) {
+    const uint8_t before = Update(At({region, page}), [](uint8_t byte) {
+      const bool wanted = StateIn(byte) == PageState::kMissing && (byte & kGranted) == 0;
+      return wanted ? static_cast<uint8_t>(byte | kGranted) : byte;
+    });
+    return StateIn(before) == PageState::kMissing && (before & kGranted) == 0;
+  };
+  while (from < limit && !take(from)) from = from + 1;
+  if (from >= limit) return {limit, 0};
+  PageRange taken{from, 1};
+  while (taken.count_pages < max_pages && taken.end() < limit && take(taken.end())) {
+    ++taken.count_pages;
+  }
+  return taken;
+}
+
+void PageMap::ForgetGrants() {
+  for (RegionBytes& region : regions_) {
+    for (uint64_t page = 0; page < region.pages; ++page) {
+      region.bytes[page].fetch_and(static_cast<uint8_t>(~kGranted), std::memory_order_acq_rel);
+    }
+  }
+}
+
+}  // namespace postcopy

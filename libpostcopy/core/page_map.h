@@ -1,0 +1,90 @@
+// State of every page of a destination's guest RAM: what is here, what is on its way, what the
+// guest has given up.
+//
+//   state              a fault is answered by        who leaves it, and when
+//   kMissing           asking the source             filler: Claim -> kFilling
+//   kFilling           the filler, when it is done   filler: Finish -> kPresent
+//   kPresent           mapping it again              guest: Discard -> kDiscarded
+//   kDiscarded         zero                          filler of zeros: Claim never; PresentAsZero
+//   kDiscardedFilling  the filler, with zero         filler: Finish -> kDiscarded
+//
+// One byte a page, each an atomic: a transition is one compare-and-swap, so threads that fill
+// different pages never meet, and of two that want to fill one page exactly one wins. Beside the
+// state a byte carries three marks: demanded (a fault waits for it and has been counted), granted
+// (asked for in bulk) and allocated (its page of the RAM file was allocated beforehand).
+//
+// Memory order: transitions are acquire-release, so whoever sees kPresent sees the installed page's
+// bookkeeping; page contents themselves are ordered by the kernel's page tables.
+//
+// Thread-safe. No allocation after construction. Ranges must lie within the layout.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "core/memory_layout.h"
+#include "core/units.h"
+
+namespace postcopy {
+
+enum class PageState : uint8_t { kMissing, kFilling, kPresent, kDiscarded, kDiscardedFilling };
+
+class PageMap {
+ public:
+  explicit PageMap(const MemoryLayout& layout);
+
+  PageState StateOf(PageAddress page) const;
+  uint64_t region_pages(RegionId region) const { return regions_[region.value].pages; }
+  size_t count_regions() const { return regions_.size(); }
+  // Pages that are missing or being filled; 0 means that nothing will ever be asked for again.
+  uint64_t outstanding_pages() const { return outstanding_.load(std::memory_order_acquire); }
+  uint64_t discarded_pages() const { return discarded_.load(std::memory_order_relaxed); }
+
+  // Moves `page` from kMissing to kFilling. False: it was not missing; the caller drops its data.
+  bool Claim(PageAddress page);
+
+  enum class Finished {
+    kPresent,    // it is here
+    kDiscarded,  // the guest gave it up meanwhile: the filler removes what it wrote; reads as zero
+  };
+  // Ends a fill that Claim() began. `was_demanded`: a fault was counted on it and is now answered.
+  // REQUIRES: the caller's Claim() of this page returned true.
+  Finished Finish(PageAddress page, bool& was_demanded);
+  // Ends a fill that Claim() began and that wrote nothing: back to kMissing (or kDiscarded).
+  void Unclaim(PageAddress page);
+
+  // The guest gave these pages up. Returns how many of them a filler is writing right now.
+  uint64_t Discard(RegionId region, PageRange range);
+  // The source has no data for these pages: those still missing read as zero.
+  void MarkEmpty(RegionId region, PageRange range);
+  // A zero page was installed where the state was kDiscarded.
+  void PresentAsZero(PageAddress page);
+
+  // Counts a fault on a missing page once. False: it was counted before or is no longer missing.
+  bool MarkDemanded(PageAddress page);
+  void MarkAllocated(RegionId region, PageRange range);
+  bool IsAllocated(PageAddress page) const;
+
+  // Takes for the bulk the first stretch of missing pages in [from, limit) that nobody has asked
+  // for, at most `max_pages` long; marks them granted. An empty range: there is none.
+  PageRange TakeUngranted(RegionId region, PageIndex from, PageIndex limit, uint64_t max_pages);
+  // After a reconnect: what was granted and has not come may be granted again.
+  void ForgetGrants();
+
+ private:
+  struct RegionBytes {
+    uint64_t pages = 0;
+    std::unique_ptr<std::atomic<uint8_t>[]> bytes;
+  };
+  std::atomic<uint8_t>& At(PageAddress page) const {
+    return regions_[page.region.value].bytes[page.page.value];
+  }
+
+  std::vector<RegionBytes> regions_;  // fixed after construction
+  std::atomic<uint64_t> outstanding_{0};
+  std::atomic<uint64_t> discarded_{0};
+};
+
+}  // namespace postcopy

@@ -1,0 +1,220 @@
+#include "platform/tcp_socket.h"
+
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include <cerrno>
+#include <cstring>
+#include <memory>
+
+namespace postcopy {
+namespace {
+
+using AddressList = std::unique_ptr<addrinfo, decltype(&freeaddrinfo)>;
+
+Result<AddressList> Resolve(const std::string& text, const SocketAddress& address, int flags) {
+  addrinfo hints{};
+  hints.ai_family = AF_UNSPEC;
+  hints.ai_socktype = SOCK_STREAM;
+  hints.ai_flags = flags;
+  addrinfo* found = nullptr;
+  const int error = getaddrinfo(address.host.c_str(), address.port.c_str(), &hints, &found);
+  if (error != 0) {
+    return Error{ErrorCode::kNotFound, "resolve " + text + ": " + gai_strerror(error)};
+  }
+  return AddressList(found, &freeaddrinfo);
+}
+
+void SetInt(int socket, int level, int option, int value) {
+  setsockopt(socket, level, option, &value, sizeof value);
+}
+
+// 0, or errno.
+int ConnectOne(int socket, const addrinfo& to, std::chrono::milliseconds timeout) {
+  const int flags = fcntl(socket, F_GETFL);
+  fcntl(socket, F_SETFL, flags | O_NONBLOCK);
+  if (connect(socket, to.ai_addr, to.ai_addrlen) != 0) {
+    if (errno != EINPROGRESS) return errno;
+    pollfd waiting{socket, POLLOUT, 0};
+    int ready;
+    do {
+      ready = poll(&waiting, 1, static_cast<int>(timeout.count()));
+    } while (ready < 0 && errno == EINTR);
+    if (ready == 0) return ETIMEDOUT;
+    int error = 0;
+    socklen_t size = sizeof error;
+    getsockopt(socket, SOL_SOCKET, SO_ERROR, &error, &size);
+    if (error != 0) return error;
+  }
+  fcntl(socket, F_SETFL, flags);
+  return 0;
+}
+
+std::string Describe(const sockaddr* address, socklen_t size) {
+  char host[NI_MAXHOST], port[NI_MAXSERV];
+  if (getnameinfo(address, size, host, sizeof host, port, sizeof port,
+                  NI_NUMERICHOST | NI_NUMERICSERV) != 0) {
+    return "unknown";
+  }
+  return address->sa_family == AF_INET6 ? "[" + std::string(host) + "]:" + port
+                                        : std::string(host) + ":" + port;
+}
+
+}  // namespace
+
+Result<SocketAddress> ParseSocketAddress(const std::string& text) {
+  const size_t colon = text.rfind(':');
+  const Error refusal{ErrorCode::kInvalidArgument, "address " + text + ": not host:port"};
+  if (colon == std::string::npos || colon == 0 || colon + 1 == text.size()) return refusal;
+  SocketAddress address{text.substr(0, colon), text.substr(colon + 1)};
+  if (address.host.front() == '[') {
+    if (address.host.back() != ']' || address.host.size() < 3) return refusal;
+    address.host = address.host.substr(1, address.host.size() - 2);
+  } else if (address.host.find(':') != std::string::npos) {
+    return refusal;
+  }
+  return address;
+}
+
+bool IsLoopback(const SocketAddress& address) {
+  const auto list = Resolve(address.host, address, 0);
+  if (!list.ok()) return false;
+  for (const addrinfo* at = list->get(); at != nullptr; at = at->ai_next) {
+    if (at->ai_family == AF_INET) {
+      sockaddr_in v4;
+      std::memcpy(&v4, at->ai_addr, sizeof v4);
+      if ((ntohl(v4.sin_addr.s_addr) >> 24) != 127) return false;
+    } else if (at->ai_family == AF_INET6) {
+      sockaddr_in6 v6;
+      std::memcpy(&v6, at->ai_addr, sizeof v6);
+      if (!IN6_IS_ADDR_LOOPBACK(&v6.sin6_addr)) return false;
+    } else {
+      return false;
+    }
+  }
+  return true;
+}
+
+Result<UniqueFd> ConnectTcp(const std::string& address, std::chrono::milliseconds timeout) {
+  const auto parsed = ParseSocketAddress(address);
+  if (!parsed.ok()) return parsed.error();
+  const auto list = Resolve(address, *parsed, AI_NUMERICSERV);
+  if (!list.ok()) return list.error();
+  int cause = EHOSTUNREACH;
+  for (const addrinfo* at = list->get(); at != nullptr; at = at->ai_next) {
+    UniqueFd socket(::socket(at->ai_family, at->ai_socktype | SOCK_CLOEXEC, at->ai_protocol));
+    if (!socket.valid()) {
+      cause = errno;
+      continue;
+    }
+    cause = ConnectOne(socket.get(), *at, timeout);
+    if (cause != 0) continue;
+    SetInt(socket.get(), IPPROTO_TCP, TCP_NODELAY, 1);
+    return socket;
+  }
+  return ErrnoError(cause, "connect tcp://" + address);
+}
+
+Result<UniqueFd> ListenTcp(const std::string& address) {
+  const auto parsed = ParseSocketAddress(address);
+  if (!parsed.ok()) return parsed.error();
+  const auto list = Resolve(address, *parsed, AI_NUMERICSERV | AI_PASSIVE);
+  if (!list.ok()) return list.error();
+  const addrinfo& at = **list;
+  UniqueFd socket(::socket(at.ai_family, at.ai_socktype | SOCK_CLOEXEC, at.ai_protocol));
+  if (!socket.valid()) return ErrnoError(errno, "listen tcp://" + address);
+  SetInt(socket.get(), SOL_SOCKET, SO_REUSEADDR, 1);
+  constexpr int kBacklog = 64;
+  if (bind(socket.get(), at.ai_addr, at.ai_addrlen) != 0 || listen(socket.get(), kBacklog) != 0) {
+    return ErrnoError(errno, "listen tcp://" + address);
+  }
+  return socket;
+}
+
+Result<uint16_t> LocalPort(int socket) {
+  sockaddr_storage address{};
+  socklen_t size = sizeof address;
+  if (getsockname(socket, reinterpret_cast<sockaddr*>(&address), &size) != 0) {
+    return ErrnoError(errno, "read a socket's local address");
+  }
+  if (address.ss_family == AF_INET6) {
+    sockaddr_in6 v6;
+    std::memcpy(&v6, &address, sizeof v6);
+    return ntohs(v6.sin6_port);
+  }
+  sockaddr_in v4;
+  std::memcpy(&v4, &address, sizeof v4);
+  return ntohs(v4.sin_port);
+}
+
+Result<UniqueFd> AcceptTcp(int listener, std::string& peer_address) {
+  sockaddr_storage address{};
+  for (;;) {
+    socklen_t size = sizeof address;
+    UniqueFd socket(accept4(listener, reinterpret_cast<sockaddr*>(&address), &size, SOCK_CLOEXEC));
+    if (socket.valid()) {
+      SetInt(socket.get(), IPPROTO_TCP, TCP_NODELAY, 1);
+      peer_address = Describe(reinterpret_cast<sockaddr*>(&address), size);
+      return socket;
+    }
+    if (errno == EINTR || errno == ECONNABORTED) continue;
+    if (errno == EINVAL) return Error{ErrorCode::kUnavailable, "accept: the listener was shut down"};
+    return ErrnoError(errno, "accept");
+  }
+}
+
+SocketResult Receive(int socket, std::span<std::byte> into) {
+  ssize_t got;
+  do {
+    got = recv(socket, into.data(), into.size(), 0);
+  } while (got < 0 && errno == EINTR);
+  if (got > 0) return {SocketOutcome::kDone, static_cast<size_t>(got), 0};
+  if (got == 0) return {SocketOutcome::kClosed, 0, 0};
+  if (errno == EAGAIN) return {SocketOutcome::kTimedOut, 0, errno};
+  return {errno == ECONNRESET ? SocketOutcome::kClosed : SocketOutcome::kFailed, 0, errno};
+}
+
+SocketResult SendAll(int socket, std::span<const std::byte> first,
+                     std::span<const std::byte> second) {
+  size_t sent = 0;
+  while (sent < first.size() + second.size()) {
+    const size_t of_first = sent < first.size() ? sent : first.size();
+    const size_t of_second = sent - of_first;
+    iovec parts[2] = {
+        {const_cast<std::byte*>(first.data()) + of_first, first.size() - of_first},
+        {const_cast<std::byte*>(second.data()) + of_second, second.size() - of_second}};
+    msghdr message{};
+    message.msg_iov = parts;
+    message.msg_iovlen = 2;
+    const ssize_t done = sendmsg(socket, &message, MSG_NOSIGNAL);
+    if (done < 0) {
+      if (errno == EINTR) continue;
+      const bool closed = errno == EPIPE || errno == ECONNRESET;
+      return {closed ? SocketOutcome::kClosed : SocketOutcome::kFailed, sent, errno};
+    }
+    sent += static_cast<size_t>(done);
+  }
+  return {SocketOutcome::kDone, sent, 0};
+}
+
+void SetReceiveTimeout(int socket, std::chrono::milliseconds timeout) {
+  const timeval value{timeout.count() / 1000, (timeout.count() % 1000) * 1000};
+  setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &value, sizeof value);
+}
+
+void EnableKeepalive(int socket) {
+  SetInt(socket, SOL_SOCKET, SO_KEEPALIVE, 1);
+  SetInt(socket, IPPROTO_TCP, TCP_KEEPIDLE, 5);
+  SetInt(socket, IPPROTO_TCP, TCP_KEEPINTVL, 2);
+  SetInt(socket, IPPROTO_TCP, TCP_KEEPCNT, 5);
+  SetInt(socket, IPPROTO_TCP, TCP_USER_TIMEOUT, 15000);
+}
+
+void Shutdown(int socket) { shutdown(socket, SHUT_RDWR); }
+
+}  // namespace postcopy

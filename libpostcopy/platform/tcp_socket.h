@@ -1,0 +1,53 @@
+// Thin wrappers of TCP sockets: connect, listen, accept, send, receive. Each says what happened and
+// decides nothing. EINTR is retried here. Sends never raise SIGPIPE.
+//
+// Addresses are "host:port" with a numeric or resolvable host, "[v6]:port" for IPv6.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <span>
+#include <string>
+
+#include "core/result.h"
+#include "platform/unique_fd.h"
+
+namespace postcopy {
+
+struct SocketAddress {
+  std::string host;
+  std::string port;
+};
+// kInvalidArgument unless "host:port" or "[host]:port".
+Result<SocketAddress> ParseSocketAddress(const std::string& text);
+// True if every address the host resolves to is a loopback one.
+bool IsLoopback(const SocketAddress& address);
+
+// A connected, blocking, close-on-exec socket with TCP_NODELAY. Blocks at most `timeout`.
+Result<UniqueFd> ConnectTcp(const std::string& address, std::chrono::milliseconds timeout);
+// A listening socket. Port 0 chooses a free one: see LocalPort().
+Result<UniqueFd> ListenTcp(const std::string& address);
+Result<uint16_t> LocalPort(int socket);
+// Waits for a connection. kUnavailable: the listener was shut down.
+Result<UniqueFd> AcceptTcp(int listener, std::string& peer_address);
+
+enum class SocketOutcome { kDone, kClosed, kTimedOut, kFailed };
+struct SocketResult {
+  SocketOutcome outcome = SocketOutcome::kFailed;
+  size_t bytes = 0;
+  int error = 0;
+};
+// Receives at least one byte; blocks. kClosed: the peer has ended the connection or Shutdown() was
+// called here.
+SocketResult Receive(int socket, std::span<std::byte> into);
+// Sends everything, in one call to the kernel where it takes it: `first`, then `second`. Blocks.
+SocketResult SendAll(int socket, std::span<const std::byte> first,
+                     std::span<const std::byte> second = {});
+// Receive() gives up with kTimedOut after this long without a byte; zero: never.
+void SetReceiveTimeout(int socket, std::chrono::milliseconds timeout);
+// The kernel notices a dead peer after about 15 s without an answer.
+void EnableKeepalive(int socket);
+// Unblocks whoever receives or sends on it, in any thread.
+void Shutdown(int socket);
+
+}  // namespace postcopy
