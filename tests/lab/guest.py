@@ -29,7 +29,7 @@ class Parameters:
     ip: str = "10.77.0.2/24"        # address and prefix length of its one network card
     files_mib: int = 256            # 64 KiB files, made at boot on tmpfs, served as /f/0, /f/1, …
     check_mib: int = 128            # memory that the checker verifies over and over; 0: no checker
-    check_pause_us: int = 1000      # the checker sleeps so long after each MiB
+    check_pause_us: int = 4000      # the checker sleeps so long after each MiB
     check_order: str = "linear"     # or "random": another order of pages each pass
     seed: int = 1                   # of the files' and the checked memory's content
 

@@ -1,0 +1,51 @@
+"""Asks the guest's memory checker how it fares, from the client's namespace.
+
+The checker itself is guest/memcheck.c.
+"""
+
+import dataclasses
+import json
+import time
+
+from .commands import LabError, run
+
+
+@dataclasses.dataclass(frozen=True)
+class Status:
+    passes: int                # finished since the guest's boot
+    errors: int                # wrong words found since the guest's boot
+    mib: int
+    first_error_address: str   # offset in the checked memory, hex text; None without errors
+    seconds_last_pass: float
+
+
+def status(network, address, timeout_s=5):
+    """What the checker in the guest at `address` has published last. LabError if it can't be had."""
+    text = run(network.exec_argv("client", ["timeout", timeout_s, "busybox", "wget", "-q", "-O", "-",
+                                            f"http://{address}/memcheck.json"]),
+               what=f"ask the memory checker at {address}", timeout_s=timeout_s + 5)
+    return Status(**json.loads(text))
+
+
+def wait_full_passes(network, address, count=1, timeout_s=60):
+    """Waits until `count` passes that began after this call have ended and returns the Status then.
+
+    So `count` + 1 passes end: the first of them was under way. Returns at the first error as well.
+    LabError after `timeout_s`, with how far it came; an unanswered question alone is no error.
+    """
+    deadline = time.monotonic() + timeout_s
+    wanted = None
+    last = None
+    while time.monotonic() < deadline:
+        try:
+            last = status(network, address)
+        except LabError:
+            time.sleep(0.1)
+            continue
+        if wanted is None:
+            wanted = last.passes + count + 1
+        if last.errors or last.passes >= wanted:
+            return last
+        time.sleep(0.1)
+    raise LabError(f"wait for {count} passes of the memory checker at {address}: after {timeout_s} s "
+                   f"it has said {last or 'nothing'}")

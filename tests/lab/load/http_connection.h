@@ -1,0 +1,69 @@
+// One kept-open HTTP/1.1 connection with at most one request on the way, on a non-blocking socket.
+//
+// Says what happened and decides nothing: when to send, what a failure means and whether to connect
+// again is the caller's.
+#ifndef POSTCOPY_LAB_LOAD_HTTP_CONNECTION_H_
+#define POSTCOPY_LAB_LOAD_HTTP_CONNECTION_H_
+
+#include <functional>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "http_response.h"
+
+namespace postcopy_lab {
+
+// Where the server is. From "http://ADDRESS[:PORT]", an IPv4 address in numbers.
+struct Server {
+  std::string host;
+  int port = 80;
+};
+std::optional<Server> ParseUrlBase(const std::string& url);
+
+// One thread. Owns its socket.
+class HttpConnection {
+ public:
+  using BodySink = std::function<void(std::span<const char>)>;
+  enum class Outcome {
+    kPending,    // nothing to tell yet
+    kConnected,  // the connection stands; a request may be sent
+    kResponse,   // the response is complete; see response()
+    kLost,       // the connection is closed; problem() says why
+  };
+
+  HttpConnection() = default;
+  HttpConnection(const HttpConnection&) = delete;
+  HttpConnection& operator=(const HttpConnection&) = delete;
+  ~HttpConnection() { Close(); }
+
+  // Begins to connect (closing what was open) and returns at once; wait for writability. kLost on
+  // an error that is known already.
+  Outcome Connect(const Server& server);
+  // Sends a GET of `path` and forgets the last response. REQUIRES: connected, no request on the
+  // way.
+  Outcome Send(const std::string& path);
+  // To be called when the socket is ready for anything. Reads what is there; body bytes go to
+  // `body`, valid only during that call.
+  Outcome OnReady(const BodySink& body);
+  void Close();
+
+  // -1 when closed.
+  int descriptor() const { return descriptor_; }
+  bool connected() const { return connected_; }
+  const HttpResponse& response() const { return response_; }
+  const std::string& problem() const { return problem_; }
+
+ private:
+  Outcome Lose(std::string problem);
+
+  int descriptor_ = -1;
+  bool connected_ = false;
+  std::string host_;
+  HttpResponse response_;
+  std::string problem_;
+};
+
+}  // namespace postcopy_lab
+
+#endif  // POSTCOPY_LAB_LOAD_HTTP_CONNECTION_H_
