@@ -4,6 +4,7 @@ namespace postcopy {
 namespace {
 
 constexpr uint8_t kStateMask = 0x07;
+constexpr uint8_t kWaited = 0x10;
 constexpr uint8_t kGranted = 0x20;
 constexpr uint8_t kAllocated = 0x40;
 constexpr uint8_t kDemanded = 0x80;
@@ -53,45 +54,29 @@ bool PageMap::Claim(PageAddress page) {
   return StateIn(before) == PageState::kMissing;
 }
 
-PageMap::Finished PageMap::Finish(PageAddress page, bool& was_demanded) {
-  const uint8_t before = Update(At(page), [](uint8_t byte) {
-    const bool kept = StateIn(byte) == PageState::kFilling;
-    return static_cast<uint8_t>(
-        WithState(byte, kept ? PageState::kPresent : PageState::kDiscarded) & ~kDemanded);
+PageMap::Finished PageMap::Finish(PageAddress page, bool here) {
+  const uint8_t before = Update(At(page), [&](uint8_t byte) {
+    return static_cast<uint8_t>(WithState(byte, here ? PageState::kPresent : PageState::kDiscarded) &
+                                ~(kDemanded | kWaited));
   });
   outstanding_.fetch_sub(1, std::memory_order_acq_rel);
-  was_demanded = (before & kDemanded) != 0;
-  return StateIn(before) == PageState::kFilling ? Finished::kPresent : Finished::kDiscarded;
+  return {(before & kDemanded) != 0, (before & kWaited) != 0};
 }
 
 void PageMap::Unclaim(PageAddress page) {
-  const uint8_t before = Update(At(page), [](uint8_t byte) {
-    return WithState(byte, StateIn(byte) == PageState::kFilling ? PageState::kMissing
-                                                                : PageState::kDiscarded);
-  });
-  if (StateIn(before) != PageState::kFilling) outstanding_.fetch_sub(1, std::memory_order_acq_rel);
+  Update(At(page), [](uint8_t byte) { return WithState(byte, PageState::kMissing); });
 }
 
-uint64_t PageMap::Discard(RegionId region, PageRange range) {
-  uint64_t being_filled = 0;
+void PageMap::Discard(RegionId region, PageRange range) {
   uint64_t no_longer_outstanding = 0;
   for (PageIndex page = range.first; page < range.end(); page = page + 1) {
     const uint8_t before = Update(At({region, page}), [](uint8_t byte) {
-      switch (StateIn(byte)) {
-        case PageState::kMissing:
-        case PageState::kPresent: return WithState(byte, PageState::kDiscarded);
-        case PageState::kFilling: return WithState(byte, PageState::kDiscardedFilling);
-        case PageState::kDiscarded:
-        case PageState::kDiscardedFilling: return byte;
-      }
-      return byte;
+      return StateIn(byte) == PageState::kFilling ? byte : WithState(byte, PageState::kDiscarded);
     });
-    if (StateIn(before) == PageState::kFilling) ++being_filled;
     if (StateIn(before) == PageState::kMissing) ++no_longer_outstanding;
   }
   outstanding_.fetch_sub(no_longer_outstanding, std::memory_order_acq_rel);
   discarded_.fetch_add(range.count_pages, std::memory_order_relaxed);
-  return being_filled;
 }
 
 void PageMap::MarkEmpty(RegionId region, PageRange range) {
@@ -111,13 +96,24 @@ void PageMap::PresentAsZero(PageAddress page) {
   });
 }
 
-bool PageMap::MarkDemanded(PageAddress page) {
+PageMap::Demand PageMap::MarkDemanded(PageAddress page) {
   const uint8_t before = Update(At(page), [](uint8_t byte) {
-    return StateIn(byte) == PageState::kMissing || StateIn(byte) == PageState::kFilling
-               ? static_cast<uint8_t>(byte | kDemanded)
-               : byte;
+    switch (StateIn(byte)) {
+      case PageState::kMissing: return static_cast<uint8_t>(byte | kDemanded);
+      case PageState::kFilling: return static_cast<uint8_t>(byte | kWaited);
+      case PageState::kPresent:
+      case PageState::kDiscarded: return byte;
+    }
+    return byte;
   });
-  return StateIn(before) == PageState::kMissing && (before & kDemanded) == 0;
+  switch (StateIn(before)) {
+    case PageState::kMissing:
+      return (before & kDemanded) == 0 ? Demand::kAskSource : Demand::kOnItsWay;
+    case PageState::kFilling: return Demand::kOnItsWay;
+    case PageState::kPresent:
+    case PageState::kDiscarded: break;
+  }
+  return Demand::kMapHere;
 }
 
 void PageMap::MarkAllocated(RegionId region, PageRange range) {
@@ -132,12 +128,13 @@ bool PageMap::IsAllocated(PageAddress page) const {
 
 PageRange PageMap::TakeUngranted(RegionId region, PageIndex from, PageIndex limit,
                                  uint64_t max_pages) {
+  const auto wanted = [](uint8_t byte) {
+    return StateIn(byte) == PageState::kMissing && (byte & (kGranted | kDemanded)) == 0;
+  };
   const auto take = [&](PageIndex page) {
-    const uint8_t before = Update(At({region, page}), [](uint8_t byte) {
-      const bool wanted = StateIn(byte) == PageState::kMissing && (byte & kGranted) == 0;
-      return wanted ? static_cast<uint8_t>(byte | kGranted) : byte;
-    });
-    return StateIn(before) == PageState::kMissing && (before & kGranted) == 0;
+    return wanted(Update(At({region, page}), [&](uint8_t byte) {
+      return wanted(byte) ? static_cast<uint8_t>(byte | kGranted) : byte;
+    }));
   };
   while (from < limit && !take(from)) from = from + 1;
   if (from >= limit) return {limit, 0};

@@ -1,20 +1,28 @@
 // State of every page of a destination's guest RAM: what is here, what is on its way, what the
 // guest has given up.
 //
-//   state              a fault is answered by        who leaves it, and when
-//   kMissing           asking the source             filler: Claim -> kFilling
-//   kFilling           the filler, when it is done   filler: Finish -> kPresent
-//   kPresent           mapping it again              guest: Discard -> kDiscarded
-//   kDiscarded         zero                          filler of zeros: Claim never; PresentAsZero
-//   kDiscardedFilling  the filler, with zero         filler: Finish -> kDiscarded
+//   state        a fault is answered by            who leaves it, and when
+//   kMissing     asking the source                 filler: Claim -> kFilling
+//                                                  guest: Discard -> kDiscarded
+//   kFilling     the filler, when it is done       filler: Finish -> kPresent or kDiscarded,
+//                                                  Unclaim -> kMissing
+//   kPresent     mapping it again, or with zero    guest: Discard -> kDiscarded
+//                if its content was given up
+//   kDiscarded   zero                              PresentAsZero -> kPresent
+//
+// A discard that meets kFilling changes nothing: the filler may be about to map the page, and
+// taking it away again would lose what the guest writes once its discard has returned. The page
+// then keeps the content it had before, which a balloon and free page reporting allow
+// (docs/decisions/0002-discards-never-take-back.md).
 //
 // One byte a page, each an atomic: a transition is one compare-and-swap, so threads that fill
 // different pages never meet, and of two that want to fill one page exactly one wins. Beside the
-// state a byte carries three marks: demanded (a fault waits for it and has been counted), granted
-// (asked for in bulk) and allocated (its page of the RAM file was allocated beforehand).
+// state a byte carries marks: demanded (a fault waits for it and has been counted), waited (a fault
+// came while it was being filled), granted (asked for in bulk) and allocated (its page of the RAM
+// file was allocated beforehand).
 //
-// Memory order: transitions are acquire-release, so whoever sees kPresent sees the installed page's
-// bookkeeping; page contents themselves are ordered by the kernel's page tables.
+// Memory order: transitions are acquire-release, so whoever sees kPresent sees what the filler did
+// before; page contents themselves are ordered by the kernel's page tables.
 //
 // Thread-safe. No allocation after construction. Ranges must lie within the layout.
 #pragma once
@@ -29,7 +37,7 @@
 
 namespace postcopy {
 
-enum class PageState : uint8_t { kMissing, kFilling, kPresent, kDiscarded, kDiscardedFilling };
+enum class PageState : uint8_t { kMissing, kFilling, kPresent, kDiscarded };
 
 class PageMap {
  public:
@@ -45,25 +53,31 @@ class PageMap {
   // Moves `page` from kMissing to kFilling. False: it was not missing; the caller drops its data.
   bool Claim(PageAddress page);
 
-  enum class Finished {
-    kPresent,    // it is here
-    kDiscarded,  // the guest gave it up meanwhile: the filler removes what it wrote; reads as zero
+  struct Finished {
+    bool demanded = false;  // a fault was counted on the page and is now answered
+    bool waited = false;    // a fault came during the fill: wake the page once more
   };
-  // Ends a fill that Claim() began. `was_demanded`: a fault was counted on it and is now answered.
+  // Ends a fill that Claim() began; `here`: the page is installed, else its content is gone for
+  // good (the guest gave it up meanwhile) and it reads as zero.
   // REQUIRES: the caller's Claim() of this page returned true.
-  Finished Finish(PageAddress page, bool& was_demanded);
-  // Ends a fill that Claim() began and that wrote nothing: back to kMissing (or kDiscarded).
+  Finished Finish(PageAddress page, bool here);
+  // Ends a fill that Claim() began and that wrote nothing: the page is missing again.
   void Unclaim(PageAddress page);
 
-  // The guest gave these pages up. Returns how many of them a filler is writing right now.
-  uint64_t Discard(RegionId region, PageRange range);
+  // The guest gave these pages up.
+  void Discard(RegionId region, PageRange range);
   // The source has no data for these pages: those still missing read as zero.
   void MarkEmpty(RegionId region, PageRange range);
   // A zero page was installed where the state was kDiscarded.
   void PresentAsZero(PageAddress page);
 
-  // Counts a fault on a missing page once. False: it was counted before or is no longer missing.
-  bool MarkDemanded(PageAddress page);
+  enum class Demand {
+    kAskSource,   // missing, and this is the first fault on it
+    kOnItsWay,    // asked for before, or being filled: whoever fills it wakes it
+    kMapHere,     // present or discarded: nothing needs to be fetched
+  };
+  // Records that a fault waits for `page`.
+  Demand MarkDemanded(PageAddress page);
   void MarkAllocated(RegionId region, PageRange range);
   bool IsAllocated(PageAddress page) const;
 

@@ -1,0 +1,176 @@
+#include "engine/engine.h"
+
+#include <algorithm>
+
+
+namespace postcopy {
+
+Engine::Engine(std::unique_ptr<PageTransport> transport, FaultDevice& device,
+               std::vector<MappedRegion> regions)
+    : regions_(std::move(regions)),
+      transport_(std::move(transport)),
+      device_(device),
+      map_(transport_->layout()),
+      fetcher_(*transport_),
+      precacher_(map_, fetcher_, *transport_),
+      installer_(device_, map_, regions_, fetcher_),
+      reader_(device_, map_, regions_, fetcher_, precacher_) {}
+
+Engine::~Engine() { Stop(); }
+
+void Engine::Start() {
+  transport_->Start(*this);
+  reader_thread_ = std::thread([this] {
+    const auto ended = reader_.Run();
+    if (!ended.ok()) Fail(ended.error());
+  });
+}
+
+void Engine::StartBulk() { transport_->RequestMap(); }
+
+void Engine::OnPage(uint32_t id, PageAddress page, wire::Encoding encoding,
+                    std::span<const std::byte> content) {
+  if (encoding == wire::Encoding::kZero) zero_pages_.fetch_add(1, std::memory_order_relaxed);
+  demand_bytes_.fetch_add(content.size(), std::memory_order_relaxed);
+  Note(installer_.Install(page.region, {page.page, 1}, content));
+  fetcher_.Forget(id);
+  // The guest gave the page up while it was on its way: it looks again and gets zero.
+  if (map_.StateOf(page) == PageState::kDiscarded) {
+    device_.Wake(regions_[page.region.value], {page.page, 1});
+  }
+  CheckComplete();
+}
+
+void Engine::OnRun(size_t lane, RegionId region, PageRange range, wire::Encoding encoding,
+                   std::span<const std::byte> content) {
+  if (encoding == wire::Encoding::kZero) {
+    zero_pages_.fetch_add(range.count_pages, std::memory_order_relaxed);
+  }
+  bulk_bytes_.fetch_add(content.size(), std::memory_order_relaxed);
+  Note(installer_.Install(region, range, content));
+  precacher_.OnArrived(lane, range);
+  CheckComplete();
+}
+
+void Engine::OnMap(const wire::MapFields& map) {
+  // What lies between two extents, or between two regions' extents, is empty at the source.
+  const auto mark_empty_up_to = [this](RegionId region, PageIndex end) {
+    while (mapped_up_to_.region < region) {
+      const uint64_t pages = map_.region_pages(mapped_up_to_.region);
+      map_.MarkEmpty(mapped_up_to_.region, {mapped_up_to_.page, pages - mapped_up_to_.page.value});
+      mapped_up_to_ = {{mapped_up_to_.region.value + 1}, {0}};
+    }
+    if (region.value < map_.count_regions() && mapped_up_to_.page < end) {
+      map_.MarkEmpty(region, {mapped_up_to_.page, end - mapped_up_to_.page});
+      mapped_up_to_.page = end;
+    }
+  };
+  for (const PageRange& extent : map.extents) {
+    if (map.region < mapped_up_to_.region ||
+        (map.region == mapped_up_to_.region && extent.first < mapped_up_to_.page)) {
+      Fail({ErrorCode::kProtocol, "page server: its hole map is out of order"});
+      return;
+    }
+    mark_empty_up_to(map.region, extent.first);
+    mapped_up_to_.page = extent.end();
+    data_pages_.fetch_add(extent.count_pages, std::memory_order_relaxed);
+  }
+  if (!map.last) return;
+  mark_empty_up_to({static_cast<uint32_t>(map_.count_regions())}, {0});
+  {
+    MutexLock lock(mutex_);
+    map_known_ = true;
+  }
+  precacher_.Start();
+  CheckComplete();
+}
+
+void Engine::OnLaneDown(const Error& cause) { Fail(cause); }
+
+void Engine::Note(Installer::Outcome outcome) {
+  switch (outcome) {
+    case Installer::Outcome::kDone: break;
+    case Installer::Outcome::kVmGone:
+      Fail({ErrorCode::kUnavailable, "install guest memory: the VM's process is gone"});
+      break;
+    case Installer::Outcome::kFailed:
+      Fail(ErrnoError(installer_.error(), "install guest memory"));
+      break;
+  }
+}
+
+void Engine::Fail(const Error& cause) {
+  MutexLock lock(mutex_);
+  if (!failure_.has_value()) failure_ = cause;
+  changed_.NotifyAll();
+}
+
+void Engine::CheckComplete() {
+  if (map_.outstanding_pages() != 0) return;
+  MutexLock lock(mutex_);
+  complete_ = true;
+  changed_.NotifyAll();
+}
+
+Engine::Wait Engine::WaitComplete(std::chrono::milliseconds timeout) {
+  const auto deadline = std::chrono::steady_clock::now() + timeout;
+  MutexLock lock(mutex_);
+  for (;;) {
+    // The last outstanding page may have been given up by the guest: the event reader, which learns
+    // of it, takes no lock and so notifies nobody; hence the look at least every kLookAgain.
+    constexpr std::chrono::milliseconds kLookAgain{20};
+    if (complete_ || map_.outstanding_pages() == 0) return Wait::kComplete;
+    if (stopped_) return Wait::kStopped;
+    if (failure_.has_value()) return Wait::kBroken;
+    const auto left = deadline - std::chrono::steady_clock::now();
+    if (left <= std::chrono::nanoseconds(0)) return Wait::kTimeout;
+    changed_.WaitFor(mutex_, std::min<std::chrono::nanoseconds>(left, kLookAgain));
+  }
+}
+
+std::optional<Error> Engine::failure() {
+  MutexLock lock(mutex_);
+  return failure_;
+}
+
+Result<void> Engine::Finish() {
+  Stop();
+  for (const MappedRegion& region : regions_) {
+    auto unregistered = device_.Unregister(region);
+    if (!unregistered.ok()) return unregistered;
+  }
+  return {};
+}
+
+void Engine::Stop() {
+  {
+    MutexLock lock(mutex_);
+    stopped_ = true;
+    changed_.NotifyAll();
+  }
+  // The reader last: an install that waits for a discard to be read needs it.
+  installer_.Stop();
+  transport_->Stop();
+  if (reader_thread_.joinable()) {
+    reader_.Stop();
+    reader_thread_.join();
+  }
+}
+
+EngineFigures Engine::Figures() {
+  EngineFigures figures;
+  figures.faults = fetcher_.Figures();
+  figures.ram_bytes = transport_->layout().size_bytes();
+  figures.demand_bytes = demand_bytes_.load(std::memory_order_relaxed);
+  figures.bulk_bytes = bulk_bytes_.load(std::memory_order_relaxed);
+  figures.zero_pages = zero_pages_.load(std::memory_order_relaxed);
+  figures.discarded_pages = map_.discarded_pages();
+  MutexLock lock(mutex_);
+  if (map_known_) {
+    figures.data_bytes = data_pages_.load(std::memory_order_relaxed) * kPageBytes;
+    figures.present_bytes = figures.data_bytes - map_.outstanding_pages() * kPageBytes;
+  }
+  return figures;
+}
+
+}  // namespace postcopy

@@ -1,0 +1,109 @@
+// Brings a VM's memory from its source: the destination's side of one session.
+//
+// Threads: one that reads events (of the engine), one a lane (of the transport). Between Start()
+// and Finish() faults on the regions are answered. When every page is here Finish() takes
+// everything away again: nothing is registered, no thread is left, nothing costs any more.
+//
+// Not responsible for arming (who registered the regions with the userfaultfd emptied them first)
+// nor for what to do when the source is gone: it then says so and keeps the guest waiting, and the
+// regions stay registered so that no missing page reads as zero.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "core/page_map.h"
+#include "engine/fault_reader.h"
+#include "engine/fetcher.h"
+#include "engine/installer.h"
+#include "engine/precacher.h"
+#include "platform/mutex.h"
+#include "transport/page_transport.h"
+
+namespace postcopy {
+
+struct EngineFigures {
+  FaultFigures faults;
+  uint64_t ram_bytes = 0;
+  uint64_t data_bytes = 0;     // what the source has data for; 0 until its map has come
+  uint64_t present_bytes = 0;  // of these, what is here or was given up
+  uint64_t demand_bytes = 0;   // content that came over the urgent lane
+  uint64_t bulk_bytes = 0;     // content that came over the bulk lanes
+  uint64_t zero_pages = 0;     // came without content
+  uint64_t discarded_pages = 0;
+};
+
+class Engine final : private PageSink {
+ public:
+  // `regions` are in the order of transport->layout(). The RAM files they borrow, and `device`,
+  // must outlive the engine.
+  Engine(std::unique_ptr<PageTransport> transport, FaultDevice& device,
+         std::vector<MappedRegion> regions);
+  ~Engine() override;  // Stop()s
+
+  // Before Start(): these pages of the RAM file were allocated beforehand.
+  void MarkAllocated(RegionId region, PageRange range) { map_.MarkAllocated(region, range); }
+  // From here on faults are answered by demand.
+  void Start();
+  // Asks for the source's map and, when it has come, begins with the bulk. Once, after Start().
+  void StartBulk();
+
+  enum class Wait {
+    kComplete,  // every page is here: call Finish()
+    kTimeout,
+    kBroken,    // a lane or the VM is gone; failure() tells
+    kStopped,   // Stop() was called
+  };
+  Wait WaitComplete(std::chrono::milliseconds timeout) POSTCOPY_EXCLUDES(mutex_);
+  std::optional<Error> failure() POSTCOPY_EXCLUDES(mutex_);
+  // REQUIRES: WaitComplete() returned kComplete. Ends threads and lanes, then unregisters.
+  Result<void> Finish();
+  // Ends threads and lanes; the regions stay registered. Idempotent.
+  void Stop();
+  EngineFigures Figures();
+
+ private:
+  void OnPage(uint32_t id, PageAddress page, wire::Encoding encoding,
+              std::span<const std::byte> content) override;
+  void OnRun(size_t lane, RegionId region, PageRange range, wire::Encoding encoding,
+             std::span<const std::byte> content) override;
+  void OnMap(const wire::MapFields& map) override;
+  void OnLaneDown(const Error& cause) override;
+  void Note(Installer::Outcome outcome);
+  void Fail(const Error& cause) POSTCOPY_EXCLUDES(mutex_);
+  void CheckComplete();
+
+  // Fixed after construction.
+  const std::vector<MappedRegion> regions_;
+  const std::unique_ptr<PageTransport> transport_;
+  FaultDevice& device_;
+
+  PageMap map_;
+  Fetcher fetcher_;
+  Precacher precacher_;
+  Installer installer_;
+  FaultReader reader_;
+  std::thread reader_thread_;
+
+  // Of the urgent lane's thread: how far the map has come.
+  PageAddress mapped_up_to_{};
+
+  std::atomic<uint64_t> data_pages_{0};
+  std::atomic<uint64_t> demand_bytes_{0};
+  std::atomic<uint64_t> bulk_bytes_{0};
+  std::atomic<uint64_t> zero_pages_{0};
+
+  Mutex mutex_;
+  CondVar changed_;
+  bool complete_ POSTCOPY_GUARDED_BY(mutex_) = false;
+  bool stopped_ POSTCOPY_GUARDED_BY(mutex_) = false;
+  bool map_known_ POSTCOPY_GUARDED_BY(mutex_) = false;
+  std::optional<Error> failure_ POSTCOPY_GUARDED_BY(mutex_);
+};
+
+}  // namespace postcopy

@@ -1,0 +1,57 @@
+// The kernel's side of post-copy as the engine sees it: events in, pages installed, waiters woken.
+//
+// Implemented over userfaultfd (userfault_device.h), and by a fake in tests. Calls report and
+// decide nothing; what InstallResult says is described in platform/userfault.h. All calls are
+// thread-safe; Wait() and ReadEvents() are called by one thread.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "core/units.h"
+#include "platform/userfault.h"
+
+namespace postcopy {
+
+// Where a region of the session lies: in the address space that faults, and in its RAM file.
+struct MappedRegion {
+  uint64_t address = 0;
+  uint64_t size_bytes = 0;
+  int ram_file = -1;  // borrowed; -1: anonymous memory
+  uint64_t file_offset = 0;
+
+  bool file_backed() const { return ram_file >= 0; }
+  uint64_t AddressOf(PageIndex page) const { return address + page.offset_bytes(); }
+};
+
+class FaultDevice {
+ public:
+  virtual ~FaultDevice() = default;
+
+  // --- the event reader's ------------------------------------------------------------------------
+
+  // Blocks until events can be read (true) or WakeUp() was called (false).
+  virtual bool Wait() = 0;
+  virtual void WakeUp() = 0;
+  // As ReadFaultEvents().
+  virtual Result<size_t> ReadEvents(std::span<FaultEvent> events) = 0;
+
+  // --- installing --------------------------------------------------------------------------------
+
+  // Anonymous memory: copies content to missing pages.
+  virtual InstallResult Copy(const MappedRegion& region, PageIndex first,
+                             std::span<const std::byte> content) = 0;
+  // RAM file: writes content into its page cache. 0 or errno.
+  virtual int WriteFile(const MappedRegion& region, PageIndex first,
+                        std::span<const std::byte> content) = 0;
+  // RAM file: maps pages that the page cache has.
+  virtual InstallResult Continue(const MappedRegion& region, PageRange range) = 0;
+  // Either: makes missing pages read as zero.
+  virtual InstallResult Zero(const MappedRegion& region, PageRange range) = 0;
+  virtual void Wake(const MappedRegion& region, PageRange range) = 0;
+  // Ends the reporting of faults; wakes everyone.
+  virtual Result<void> Unregister(const MappedRegion& region) = 0;
+};
+
+}  // namespace postcopy

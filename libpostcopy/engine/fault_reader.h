@@ -1,0 +1,57 @@
+// Reads the kernel's events and decides what each needs: the first step of a fault's life.
+//
+// Never waits on an install: the kernel refuses to install while a discard is unread, so a reader
+// that waited would wait for itself (and with it the VMM's main thread, which waits for the discard
+// to be read). What it maps itself it tries once and tries again after the next events.
+//
+// Everything pending is read first; discards are applied before the faults of the same batch, since
+// the two can be reported out of causal order.
+#pragma once
+
+#include <atomic>
+#include <optional>
+#include <vector>
+
+#include "core/page_map.h"
+#include "engine/fault_device.h"
+#include "engine/fetcher.h"
+#include "engine/precacher.h"
+
+namespace postcopy {
+
+class FaultReader {
+ public:
+  FaultReader(FaultDevice& device, PageMap& map, const std::vector<MappedRegion>& regions,
+              Fetcher& fetcher, Precacher& precacher);
+
+  // The reader's thread: returns when Stop() was called, or with an error when the VM is gone.
+  Result<void> Run();
+  // From any thread.
+  void Stop();
+
+ private:
+  struct PendingFault {
+    PageAddress page;
+    bool minor;
+    TimePoint read_at;
+  };
+  Result<void> DrainEvents();
+  void ApplyDiscards();
+  void HandleFault(const PendingFault& fault);
+  // Maps a page that needs nothing from the source. False: the kernel wants it tried again.
+  bool MapHere(const PendingFault& fault);
+  std::optional<PageAddress> Locate(uint64_t address) const;
+
+  FaultDevice& device_;
+  PageMap& map_;
+  const std::vector<MappedRegion>& regions_;
+  Fetcher& fetcher_;
+  Precacher& precacher_;
+  std::atomic<bool> stopping_{false};
+  // Of the reader's thread; they keep their capacity.
+  std::vector<FaultEvent> discards_;
+  std::vector<PendingFault> faults_;
+  std::vector<PendingFault> again_;
+};
+
+}  // namespace postcopy

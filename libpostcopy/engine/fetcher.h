@@ -1,0 +1,51 @@
+// Asks the source for pages that the guest waits for, once each, and measures how long it waits.
+//
+// The second step of a fault's life. Called by the event reader (Ask) and by the installer when the
+// page has been woken; both take one short lock.
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <cstdint>
+
+#include "core/fetch_queue.h"
+#include "core/histogram.h"
+#include "engine/installer.h"
+#include "platform/mutex.h"
+#include "transport/page_transport.h"
+
+namespace postcopy {
+
+struct FaultFigures {
+  uint64_t faults = 0;  // pages asked for by demand
+  uint64_t served = 0;  // of these, woken
+  double p50_us = 0;    // event read to wake
+  double p99_us = 0;
+  double max_us = 0;
+};
+
+class Fetcher final : public DemandObserver {
+ public:
+  explicit Fetcher(PageTransport& transport) : transport_(transport) {}
+
+  // Sends the request for a page on which PageMap::MarkDemanded() returned kAskSource.
+  void Ask(PageAddress page, TimePoint fault_time) POSTCOPY_EXCLUDES(mutex_);
+  void OnDemandServed(PageAddress page) override POSTCOPY_EXCLUDES(mutex_);
+  // The answer to request `id` has come and was not needed (the page was given up or had come
+  // another way): nobody waits on it any more.
+  void Forget(uint32_t id) POSTCOPY_EXCLUDES(mutex_);
+
+  // Requests that have not been answered.
+  bool outstanding() const { return outstanding_.load(std::memory_order_relaxed) != 0; }
+  FaultFigures Figures() POSTCOPY_EXCLUDES(mutex_);
+
+ private:
+  PageTransport& transport_;
+  std::atomic<uint64_t> outstanding_{0};
+  Mutex mutex_;
+  FetchQueue queue_ POSTCOPY_GUARDED_BY(mutex_);
+  Histogram waits_ POSTCOPY_GUARDED_BY(mutex_);
+  uint64_t faults_ POSTCOPY_GUARDED_BY(mutex_) = 0;
+};
+
+}  // namespace postcopy

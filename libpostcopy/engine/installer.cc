@@ -1,0 +1,118 @@
+#include "engine/installer.h"
+
+#include <thread>
+
+namespace postcopy {
+
+Installer::Outcome Installer::Install(RegionId region, PageRange range,
+                                      std::span<const std::byte> content) {
+  PageIndex page = range.first;
+  while (page < range.end()) {
+    if (!map_.Claim({region, page})) {
+      page = page + 1;
+      continue;
+    }
+    PageRange claimed{page, 1};
+    while (claimed.end() < range.end() && map_.Claim({region, claimed.end()})) ++claimed.count_pages;
+    const auto part = content.empty() ? content
+                                      : content.subspan((page - range.first) * kPageBytes,
+                                                        claimed.size_bytes());
+    const Outcome outcome = InstallClaimed(region, claimed, part);
+    if (outcome != Outcome::kDone) return outcome;
+    // The page behind the claimed stretch, if any, was just refused: no need to ask again.
+    page = claimed.end() + 1;
+  }
+  return Outcome::kDone;
+}
+
+Installer::Outcome Installer::InstallClaimed(RegionId region, PageRange range,
+                                             std::span<const std::byte> content) {
+  const MappedRegion& mapped = regions_[region.value];
+  if (mapped.file_backed() && !content.empty()) {
+    const int error = device_.WriteFile(mapped, range.first, content);
+    if (error != 0) {
+      error_.store(error, std::memory_order_relaxed);
+      UnclaimPages(region, range);
+      return Outcome::kFailed;
+    }
+  }
+  return MapFilled(region, range, content);
+}
+
+Installer::Outcome Installer::MapFilled(RegionId region, PageRange range,
+                                        std::span<const std::byte> content) {
+  const MappedRegion& mapped = regions_[region.value];
+  const bool file = mapped.file_backed();
+  const bool zeros = content.empty();
+  // Zeros of a RAM file: a page that was allocated beforehand is in the page cache and reads as
+  // zero; where there is none, the kernel makes one, page by page, since the next may be there.
+  bool make_zero_page = !file && zeros;
+  const auto advance = [&](uint64_t pages) {
+    range = {range.first + pages, range.count_pages - pages};
+    if (!zeros) content = content.subspan(pages * kPageBytes);
+  };
+  while (!range.empty()) {
+    const InstallResult result =
+        make_zero_page ? device_.Zero(mapped, file ? PageRange{range.first, 1} : range)
+        : file         ? device_.Continue(mapped, range)
+                       : device_.Copy(mapped, range.first, content);
+    FinishPages(region, {range.first, result.done_bytes / kPageBytes}, true);
+    advance(result.done_bytes / kPageBytes);
+    switch (result.outcome) {
+      case InstallOutcome::kInstalled: make_zero_page = !file && zeros; break;
+      case InstallOutcome::kAlreadyPresent:
+        if (file && make_zero_page) {  // in the page cache after all
+          make_zero_page = false;
+          break;
+        }
+        // Somebody else installed it: whoever waits has to be told all the same.
+        FinishPages(region, {range.first, 1}, true);
+        device_.Wake(mapped, {range.first, 1});
+        advance(1);
+        break;
+      case InstallOutcome::kRetry:
+        if (stopping_.load(std::memory_order_relaxed)) {
+          UnclaimPages(region, range);
+          return Outcome::kDone;
+        }
+        if (result.done_bytes == 0) std::this_thread::yield();
+        break;
+      case InstallOutcome::kNotFilled:
+        if (zeros && !make_zero_page) {
+          make_zero_page = true;
+          break;
+        }
+        [[fallthrough]];
+      case InstallOutcome::kRangeGone:
+        // The guest gave the page up after it was filled, or unplugged the memory.
+        FinishPages(region, {range.first, 1}, false);
+        device_.Wake(mapped, {range.first, 1});
+        advance(1);
+        break;
+      case InstallOutcome::kProcessGone: UnclaimPages(region, range); return Outcome::kVmGone;
+      case InstallOutcome::kFailed:
+        error_.store(result.error, std::memory_order_relaxed);
+        UnclaimPages(region, range);
+        return Outcome::kFailed;
+    }
+  }
+  return Outcome::kDone;
+}
+
+void Installer::FinishPages(RegionId region, PageRange range, bool here) {
+  for (PageIndex page = range.first; page < range.end(); page = page + 1) {
+    const auto finished = map_.Finish({region, page}, here);
+    // A fault that was reported while the page was being mapped may have begun to wait after the
+    // kernel's wake; it looks again.
+    if (finished.waited) device_.Wake(regions_[region.value], {page, 1});
+    if (finished.demanded) observer_.OnDemandServed({region, page});
+  }
+}
+
+void Installer::UnclaimPages(RegionId region, PageRange range) {
+  for (PageIndex page = range.first; page < range.end(); page = page + 1) {
+    map_.Unclaim({region, page});
+  }
+}
+
+}  // namespace postcopy

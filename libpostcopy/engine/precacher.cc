@@ -1,0 +1,72 @@
+#include "engine/precacher.h"
+
+namespace postcopy {
+namespace {
+
+// A lane never has more grants out than this, whatever their size: grants around faults are small.
+constexpr size_t kMaxGrantsPerLane = 128;
+
+}  // namespace
+
+Precacher::Precacher(PageMap& map, Fetcher& fetcher, PageTransport& transport)
+    : fetcher_(fetcher), transport_(transport), scheduler_(map) {
+  lanes_.resize(transport.bulk_lanes());
+  for (LaneGrants& lane : lanes_) lane.sent.resize(kMaxGrantsPerLane);
+}
+
+void Precacher::Start() { GrantMore(0); }
+
+void Precacher::OnFault(PageAddress page) {
+  MutexLock lock(mutex_);
+  scheduler_.OnFault(page);
+}
+
+void Precacher::OnArrived(size_t lane_index, PageRange range) {
+  const TimePoint now = std::chrono::steady_clock::now();
+  {
+    MutexLock lock(mutex_);
+    LaneGrants& lane = lanes_[lane_index];
+    uint64_t pages = range.count_pages;
+    while (pages > 0 && lane.count > 0) {
+      LaneGrants::Sent& oldest = lane.sent[lane.oldest];
+      const uint64_t answered = std::min(pages, oldest.pages);
+      window_.OnArrived(answered * kPageBytes, oldest.when, now);
+      oldest.pages -= answered;
+      pages -= answered;
+      if (oldest.pages == 0) {
+        lane.oldest = (lane.oldest + 1) % kMaxGrantsPerLane;
+        --lane.count;
+      }
+    }
+  }
+  GrantMore(lane_index);
+}
+
+void Precacher::GrantMore(size_t first_lane) {
+  for (;;) {
+    Grant grant;
+    size_t chosen = first_lane;
+    {
+      MutexLock lock(mutex_);
+      // The lane with the fewest grants out; the caller's own among equals.
+      for (size_t i = 0; i < lanes_.size(); ++i) {
+        if (lanes_[i].count < lanes_[chosen].count) chosen = i;
+      }
+      LaneGrants& lane = lanes_[chosen];
+      const uint64_t room_pages = window_.RoomBytes(fetcher_.outstanding()) / kPageBytes;
+      if (room_pages == 0 || lane.count == kMaxGrantsPerLane) return;
+      const auto next = scheduler_.Next(std::min(room_pages, kGrantPages));
+      if (!next.has_value()) return;
+      grant = *next;
+      window_.OnGranted(grant.range.size_bytes());
+      lane.sent[(lane.oldest + lane.count) % kMaxGrantsPerLane] = {
+          grant.range.count_pages, std::chrono::steady_clock::now()};
+      ++lane.count;
+    }
+    // Outside the lock. Two threads may send on one lane in the other order than they were noted
+    // in; both grants are of the same moment, so only their round trip is swapped.
+    if (!transport_.Grant(chosen, grant.region, grant.range)) return;
+  }
+}
+
+}  // namespace postcopy

@@ -1,0 +1,53 @@
+// Keeps the bulk going: grants ranges in the scheduler's order, as many bytes as the window allows.
+//
+// Has no thread of its own: the bulk lanes' threads call OnArrived() and so trigger the next grants.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <vector>
+
+#include "core/grant_scheduler.h"
+#include "core/grant_window.h"
+#include "engine/fetcher.h"
+#include "platform/mutex.h"
+#include "transport/page_transport.h"
+
+namespace postcopy {
+
+class Precacher {
+ public:
+  // Pages granted at a time: one RUN of the protocol, so that the order can change often.
+  static constexpr uint64_t kGrantPages = wire::kMaxRunPages;
+
+  Precacher(PageMap& map, Fetcher& fetcher, PageTransport& transport);
+
+  // The first grants, on every lane.
+  void Start() POSTCOPY_EXCLUDES(mutex_);
+  // The guest waited for this page: its surroundings come next.
+  void OnFault(PageAddress page) POSTCOPY_EXCLUDES(mutex_);
+  // `range` of a grant on `lane` has come and is dealt with.
+  void OnArrived(size_t lane, PageRange range) POSTCOPY_EXCLUDES(mutex_);
+
+ private:
+  struct LaneGrants {
+    // Grants in the order they were sent, which is the order of their answers.
+    struct Sent {
+      uint64_t pages;
+      TimePoint when;
+    };
+    std::vector<Sent> sent;  // ring of fixed size
+    size_t oldest = 0;
+    size_t count = 0;
+  };
+  void GrantMore(size_t first_lane) POSTCOPY_EXCLUDES(mutex_);
+
+  Fetcher& fetcher_;
+  PageTransport& transport_;
+  Mutex mutex_;
+  GrantScheduler scheduler_ POSTCOPY_GUARDED_BY(mutex_);
+  GrantWindow window_ POSTCOPY_GUARDED_BY(mutex_);
+  std::vector<LaneGrants> lanes_ POSTCOPY_GUARDED_BY(mutex_);
+};
+
+}  // namespace postcopy

@@ -1,0 +1,56 @@
+// How a destination gets pages from its source: requests and grants out, pages and runs in.
+//
+// Interface of TcpTransport; it fits one-sided reads too, where Request() and Grant() post reads
+// and the sink is called when they complete. An implementation delivers what was asked for and
+// nothing else; order, deduplication and recovery are the engine's.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "core/memory_layout.h"
+#include "core/result.h"
+#include "core/units.h"
+#include "wire/page_protocol.h"
+
+namespace postcopy {
+
+// What the engine does with what comes. Called on the transport's threads: OnPage, OnMap on the
+// urgent lane's, OnRun on that bulk lane's; different lanes call at the same time. `content` is
+// valid during the call only.
+class PageSink {
+ public:
+  virtual ~PageSink() = default;
+  // The answer to Request(id, page). kZero: `content` is empty.
+  virtual void OnPage(uint32_t id, PageAddress page, wire::Encoding encoding,
+                      std::span<const std::byte> content) = 0;
+  // Part of the answer to a grant on `lane`.
+  virtual void OnRun(size_t lane, RegionId region, PageRange range, wire::Encoding encoding,
+                     std::span<const std::byte> content) = 0;
+  // One piece of the answer to RequestMap().
+  virtual void OnMap(const wire::MapFields& map) = 0;
+  // A lane has ended without Stop(); nothing more comes on it. At most once a lane.
+  virtual void OnLaneDown(const Error& cause) = 0;
+};
+
+class PageTransport {
+ public:
+  virtual ~PageTransport() = default;
+
+  // What the source says its guest RAM looks like.
+  virtual const MemoryLayout& layout() const = 0;
+  virtual size_t bulk_lanes() const = 0;
+  // Begins to call `sink`, which must live until Stop() has returned. Once.
+  virtual void Start(PageSink& sink) = 0;
+  // Each queues one message and returns; false: the lane is down, nothing was queued (OnLaneDown
+  // has been or will be called). Thread-safe. Blocks only while the kernel's send buffer is full.
+  virtual bool Request(uint32_t id, PageAddress page) = 0;
+  virtual bool RequestMap() = 0;
+  virtual bool Grant(size_t lane, RegionId region, PageRange range) = 0;
+  // Ends all lanes. When it returns no thread of the transport is left and the sink is not called
+  // any more. Must not be called from the sink.
+  virtual void Stop() = 0;
+};
+
+}  // namespace postcopy
