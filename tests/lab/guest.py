@@ -14,12 +14,12 @@ import tempfile
 
 from . import packages
 from .commands import LabError, run
+from .content import FILE_BYTES
 from .initramfs import Archive
 
 _SOURCES = pathlib.Path(__file__).resolve().parent / "guest"
 _MODULES = ["virtio_pci", "virtio_net", "virtio_balloon"]
 _CFLAGS = ["-std=gnu11", "-O2", "-fno-tree-vectorize", "-static", "-Wall", "-Wextra", "-Werror"]
-FILE_BYTES = 65536
 
 
 @dataclasses.dataclass(frozen=True)

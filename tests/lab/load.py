@@ -28,8 +28,8 @@ def build_client(folder=None):
     cache = packages.cache_directory()
     folder = pathlib.Path(folder or cache / "load-client")
     with packages.CacheLock(cache):
-        run(["cmake", "-S", str(source), "-B", str(folder)], what="configure the load client")
-        run(["cmake", "--build", str(folder), "--parallel"], what="build the load client", timeout_s=600)
+        run(["cmake", "-G", "Ninja", "-S", str(source), "-B", str(folder)], what="configure the load client")
+        run(["cmake", "--build", str(folder)], what="build the load client", timeout_s=600)
     return folder / "bin/lab-load-client"
 
 

@@ -2,7 +2,8 @@
 """Shows that the lab works on this machine, without anything of the project in it.
 
 Boots one guest on host a, puts a load on it, verifies all of its files, waits for its memory checker,
-and prints the figures. Exit code 0: all as it should be; 1: not, with the cause on standard error.
+and prints the figures; with --flip also flips a byte of a file and one of the checked memory and
+demands that both are noticed. Exit code 0: all as it should be; 1: not, with the cause on standard error.
 """
 
 import argparse
@@ -13,7 +14,7 @@ import tempfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-from lab import checker, load, packages  # noqa: E402
+from lab import checker, flip, load, packages  # noqa: E402
 from lab.commands import LabError  # noqa: E402
 from lab.guest import Parameters, image  # noqa: E402
 from lab.network import Network  # noqa: E402
@@ -41,6 +42,8 @@ def measure(arguments):
             figures["checker"] = vars(status)
             if status.errors:
                 raise LabError(f"check the guest's memory: {status}")
+        if arguments.flip:
+            figures["noticed"] = demand_notice(vm, network, client, guest)
         figures["host_bytes_sent"] = network.bytes_sent("a")
         if vm.quit() != 0:
             raise LabError(f"quit QEMU: exit status {vm.exit_status}")
@@ -63,6 +66,22 @@ def measure_load(network, client, guest, folder):
             "verify": verified}
 
 
+def demand_notice(vm, network, client, guest):
+    """Flips bytes and returns what the checks say; LabError if one says that all is well."""
+    noticed = {}
+    if guest.check_mib:
+        flip.flip_in_checked_memory(vm)
+        noticed["checker"] = vars(checker.wait_full_passes(network, guest.address, 1))
+        if noticed["checker"]["errors"] != 1:
+            raise LabError(f"flip a byte of checked memory: the checker says {noticed['checker']}")
+    if guest.files:
+        flip.flip_in_file(vm, guest.seed, guest.files // 2)
+        noticed["verify"] = load.verify_files(network, client, guest)
+        if noticed["verify"]["wrong"] != 1:
+            raise LabError(f"flip a byte of a file: the load client says {noticed['verify']}")
+    return noticed
+
+
 def main():
     parser = argparse.ArgumentParser(description="Boot one guest in the lab and check all of it.")
     parser.add_argument("--files-mib", type=int, default=256)
@@ -71,6 +90,7 @@ def main():
     parser.add_argument("--memory-mib", type=int, default=1024)
     parser.add_argument("--ram", default="file", choices=("file", "anon"))
     parser.add_argument("--prealloc", action="store_true")
+    parser.add_argument("--flip", action="store_true", help="show that a wrong byte is noticed")
     arguments = parser.parse_args()
     try:
         packages.install()
