@@ -1,0 +1,76 @@
+#include "platform/guest_mapping.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <vector>
+
+#include "core/units.h"
+
+namespace postcopy {
+namespace {
+
+constexpr uint64_t kEntryPresent = uint64_t{1} << 63;
+constexpr uint64_t kEntrySwapped = uint64_t{1} << 62;
+constexpr uint64_t kEntriesPerRead = 8192;  // 64 KiB of entries: 32 MiB of memory
+
+Result<void> Advise(uint64_t address, uint64_t size_bytes, int advice, const char* operation) {
+  int result;
+  do {
+    result = madvise(reinterpret_cast<void*>(address), size_bytes, advice);
+  } while (result != 0 && errno == EINTR);
+  if (result != 0) return ErrnoError(errno, operation);
+  return {};
+}
+
+}  // namespace
+
+Result<void> DropGuestPages(uint64_t address, uint64_t size_bytes) {
+  return Advise(address, size_bytes, MADV_DONTNEED, "drop pages of guest RAM");
+}
+
+Result<void> ForbidHugePages(uint64_t address, uint64_t size_bytes) {
+  auto result = Advise(address, size_bytes, MADV_NOHUGEPAGE, "keep huge pages off guest RAM");
+  // A kernel without transparent huge pages does not know the advice and needs none.
+  if (!result.ok() && result.error().code == ErrorCode::kInvalidArgument) return {};
+  return result;
+}
+
+Result<void> AllowHugePages(uint64_t address, uint64_t size_bytes) {
+  auto result = Advise(address, size_bytes, MADV_HUGEPAGE, "allow huge pages for guest RAM");
+  if (!result.ok() && result.error().code == ErrorCode::kInvalidArgument) return {};
+  return result;
+}
+
+Result<PageTableView> PageTableView::Open() {
+  UniqueFd file(open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
+  if (!file.valid()) return ErrnoError(errno, "open /proc/self/pagemap");
+  return PageTableView(std::move(file));
+}
+
+Result<std::optional<uint64_t>> PageTableView::FindPresent(uint64_t address,
+                                                           uint64_t size_bytes) const {
+  std::vector<uint64_t> entries(kEntriesPerRead);
+  const uint64_t end_page = (address + size_bytes) / kPageBytes;
+  for (uint64_t page = address / kPageBytes; page < end_page;) {
+    const uint64_t wanted = std::min(kEntriesPerRead, end_page - page);
+    const ssize_t got = pread(file_.get(), entries.data(), wanted * sizeof(uint64_t),
+                              static_cast<off_t>(page * sizeof(uint64_t)));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return ErrnoError(errno, "read /proc/self/pagemap");
+    const uint64_t count = static_cast<uint64_t>(got) / sizeof(uint64_t);
+    if (count == 0) return Error{ErrorCode::kIo, "read /proc/self/pagemap: it ends early"};
+    for (uint64_t i = 0; i < count; ++i) {
+      if ((entries[i] & (kEntryPresent | kEntrySwapped)) != 0) {
+        return std::optional<uint64_t>((page + i) * kPageBytes);
+      }
+    }
+    page += count;
+  }
+  return std::optional<uint64_t>();
+}
+
+}  // namespace postcopy

@@ -1,0 +1,161 @@
+#include "platform/unix_channel.h"
+
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+namespace postcopy {
+namespace {
+
+constexpr int kListenBacklog = 64;
+
+Result<sockaddr_un> MakeAddress(const std::string& path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path.empty() || path.size() >= sizeof address.sun_path) {
+    return Error{ErrorCode::kInvalidArgument,
+                 "socket path " + path + ": must have 1 to " +
+                     std::to_string(sizeof address.sun_path - 1) + " bytes"};
+  }
+  std::memcpy(address.sun_path, path.data(), path.size());
+  return address;
+}
+
+Result<UniqueFd> MakeSocket() {
+  UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!socket.valid()) return ErrnoError(errno, "create Unix socket");
+  return socket;
+}
+
+// The descriptors of one received message, each owned from here on.
+void TakeDescriptors(msghdr& message, std::vector<UniqueFd>& descriptors) {
+  for (cmsghdr* item = CMSG_FIRSTHDR(&message); item != nullptr;
+       item = CMSG_NXTHDR(&message, item)) {
+    if (item->cmsg_level != SOL_SOCKET || item->cmsg_type != SCM_RIGHTS) continue;
+    const size_t count = (item->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (size_t i = 0; i < count; ++i) {
+      int fd;
+      std::memcpy(&fd, CMSG_DATA(item) + i * sizeof(int), sizeof fd);
+      descriptors.emplace_back(fd);
+    }
+  }
+}
+
+using ControlBuffer = std::array<char, CMSG_SPACE(kMaxDescriptorsPerSend * sizeof(int))>;
+
+}  // namespace
+
+Result<UnixChannel> UnixChannel::Connect(const std::string& path) {
+  auto address = MakeAddress(path);
+  if (!address.ok()) return address.error();
+  auto socket = MakeSocket();
+  if (!socket.ok()) return socket.error();
+  if (connect(socket->get(), reinterpret_cast<const sockaddr*>(&*address), sizeof *address) != 0) {
+    const int cause = errno == EAGAIN ? ECONNREFUSED : errno;  // EAGAIN: the queue is full
+    return ErrnoError(cause, "connect unix:" + path);
+  }
+  return UnixChannel(std::move(*socket));
+}
+
+Result<int> UnixChannel::QueryPeerPid() const {
+  ucred credentials{};
+  socklen_t size = sizeof credentials;
+  if (getsockopt(socket_.get(), SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0) {
+    return ErrnoError(errno, "ask for the peer's process");
+  }
+  return static_cast<int>(credentials.pid);
+}
+
+Result<void> UnixChannel::Send(std::span<const std::byte> bytes, std::span<const int> descriptors,
+                               std::chrono::milliseconds timeout) {
+  using Clock = std::chrono::steady_clock;
+  const Clock::time_point deadline = Clock::now() + timeout;
+  alignas(cmsghdr) ControlBuffer control{};
+  while (!bytes.empty()) {
+    iovec part{const_cast<std::byte*>(bytes.data()), bytes.size()};
+    msghdr message{};
+    message.msg_iov = &part;
+    message.msg_iovlen = 1;
+    if (!descriptors.empty()) {
+      message.msg_control = control.data();
+      message.msg_controllen = CMSG_SPACE(descriptors.size_bytes());
+      cmsghdr* item = CMSG_FIRSTHDR(&message);
+      item->cmsg_level = SOL_SOCKET;
+      item->cmsg_type = SCM_RIGHTS;
+      item->cmsg_len = CMSG_LEN(descriptors.size_bytes());
+      std::memcpy(CMSG_DATA(item), descriptors.data(), descriptors.size_bytes());
+    }
+    const ssize_t sent = sendmsg(socket_.get(), &message, MSG_NOSIGNAL);
+    if (sent > 0) {
+      bytes = bytes.subspan(static_cast<size_t>(sent));
+      descriptors = {};
+      continue;
+    }
+    if (errno == EINTR) continue;
+    if (errno != EAGAIN) return ErrnoError(errno, "send to Unix socket");
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now()).count();
+    if (left <= 0) return ErrnoError(ETIMEDOUT, "send to Unix socket");
+    pollfd writable{socket_.get(), POLLOUT, 0};
+    poll(&writable, 1, static_cast<int>(std::min<int64_t>(left, 60'000)));
+  }
+  return {};
+}
+
+Result<size_t> UnixChannel::Receive(std::span<std::byte> to, std::vector<UniqueFd>& descriptors) {
+  alignas(cmsghdr) ControlBuffer control{};
+  for (;;) {
+    iovec part{to.data(), to.size()};
+    msghdr message{};
+    message.msg_iov = &part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.data();
+    message.msg_controllen = control.size();
+    const ssize_t got = recvmsg(socket_.get(), &message, MSG_CMSG_CLOEXEC);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0 && errno == EAGAIN) return size_t{0};
+    if (got < 0) return ErrnoError(errno, "receive from Unix socket");
+    TakeDescriptors(message, descriptors);
+    if ((message.msg_flags & MSG_CTRUNC) != 0) {
+      return Error{ErrorCode::kProtocol,
+                   "receive from Unix socket: descriptors were lost (limit of open files?)"};
+    }
+    if (got == 0) return Error{ErrorCode::kUnavailable, "receive from Unix socket: peer has closed"};
+    return static_cast<size_t>(got);
+  }
+}
+
+Result<UnixListener> UnixListener::Listen(const std::string& path, unsigned mode) {
+  auto address = MakeAddress(path);
+  if (!address.ok()) return address.error();
+  auto socket = MakeSocket();
+  if (!socket.ok()) return socket.error();
+  if (bind(socket->get(), reinterpret_cast<const sockaddr*>(&*address), sizeof *address) != 0) {
+    return ErrnoError(errno, "bind unix:" + path);
+  }
+  // Nobody can connect before listen(): the permissions are right from the first moment.
+  if (chmod(path.c_str(), static_cast<mode_t>(mode)) != 0) {
+    return ErrnoError(errno, "set permissions of unix:" + path);
+  }
+  if (listen(socket->get(), kListenBacklog) != 0) return ErrnoError(errno, "listen unix:" + path);
+  return UnixListener(std::move(*socket));
+}
+
+Result<UnixChannel> UnixListener::Accept() {
+  for (;;) {
+    UniqueFd accepted(accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    if (accepted.valid()) return UnixChannel(std::move(accepted));
+    if (errno == EINTR) continue;
+    if (errno == EAGAIN) return Error{ErrorCode::kTimeout, "accept: no connection waits"};
+    return ErrnoError(errno, "accept Unix connection");
+  }
+}
+
+}  // namespace postcopy
