@@ -1,0 +1,110 @@
+// The VMM's side of the agent protocol: registers the process's RAM blocks with the host's daemon,
+// stays registered, and arms and releases on its request (docs/agent-protocol.md).
+//
+// Owns one thread, asleep on its socket but for a connection that has to be made again. Not
+// responsible for finding the blocks (preload/, abi/) and for deciding when to arm (the daemon).
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "attach/agent_connection.h"
+#include "attach/block_table.h"
+#include "core/result.h"
+#include "platform/guest_mapping.h"
+#include "platform/quiet_thread.h"
+#include "platform/unique_fd.h"
+#include "platform/waiter.h"
+#include "wire/agent_protocol.h"
+
+namespace postcopy {
+
+inline constexpr const char* kDefaultAgentPath = "/run/postcopy/agent.sock";
+
+struct AttachOptions {
+  std::string vm_name;
+  std::string agent_path = kDefaultAgentPath;
+  std::string qmp_path;  // empty: none
+  // Told what a person should know, one line each, without prefix and newline; on the client's
+  // thread. Must not throw.
+  std::function<void(const std::string&)> notice;
+  // Pauses between attempts to reach the daemon double from the first to the longest.
+  std::chrono::milliseconds first_pause{100};
+  std::chrono::milliseconds longest_pause{5000};
+};
+
+class AttachClient {
+ public:
+  // Starts the thread and returns; the daemon need not be there. `blocks` outlives the client, which
+  // is its one collector. kInvalidArgument: a name or path that the protocol does not carry.
+  static Result<std::unique_ptr<AttachClient>> Start(AttachOptions options, BlockTable& blocks);
+
+  // Ends the connection and the thread and closes the kept userfaultfd: if the daemon holds none
+  // either, what is missing reads as zero from then on. Blocks until a request in progress is done.
+  // Not in a forked child.
+  ~AttachClient();
+  AttachClient(const AttachClient&) = delete;
+  AttachClient& operator=(const AttachClient&) = delete;
+
+  // Says that `blocks` has changed. One write(2) to an eventfd; any thread, also inside mmap().
+  void BlocksChanged() { waiter_.WakeUp(); }
+
+ private:
+  // What was asked of userfaultfd, kept until the daemon releases it.
+  struct Armed {
+    SessionId session_id;
+    UniqueFd userfault;  // a duplicate of the daemon's
+    std::vector<uint64_t> block_ids;
+  };
+  enum class Ending {
+    kLost,      // the daemon is gone or does not answer: try again soon
+    kRejected,  // it refused, or one side broke the protocol: trying again soon would not help
+    kStopping,
+  };
+
+  AttachClient(AttachOptions options, BlockTable& blocks, Waiter waiter,
+               Result<PageTableView> page_table);
+
+  // Everything below runs on the thread only.
+  void Run();
+  std::optional<AgentConnection> Connect();
+  Ending Converse(AgentConnection& connection);
+  Result<void> SendRegister(AgentConnection& connection);
+  std::optional<Ending> TakeMessages(AgentConnection& connection);
+  std::optional<Ending> Handle(AgentConnection& connection, AgentConnection::Received received);
+  std::optional<Ending> OnRegistered(const wire::RegisteredMessage& message,
+                                     std::vector<UniqueFd> descriptors);
+  Result<void> OnArm(AgentConnection& connection, const wire::ArmMessage& message);
+  Result<void> Arm(const wire::ArmMessage& message);
+  Result<void> OnRelease(AgentConnection& connection, const wire::ReleaseMessage& message);
+  std::vector<BlockTable::Block> ArmedBlocks() const;
+  void Pause(std::chrono::milliseconds pause);
+  // Says `text` once for as long as the daemon is missing.
+  void SayMissing(const std::string& text);
+  // Says `text` unless it was the last thing said.
+  void Say(const std::string& text);
+
+  const AttachOptions options_;
+  BlockTable& blocks_;
+  Waiter waiter_;
+  // Relaxed: the wake-up that follows the store is what the thread synchronises with.
+  std::atomic<bool> stopping_{false};
+  std::optional<QuietThread> thread_;
+
+  // Of the thread only.
+  const Result<PageTableView> page_table_;
+  UniqueFd device_;
+  std::optional<Armed> armed_;
+  BlockTable::Snapshot sent_;     // what the last REGISTER said
+  uint32_t count_registers_ = 0;  // its snapshot number
+  int count_awaited_ = 0;         // REGISTERs of this connection without an answer
+  bool missing_ = false;
+  std::string last_said_;
+};
+
+}  // namespace postcopy
