@@ -30,6 +30,17 @@ function(postcopy_layer name)
     ${PROJECT_SOURCE_DIR}/uffd-server)
 endfunction()
 
+# postcopy_hide_all_but(<shared library> <version script>): what is loaded into somebody else's process
+# shows the symbols of the script only, brings its C++ library along, and is never unloaded.
+function(postcopy_hide_all_but target script)
+  target_link_options(${target} PRIVATE
+    -Wl,--version-script=${script} -Wl,--exclude-libs,ALL -Wl,--as-needed -Wl,-z,nodelete,-z,now)
+  set_property(TARGET ${target} APPEND PROPERTY LINK_DEPENDS ${script})
+  if(NOT POSTCOPY_SANITIZE)
+    target_link_options(${target} PRIVATE -static-libstdc++ -static-libgcc -Wl,--no-undefined)
+  endif()
+endfunction()
+
 # postcopy_test(<file>_test.cc USES <target>... [LABELS <label>...]): one GoogleTest program, named
 # after its path under tests/. The label `unit` is the default.
 function(postcopy_test file)
