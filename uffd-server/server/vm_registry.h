@@ -99,14 +99,14 @@ class VmRegistry {
 
   // --- for AgentServer -------------------------------------------------------------------------
 
-  // `wake` is called, from any thread and under no lock, when TakeCommands() has something. Call
-  // once, before the first registration.
+  // `wake` is called, from any thread and under no lock, when TakeCommands() has something. It may be
+  // called once more after it has been replaced.
   void SetWake(std::function<void()> wake);
 
   struct Registration {
     wire::RegisterMessage message;
     std::vector<UniqueFd> ram_files;  // one per shared block, in their order
-    UniqueFd userfault;               // valid if message.arming is set
+    UniqueFd userfault;               // valid if message.armed_session is set
     Pidfd process;
   };
   // Adds or replaces the VM of this name. kAlreadyExists: another live process has the name;
@@ -152,6 +152,9 @@ class VmRegistry {
 
   Vm* FindByClient(AgentClientId client) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::StatusOr<Vm*> FindConnected(std::string_view name) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The VM's request, if it is of this kind and session; the VM has none afterwards.
+  static std::shared_ptr<Request> TakeRequest(Vm* vm, RequestKind kind, const SessionId& session_id);
+  static void LoseRequest(Vm& vm);
   absl::Status StartRequest(std::string_view name, const std::shared_ptr<Request>& request)
       ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status AwaitRequest(std::string_view name, const std::shared_ptr<Request>& request,
@@ -161,8 +164,7 @@ class VmRegistry {
   mutable absl::Mutex mutex_;
   std::map<std::string, Vm, std::less<>> vms_ ABSL_GUARDED_BY(mutex_);
   std::vector<Command> commands_ ABSL_GUARDED_BY(mutex_);
-
-  std::function<void()> wake_;  // set once, before any other thread calls
+  std::function<void()> wake_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace postcopy
