@@ -20,9 +20,10 @@ class Status:
 
 
 def status(network, address, timeout_s=5):
-    """What the checker in the guest at `address` has published last. LabError if it can't be had."""
-    text = run(network.exec_argv("client", ["timeout", timeout_s, "busybox", "wget", "-q", "-O", "-",
-                                            f"http://{address}/memcheck.json"]),
+    """What the checker in the guest at `address` has published last; LabError if nobody answers."""
+    fetch = ["timeout", timeout_s, "busybox", "wget", "-q", "-O", "-",
+             f"http://{address}/memcheck.json"]
+    text = run(network.exec_argv("client", fetch),
                what=f"ask the memory checker at {address}", timeout_s=timeout_s + 5)
     return Status(**json.loads(text))
 
@@ -47,5 +48,5 @@ def wait_full_passes(network, address, count=1, timeout_s=60):
         if last.errors or last.passes >= wanted:
             return last
         time.sleep(0.1)
-    raise LabError(f"wait for {count} passes of the memory checker at {address}: after {timeout_s} s "
-                   f"it has said {last or 'nothing'}")
+    raise LabError(f"wait for {count} passes of the memory checker at {address}: "
+                   f"after {timeout_s} s it has said {last or 'nothing'}")

@@ -25,7 +25,7 @@ def file_content(seed, file, size=FILE_BYTES):
 
 
 def is_checked_page(page):
-    """Whether a page's 4096 bytes look like one that memcheck has written, of whatever generation."""
+    """Whether a page's 4096 bytes look like one that memcheck has written."""
     first, second = struct.unpack_from("<QQ", page)
     (last,) = struct.unpack_from("<Q", page, 4088)
     return (second - first) & _MASK == GOLDEN and (last - first) & _MASK == (511 * GOLDEN) & _MASK

@@ -1,4 +1,4 @@
-"""Flips one byte in a running guest's RAM file, to show that the lab's checks see a single wrong byte.
+"""Flips one byte in a running guest's RAM file, to show that the lab's checks notice it.
 
 Finds the page by its content (content.py). Only for guests with RAM in a file. The guest is stopped
 meanwhile, well under a second.

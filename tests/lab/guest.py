@@ -1,8 +1,8 @@
 """Builds the guest: Debian's cloud kernel and an initramfs with busybox, nginx and the checker.
 
-`image()` gives the two files, from the cache when their inputs have not changed; `Parameters` is what
-one guest is told on its kernel's command line. How a guest is started says qemu.py; what it does at
-boot says guest/init.
+`image()` gives the two files, from the cache when their inputs have not changed; `Parameters` is
+what one guest is told on its kernel's command line. How a guest is started says qemu.py; what it
+does at boot says guest/init.
 """
 
 import dataclasses
@@ -44,7 +44,8 @@ class Parameters:
     def command_line(self):
         """The kernel's command line."""
         if self.check_order not in ("linear", "random"):
-            raise LabError(f"guest parameter check_order: {self.check_order!r} is not linear or random")
+            raise LabError(f"guest parameter check_order: {self.check_order!r} is neither linear "
+                           "nor random")
         own = " ".join(f"{field.name}={getattr(self, field.name)}"
                        for field in dataclasses.fields(self))
         return f"console=ttyS0 quiet panic=-1 mitigations=off nokaslr {own}"
@@ -59,9 +60,9 @@ class Image:
 def image(cache=None):
     """The guest's kernel and initramfs in the cache, built when an input has changed.
 
-    Downloads kernel and nginx the first time. Several processes may call it at once: one builds, the
-    others wait. The files stay valid after the call: they are never changed, only added. LabError
-    names the step that failed.
+    Downloads kernel and nginx the first time. Several processes may call it at once: one builds,
+    the others wait. The files stay valid after the call: they are never changed, only added.
+    LabError names the step that failed.
     """
     cache = pathlib.Path(cache) if cache else packages.cache_directory()
     with packages.CacheLock(cache):
@@ -112,7 +113,7 @@ def _module_paths(kernel_tree):
         needs[path] = needed.split()
     ordered = []
     for name in _MODULES:
-        path = next((p for p in needs if re.fullmatch(rf"{name}\.ko(\.xz)?", p.split("/")[-1])), None)
+        path = next((p for p in needs if p.endswith(f"/{name}.ko")), None)
         if path is None:
             raise LabError(f"build the guest: kernel {modules.name} has no module {name}")
         for each in [*reversed(needs[path]), path]:  # modules.dep lists the innermost last
@@ -124,7 +125,8 @@ def _module_paths(kernel_tree):
 def _compile(name, folder):
     """Compiles guest/`name`.c into `folder` and returns the program's bytes."""
     program = pathlib.Path(folder) / name
-    run(["gcc", *_CFLAGS, "-o", str(program), str(_SOURCES / f"{name}.c")], what=f"compile {name}.c")
+    run(["gcc", *_CFLAGS, "-o", str(program), str(_SOURCES / f"{name}.c")],
+        what=f"compile {name}.c")
     return program.read_bytes()
 
 

@@ -1,14 +1,14 @@
 """Writes an initramfs: a cpio archive in the "newc" format, all of it owned by root.
 
-Written here rather than by cpio(1) so that the archive depends on its contents alone (no dates, inode
-numbers or owners of this machine). What goes into the guest is guest.py's business.
+Written here rather than by cpio(1) so that the archive depends on its contents alone (no dates,
+inode numbers or owners of this machine). What goes into the guest is guest.py's business.
 """
 
 import stat
 
 
 class Archive:
-    """An archive under construction, in memory. Folders on the way to a path are added by themselves."""
+    """An archive under construction, in memory. Folders on the way to a path are added too."""
 
     def __init__(self):
         self._parts = []

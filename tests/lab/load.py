@@ -1,7 +1,7 @@
-"""The client's traffic: starts and stops the load client in the client's namespace, reads its report.
+"""The client's traffic: runs the load client in the client's namespace and reads its report.
 
-Also has the guest's files verified. What the numbers mean for a relocation says timeline.py; the load
-client itself is load/.
+Also has the guest's files verified. What the numbers mean for a relocation says timeline.py; the
+load client itself is load/.
 """
 
 import json
@@ -19,8 +19,8 @@ from .timeline import Window
 def build_client(folder=None):
     """Path of the load client: `POSTCOPY_LOAD_CLIENT` if set, else built (if needed) in `folder`.
 
-    `folder`: a CMake build folder of tests/lab/load alone; default: in the lab's cache. LabError with
-    the compiler's words.
+    `folder`: a CMake build folder of tests/lab/load alone; default: in the lab's cache. LabError
+    with the compiler's words.
     """
     if given := os.environ.get("POSTCOPY_LOAD_CLIENT"):
         return pathlib.Path(given)
@@ -28,13 +28,14 @@ def build_client(folder=None):
     cache = packages.cache_directory()
     folder = pathlib.Path(folder or cache / "load-client")
     with packages.CacheLock(cache):
-        run(["cmake", "-G", "Ninja", "-S", str(source), "-B", str(folder)], what="configure the load client")
+        run(["cmake", "-G", "Ninja", "-S", str(source), "-B", str(folder)],
+            what="configure the load client")
         run(["cmake", "--build", str(folder)], what="build the load client", timeout_s=600)
     return folder / "bin/lab-load-client"
 
 
 class Report:
-    """What a finished load run has measured. `raw` is the client's JSON (lab-load-client run --help)."""
+    """What a finished load run has measured. `raw`: its JSON (lab-load-client run --help)."""
 
     def __init__(self, raw):
         self.raw = raw
@@ -102,9 +103,9 @@ class Load:
 def verify_files(network, client, guest, connections=4, timeout_s=300):
     """Fetches all of the guest's files and compares their SHA-256 with the content of its seed.
 
-    Returns the client's JSON: files, checked, wrong, first_wrong, seconds, error. The files are right
-    if and only if `checked == files and wrong == 0`: see `files_are_right`. LabError if the client
-    says nothing.
+    Returns the client's JSON: files, checked, wrong, first_wrong, seconds, error. The files are
+    right if and only if `checked == files and wrong == 0`: see `files_are_right`. LabError if the
+    client says nothing.
     """
     argv = network.exec_argv("client", [client, "verify", *_target(guest),
                                         "--connections", connections])

@@ -27,7 +27,8 @@ def response(body, status="200 OK"):
 
 class Server:
     """Answers the n-th request (from 0, over all connections) with what `answer(n, path)` returns:
-    a list of byte strings, sent one by one. An empty list closes the connection; None: no answer."""
+    a list of byte strings, sent one by one. An empty list closes the connection; None: no
+    answer."""
 
     def __init__(self, answer):
         self._answer, self._count, self._lock = answer, 0, threading.Lock()
@@ -80,9 +81,9 @@ class LoadClient(unittest.TestCase):
         return json.loads(done.stdout.splitlines()[-1])
 
     def verify(self, answer, *options):
-        done = subprocess.run([self.client, "verify", "--url-base", self.serve(answer), "--files", "3",
-                               "--seed", "7", *options], capture_output=True, text=True, timeout=20,
-                              check=False)
+        done = subprocess.run([self.client, "verify", "--url-base", self.serve(answer),
+                               "--files", "3", "--seed", "7", *options],
+                              capture_output=True, text=True, timeout=20, check=False)
         return done.returncode, json.loads(done.stdout)
 
     def test_right_responses_are_counted_in_windows_of_real_time(self):
@@ -97,7 +98,9 @@ class LoadClient(unittest.TestCase):
         def answer(number, path):
             if number == 1:
                 return [response(b"short")]
-            return [response(b"x" * FILE_BYTES, "503 No")] if number == 2 else self.good(number, path)
+            if number == 2:
+                return [response(b"x" * FILE_BYTES, "503 No")]
+            return self.good(number, path)
         report = self.run_load(answer, "--connections", "1")
         self.assertEqual([f["cause"] for f in report["failures"]], ["length 5", "status 503"])
         self.assertEqual(report["lost_connections"], 0)
@@ -119,8 +122,8 @@ class LoadClient(unittest.TestCase):
         self.assertEqual([f["cause"] for f in strict["failures"]], ["time-out"])
 
     def test_sigterm_ends_the_run_and_started_tells_the_first_response(self):
-        process = subprocess.Popen([self.client, "run", "--url-base", self.serve(self.good), "--files",
-                                    "3"], stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen([self.client, "run", "--url-base", self.serve(self.good),
+                                    "--files", "3"], stdout=subprocess.PIPE, text=True)
         self.assertEqual(process.stdout.readline(), "started\n")
         process.send_signal(signal.SIGTERM)
         self.assertIn("windows", json.loads(process.communicate(timeout=10)[0]))
@@ -151,7 +154,8 @@ class LoadClient(unittest.TestCase):
         self.assertEqual((code, report["checked"]), (3, 0))
 
     def test_usage_errors_exit_with_2(self):
-        for arguments in ([], ["run"], ["run", "--url-base", "ftp://x"], ["verify", "--files", "0"]):
+        for arguments in ([], ["run"], ["run", "--url-base", "ftp://x"],
+                          ["verify", "--files", "0"]):
             done = subprocess.run([self.client, *arguments], capture_output=True, check=False)
             self.assertEqual(done.returncode, 2, arguments)
 

@@ -4,8 +4,8 @@
                       └─ host b: bridge br0 (10.77.0.12) ─ tap0 ─ QEMU
 
 All traffic stays inside namespaces whose names carry a prefix of this run, so several labs can run
-side by side. Not responsible for the processes in them (qemu.py, load.py), except that clean-up kills
-whatever is left inside.
+side by side. Not responsible for the processes in them (qemu.py, load.py), except that clean-up
+kills whatever is left inside.
 """
 
 import contextlib
@@ -25,12 +25,12 @@ for file in /proc/sys/net/bridge/bridge-nf-call-*; do echo 0 >"$file"; done
 
 
 class Network:
-    """A context manager: __enter__ makes the network, __exit__ removes it with all that lives in it.
+    """A context manager: __enter__ makes the network, __exit__ removes all that lives in it.
 
-    Between the two SIGTERM raises SystemExit in the main thread, so that clean-up runs (SIGINT raises
-    KeyboardInterrupt anyway); when the process is killed the reaper cleans up. A killed process's
-    leftovers are gone within seconds. Needs root; LabError says so. Not thread-safe while entering or
-    leaving; the other calls are.
+    Between the two SIGTERM raises SystemExit in the main thread, so that clean-up runs (SIGINT
+    raises KeyboardInterrupt anyway); when the process is killed the reaper cleans up. A killed
+    process's leftovers are gone within seconds. Needs root; LabError says so. Not thread-safe while
+    entering or leaving; the other calls are.
     """
 
     def __init__(self, hosts=("a", "b"), prefix=None):
@@ -55,7 +55,7 @@ class Network:
         return f"10.77.0.{11 + self.hosts.index(host)}"
 
     def exec_argv(self, host, argv):
-        """`argv` prefixed so that it runs in the host's namespace; the started pid is the program's."""
+        """`argv` prefixed to run in the host's namespace; the pid started is the program's."""
         return ["ip", "netns", "exec", self.namespace(host), *map(str, argv)]
 
     def add_tap(self, host, tap):
@@ -77,7 +77,7 @@ class Network:
                 run(["tc", "-n", namespace, "qdisc", "delete", "dev", device, "root"])
 
     def cut(self, host):
-        """Takes the host's link down at the switch: nothing passes, TCP is not told, carrier is lost."""
+        """Takes the host's link down at the switch: nothing passes, and no end of TCP is told."""
         _ip(self._switch, f"link set port-{host} down")
 
     def restore(self, host):
@@ -85,7 +85,8 @@ class Network:
         _ip(self._switch, f"link set port-{host} up")
 
     def bytes_sent(self, host):
-        """Bytes of IP packets that the host itself has sent since it was made (headers included).
+        """Bytes of IP packets that the host itself has sent since it was made (headers included,
+        those of segments that the network card would split counted once).
 
         Bridged traffic of its guest is not in it; traffic over the host's loopback is.
         """
@@ -127,7 +128,8 @@ class Network:
         """Makes the host's namespace and a cable from `device` in it to a port of the switch."""
         namespace = self.namespace(host)
         self._make(namespace)
-        _ip(self._switch, f"link add name port-{host} type veth peer name {device} netns {namespace}\n"
+        _ip(self._switch, f"link add name port-{host} type veth "
+                          f"peer name {device} netns {namespace}\n"
                           f"link set port-{host} master br0 up")
 
     def _make(self, namespace):

@@ -2,8 +2,9 @@
 """What the lab needs from Debian: packages to install, and packages only to unpack.
 
 The guest's kernel and its nginx are never installed: an installed kernel would touch the machine's
-boot loader and an installed nginx would start a service. They are downloaded with apt, unpacked into
-the lab's cache and used from there. Which files of them go into the guest is guest.py's business.
+boot loader and an installed nginx would start a service. They are downloaded with apt, unpacked
+into the lab's cache and used from there. Which files of them go into the guest is guest.py's
+business.
 """
 
 import argparse
@@ -52,7 +53,8 @@ class CacheLock:
 
 def missing(packages):
     """Those of `packages` that are not installed, in the same order."""
-    asked = subprocess.run(["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n", *packages],
+    row = "${Package} ${db:Status-Status}\n"
+    asked = subprocess.run(["dpkg-query", "-W", "-f", row, *packages],
                            capture_output=True, text=True, check=False)
     present = {line.split()[0] for line in asked.stdout.splitlines()
                if line.endswith(" installed")}
@@ -122,9 +124,10 @@ def main():
     parser = argparse.ArgumentParser(description="Install what the lab needs and is not there.")
     parser.add_argument("--run-only", action="store_true",
                         help="leave out what only the load client's build needs")
-    parser.add_argument("--print", action="store_true", help="print the missing packages, install none")
+    parser.add_argument("--print", action="store_true",
+                        help="print what is missing, install nothing")
     parser.add_argument("--clear-cache", action="store_true",
-                        help="forget the guest's kernel, nginx and images: the next run asks apt again")
+                        help="forget the guest's kernel, nginx and images, to ask apt again")
     arguments = parser.parse_args()
     if arguments.clear_cache:
         with CacheLock(cache_directory()):

@@ -1,7 +1,7 @@
 """One virtual machine: a QEMU process in a host's network namespace.
 
-Starts, watches and ends QEMU, and owns its serial log, error log and monitor sockets. Not responsible
-for the network (network.py), for what the guest does (guest.py) or for relocating it.
+Starts, watches and ends QEMU, and owns its serial log, error log and monitor sockets. Not
+responsible for the network (network.py), for what the guest does (guest.py) or for relocating it.
 """
 
 import dataclasses
@@ -20,11 +20,11 @@ MAC = "52:54:00:77:00:02"  # of the one guest, the same wherever it runs
 
 @dataclasses.dataclass
 class Config:
-    """How QEMU is started. Source and destination of a relocation take equal `memory_mib`, `machine`,
-    `cpu`, `smp`, `guest`."""
+    """How QEMU is started. Source and destination of a relocation take equal `memory_mib`,
+    `machine`, `cpu`, `smp`, `guest`."""
 
     memory_mib: int = 1024
-    ram: str = "file"                # "file": named file on tmpfs, shared; "anon": memory-backend-ram
+    ram: str = "file"                # "file": shared named file on tmpfs; "anon": anonymous memory
     prealloc: bool = False           # of the RAM file
     machine: str = "pc-i440fx-7.2"
     cpu: str = ""                    # QEMU's default
@@ -42,12 +42,12 @@ class Config:
 
 
 class Vm:
-    """A context manager: __enter__ starts QEMU, __exit__ kills it if it still runs and removes its RAM
-    file and sockets; logs stay. For one thread.
+    """A context manager: __enter__ starts QEMU, __exit__ kills it if it still runs and removes its
+    RAM file and sockets; logs stay. For one thread.
 
-    `name` is the VM's name to the daemon (POSTCOPY_VM) and need not be unique: two VMs of one name on
-    two hosts are what a relocation is about. `folder` takes the logs and sockets of this one VM (made
-    if missing; short, since a socket's path has 107 bytes), `ram_folder` its RAM file.
+    `name` is the VM's name to the daemon (POSTCOPY_VM) and need not be unique: two VMs of one name
+    on two hosts are what a relocation is about. `folder` takes the logs and sockets of this one VM
+    (made if missing; short, since a socket's path has 107 bytes), `ram_folder` its RAM file.
     """
 
     def __init__(self, network, host, image, folder, ram_folder, name="guest", config=None):
@@ -94,12 +94,13 @@ class Vm:
         c = self.config
         added = dict(c.environment)
         if c.hook:
-            added |= {"LD_PRELOAD": f"{c.preload_before} {c.hook}".strip(), "POSTCOPY_VM": self.name,
-                      "POSTCOPY_AGENT": str(c.agent), "POSTCOPY_QMP": str(self.daemon_qmp_path)}
+            added |= {"LD_PRELOAD": f"{c.preload_before} {c.hook}".strip(),
+                      "POSTCOPY_VM": self.name, "POSTCOPY_AGENT": str(c.agent),
+                      "POSTCOPY_QMP": str(self.daemon_qmp_path)}
         return added
 
     def start(self):
-        """Starts QEMU and returns when its monitor answers. LabError with QEMU's own words if it ends.
+        """Starts QEMU and returns when its monitor answers. LabError with QEMU's words if it ends.
 
         The hook is preloaded into QEMU alone, not into `ip netns exec`.
         """
@@ -166,7 +167,8 @@ class Vm:
         return self.wait_exit(timeout_s)
 
     def kill(self, number=signal.SIGKILL):
-        """Sends a signal (default SIGKILL, then waits for the end). Nothing happens if it has ended."""
+        """Sends a signal (default SIGKILL, then waits for the end). Nothing happens if it has
+        ended."""
         if self.running():
             self.process.send_signal(number)
             if number == signal.SIGKILL:

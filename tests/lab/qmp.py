@@ -53,7 +53,8 @@ class Qmp:
     def command(self, name, timeout_s=None, **arguments):
         """Runs a command and returns what it returns.
 
-        Pass names that are no Python names with `**{"x-y": 1}`. QmpError: QEMU refused. QmpTimeout: no answer within `timeout_s` (default: the connection's). LabError: QEMU is gone.
+        Pass names that are no Python names with `**{"x-y": 1}`. QmpError: QEMU refused. QmpTimeout:
+        no answer within `timeout_s` (default: the connection's). LabError: QEMU is gone.
         """
         self._last_id += 1
         request = {"execute": name, "id": self._last_id}
@@ -75,7 +76,8 @@ class Qmp:
         return reply["return"]
 
     def wait_event(self, name, timeout_s=None, after=0.0):
-        """The first event `name` with a time > `after`, seen already or coming; QmpTimeout if none."""
+        """The first event `name` with a time > `after`, seen already or coming; QmpTimeout if
+        none."""
         deadline = time.monotonic() + (self.timeout_s if timeout_s is None else timeout_s)
         while True:
             for event in self.events:
@@ -108,7 +110,8 @@ class Qmp:
                 time.sleep(0.02)
 
     def _receive(self, what, deadline):
-        """Takes in at least one line, or raises QmpTimeout at `deadline`; LabError at end of file."""
+        """Takes in at least one line, or raises QmpTimeout at `deadline`; LabError at end of
+        file."""
         while b"\n" not in self._buffer:
             try:
                 left = deadline - time.monotonic()

@@ -16,8 +16,8 @@ class RamFolder:
     """A context manager; `path` is the folder, on tmpfs, from __enter__ to __exit__.
 
     Below `parent` (default /dev/shm) if `need_mib` MiB are free there, since a tmpfs that runs full
-    ends QEMU with SIGBUS; otherwise a tmpfs of that size is mounted on a temporary folder. LabError if
-    that is not permitted.
+    ends QEMU with SIGBUS; otherwise a tmpfs of that size is mounted on a temporary folder. LabError
+    if that is not permitted.
     """
 
     def __init__(self, need_mib=2560, parent="/dev/shm"):

@@ -44,7 +44,8 @@ def remove(kind, name):
 
 
 def kill_inhabitants(namespace, patience_s=5):
-    """Kills every process in `namespace` (a name below /run/netns) and waits until they are gone."""
+    """Kills every process in `namespace` (a name below /run/netns) and waits until they are
+    gone."""
     deadline = time.monotonic() + patience_s
     while time.monotonic() < deadline:
         listed = subprocess.run(["ip", "netns", "pids", namespace], capture_output=True, text=True,

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Shows that the lab works on this machine, without anything of the project in it.
 
-Boots one guest on host a, puts a load on it, verifies all of its files, waits for its memory checker,
-and prints the figures; with --flip also flips a byte of a file and one of the checked memory and
-demands that both are noticed. Exit code 0: all as it should be; 1: not, with the cause on standard error.
+Boots one guest on host a, puts a load on it, verifies all of its files, waits for its memory
+checker, and prints the figures; with --flip also flips a byte of a file and one of the checked
+memory and demands that both are noticed. Exit code 0: all as it should be; 1: not, with the cause
+on standard error.
 """
 
 import argparse
@@ -14,12 +15,12 @@ import tempfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-from lab import checker, flip, load, packages  # noqa: E402
-from lab.commands import LabError  # noqa: E402
-from lab.guest import Parameters, image  # noqa: E402
-from lab.network import Network  # noqa: E402
-from lab.qemu import Config, Vm  # noqa: E402
-from lab.ram import RamFolder  # noqa: E402
+from lab import checker, flip, load, packages
+from lab.commands import LabError
+from lab.guest import Parameters, image
+from lab.network import Network
+from lab.qemu import Config, Vm
+from lab.ram import RamFolder
 
 
 def measure(arguments):

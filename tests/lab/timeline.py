@@ -1,7 +1,7 @@
 """What the client's traffic says about a relocation: pure functions over 100 ms windows.
 
-No input or output, no clock. Times are seconds since the epoch (CLOCK_REALTIME), as QEMU's events and
-the load client have them; durations say their unit.
+No input or output, no clock. Times are seconds since the epoch (CLOCK_REALTIME), as QEMU's events
+and the load client have them; durations say their unit.
 """
 
 import dataclasses
@@ -35,7 +35,8 @@ def base_rate(windows, command, before_s=5.0):
     ValueError unless the windows cover that time, or if the median is 0: then nothing can be said.
     """
     before = [w.count for w in windows
-              if w.start >= command - before_s - _SLACK_S and w.start + WINDOW_S <= command + _SLACK_S]
+              if w.start >= command - before_s - _SLACK_S
+              and w.start + WINDOW_S <= command + _SLACK_S]
     if len(before) < before_s / WINDOW_S - 1.5:
         raise ValueError(f"{len(before)} windows in the {before_s} s before the command: "
                          "the load began too late")
@@ -49,7 +50,8 @@ def _from_to(windows, start, end):
     """The windows that overlap [start, end). ValueError if the run ended before `end`."""
     if not windows or windows[-1].start + WINDOW_S < end - WINDOW_S - _SLACK_S:
         last = windows[-1].start + WINDOW_S - start if windows else 0
-        raise ValueError(f"the load ended {last:.1f} s after the command, needed are {end - start:.1f} s")
+        raise ValueError(f"the load ended {last:.1f} s after the command, "
+                         f"needed are {end - start:.1f} s")
     return [w for w in windows
             if w.start + WINDOW_S > start + _SLACK_S and w.start < end - _SLACK_S]
 
@@ -57,8 +59,9 @@ def _from_to(windows, start, end):
 def lost_service_ms(windows, command, commit, base, threshold=0.8, after_s=10.0):
     """Service lost to a relocation, as time without any.
 
-    Sum over the windows from `command` until `after_s` after `commit` that have fewer than `threshold`
-    x `base` requests, of 100 ms x (1 - requests / base). ValueError if the load ended before that.
+    Sum over the windows from `command` until `after_s` after `commit` that have fewer than
+    `threshold` x `base` requests, of 100 ms x (1 - requests / base). ValueError if the load ended
+    before that.
     """
     return sum(1000 * WINDOW_S * (1 - w.count / base)
                for w in _from_to(windows, command, commit + after_s)
@@ -66,8 +69,9 @@ def lost_service_ms(windows, command, commit, base, threshold=0.8, after_s=10.0)
 
 
 def longest_gap_ms(windows, command, commit, after_s=10.0):
-    """The longest time without a finished request that ended in the same span; with a gap still open
-    at the end of the span counted so far as its windows are empty. ValueError as lost_service_ms."""
+    """The longest time without a finished request that ended in the same span; with a gap still
+    open at the end of the span counted so far as its windows are empty. ValueError as
+    lost_service_ms."""
     span = _from_to(windows, command, commit + after_s)
     longest = max((w.gap_ms for w in span), default=0.0)
     empty = 0
@@ -80,8 +84,8 @@ def render(windows, marks, base, width=100, before_s=0.5, after_s=3.0):
     """The timeline as text: one line a window with a bar, marks beside it, quiet stretches folded.
 
     Windows from `before_s` before the command to `after_s` after RESUME are shown, and those with a
-    mark; of the others up to 2 s after commit a line says how many requests they had. No line is longer than
-    `width` (at least 60) characters. Time 0 is the command.
+    mark; of the others up to 2 s after commit a line says how many requests they had. No line is
+    longer than `width` (at least 60) characters. Time 0 is the command.
     """
     end = max(marks.commit + 2.0, marks.resume + after_s)
     shown = [w for w in windows if marks.command - before_s - _SLACK_S <= w.start < end]

@@ -1,8 +1,9 @@
 /* The content of the guest's files and of its checked memory, as functions of a seed.
  *
  * Shared by the guest's programs (C, run under emulation, so no vector code and few operations a
- * word) and by the load client (C++), which computes what each file must contain. Words are stored in
- * the machine's byte order: guest and client are both little-endian x86. Does no input or output.
+ * word) and by the load client (C++), which computes what each file must contain. Words are stored
+ * in the machine's byte order: guest and client are both little-endian x86. Does no input or
+ * output.
  */
 #ifndef POSTCOPY_LAB_CONTENT_H_
 #define POSTCOPY_LAB_CONTENT_H_
@@ -26,7 +27,7 @@ static inline uint64_t lab_mix64(uint64_t x) {
 
 static const uint64_t kLabGolden = UINT64_C(0x9e3779b97f4a7c15);
 
-/* Writes the LAB_FILE_WORDS words of file number `file` (from 0): a SplitMix64 stream of its own. */
+/* Writes the LAB_FILE_WORDS words of file number `file` (from 0): a SplitMix64 stream. */
 static inline void lab_fill_file(uint64_t seed, uint64_t file, uint64_t* words) {
   uint64_t state = lab_mix64(lab_mix64(seed + kLabGolden) + file);
   for (size_t i = 0; i < LAB_FILE_WORDS; ++i) {
@@ -35,9 +36,9 @@ static inline void lab_fill_file(uint64_t seed, uint64_t file, uint64_t* words) 
   }
 }
 
-/* The first word of a checked page; word i is this plus i * kLabGolden. So a page of another address,
- * of an earlier generation or of zeros differs in every word, and any wrong byte makes its word
- * differ. */
+/* The first word of a checked page; word i is this plus i * kLabGolden. So a page of another
+ * address, of an earlier generation or of zeros differs in every word, and any wrong byte makes its
+ * word differ. */
 static inline uint64_t lab_page_word(uint64_t seed, uint64_t page, uint64_t generation) {
   return lab_mix64(lab_mix64(seed + kLabGolden * (generation + 1)) + page);
 }

@@ -3,8 +3,8 @@
  *
  * A pass visits each page once (ORDER linear, or random: another permutation each pass), compares
  * each word with what the last pass wrote and writes the next generation. So a page that was lost,
- * stale, misplaced or wrong in any byte is counted, once for each of its words. Sleeps PAUSE_US after
- * each MiB so that the guest's server gets the processor.
+ * stale, misplaced or wrong in any byte is counted, once for each of its words. Sleeps PAUSE_US
+ * after each MiB so that the guest's server gets the processor.
  *
  * After the fill and after each pass STATUS_FILE is replaced (temporary name, then rename) by one
  * JSON object: passes, errors (words found wrong so far), mib, first_error_address (null, or offset
