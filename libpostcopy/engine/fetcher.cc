@@ -21,9 +21,10 @@ void Fetcher::OnDemandServed(PageAddress page) {
   outstanding_.store(queue_.size(), std::memory_order_relaxed);
 }
 
-void Fetcher::Forget(uint32_t id) {
+void Fetcher::Answered(uint32_t id) {
+  const TimePoint now = std::chrono::steady_clock::now();
   MutexLock lock(mutex_);
-  queue_.Take(id);
+  if (const auto fetch = queue_.Take(id)) waits_.Add(now - fetch->fault_time);
   outstanding_.store(queue_.size(), std::memory_order_relaxed);
 }
 

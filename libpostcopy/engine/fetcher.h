@@ -18,7 +18,7 @@ namespace postcopy {
 
 struct FaultFigures {
   uint64_t faults = 0;  // pages asked for by demand
-  uint64_t served = 0;  // of these, woken
+  uint64_t served = 0;  // of these, answered
   double p50_us = 0;    // event read to wake
   double p99_us = 0;
   double max_us = 0;
@@ -31,9 +31,9 @@ class Fetcher final : public DemandObserver {
   // Sends the request for a page on which PageMap::MarkDemanded() returned kAskSource.
   void Ask(PageAddress page, TimePoint fault_time) POSTCOPY_EXCLUDES(mutex_);
   void OnDemandServed(PageAddress page) override POSTCOPY_EXCLUDES(mutex_);
-  // The answer to request `id` has come and was not needed (the page was given up or had come
-  // another way): nobody waits on it any more.
-  void Forget(uint32_t id) POSTCOPY_EXCLUDES(mutex_);
+  // The answer to request `id` has come and is dealt with. If nobody was told of it before (the
+  // page was given up, or came through the bulk between fault and request), the wait ends now.
+  void Answered(uint32_t id) POSTCOPY_EXCLUDES(mutex_);
 
   // Requests that have not been answered.
   bool outstanding() const { return outstanding_.load(std::memory_order_relaxed) != 0; }

@@ -1,9 +1,8 @@
 #include "engine/userfault_device.h"
 
-#include <unistd.h>
-
-#include <cerrno>
 #include <chrono>
+
+#include "platform/ram_file.h"
 
 namespace postcopy {
 
@@ -22,16 +21,7 @@ InstallResult UserfaultDevice::Copy(const MappedRegion& region, PageIndex first,
 
 int UserfaultDevice::WriteFile(const MappedRegion& region, PageIndex first,
                                std::span<const std::byte> content) {
-  uint64_t done = 0;
-  while (done < content.size()) {
-    const ssize_t written =
-        pwrite(region.ram_file, content.data() + done, content.size() - done,
-               static_cast<off_t>(region.file_offset + first.offset_bytes() + done));
-    if (written < 0 && errno == EINTR) continue;
-    if (written <= 0) return written < 0 ? errno : EIO;
-    done += static_cast<uint64_t>(written);
-  }
-  return 0;
+  return WriteRamFile(region.ram_file, region.file_offset + first.offset_bytes(), content);
 }
 
 InstallResult UserfaultDevice::Continue(const MappedRegion& region, PageRange range) {

@@ -9,6 +9,7 @@
 #include <thread>
 #include <vector>
 
+#include "core/session_id.h"
 #include "platform/mutex.h"
 #include "platform/unique_fd.h"
 #include "transport/page_transport.h"
@@ -18,7 +19,7 @@ namespace postcopy {
 
 struct TcpTransportOptions {
   std::vector<std::string> addresses;  // host:port, tried in this order
-  wire::SessionKey session{};
+  SessionId session;
   size_t bulk_lanes = 2;
   std::chrono::milliseconds connect_timeout{3000};
 };

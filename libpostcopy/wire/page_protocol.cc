@@ -45,7 +45,7 @@ Bytes EncodeHello(const Hello& hello) {
     out.U16(hello.version);
     out.U8(static_cast<uint8_t>(hello.lane));
     out.U8(0);
-    out.Bytes(hello.session);
+    out.Bytes(hello.session.bytes);
   });
 }
 
@@ -56,10 +56,10 @@ Result<Hello> DecodeHello(std::span<const std::byte> body) {
   hello.version = in.U16();
   const uint8_t lane = in.U8();
   in.U8();
-  const auto session = in.Bytes(hello.session.size());
+  const auto session = in.Bytes(hello.session.bytes.size());
   if (!in.finished() || magic != kPageProtocolMagic || lane > 1) return Malformed("HELLO");
   hello.lane = static_cast<Lane>(lane);
-  std::copy(session.begin(), session.end(), hello.session.begin());
+  std::copy(session.begin(), session.end(), hello.session.bytes.begin());
   return hello;
 }
 
@@ -205,35 +205,6 @@ uint32_t MaxBodyBytes(uint8_t type, bool& known) {
   }
   known = false;
   return 0;
-}
-
-std::string FormatSessionKey(const SessionKey& key) {
-  constexpr std::string_view kDigits = "0123456789abcdef";
-  std::string text;
-  for (const std::byte b : key) {
-    text += kDigits[static_cast<size_t>(b) >> 4];
-    text += kDigits[static_cast<size_t>(b) & 15];
-  }
-  return text;
-}
-
-Result<SessionKey> ParseSessionKey(std::string_view text) {
-  const auto digit = [](char c) -> int {
-    if (c >= '0' && c <= '9') return c - '0';
-    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-    return -1;
-  };
-  const Error refusal{ErrorCode::kInvalidArgument,
-                      "session id: not 32 lower-case hexadecimal digits"};
-  SessionKey key;
-  if (text.size() != 2 * key.size()) return refusal;
-  for (size_t i = 0; i < key.size(); ++i) {
-    const int high = digit(text[2 * i]);
-    const int low = digit(text[2 * i + 1]);
-    if (high < 0 || low < 0) return refusal;
-    key[i] = static_cast<std::byte>(high * 16 + low);
-  }
-  return key;
 }
 
 }  // namespace postcopy::wire

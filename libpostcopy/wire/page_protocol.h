@@ -12,6 +12,7 @@
 
 #include "core/memory_layout.h"
 #include "core/result.h"
+#include "core/session_id.h"
 #include "core/units.h"
 #include "wire/frame.h"
 
@@ -52,12 +53,10 @@ enum class PageError : uint16_t {
 };
 inline constexpr uint16_t kLastMap = 1;
 
-using SessionKey = std::array<std::byte, 16>;
-
 struct Hello {
   uint16_t version = kPageProtocolVersion;
   Lane lane = Lane::kUrgent;
-  SessionKey session{};
+  SessionId session;
 };
 struct Welcome {
   uint16_t version = kPageProtocolVersion;
@@ -111,9 +110,5 @@ Result<ErrorFields> DecodeError(std::span<const std::byte> body);
 // The longest body that a frame of this type may have; 0 for GOODBYE, MAP_REQUEST and for types
 // that the protocol does not know (`known` tells).
 uint32_t MaxBodyBytes(uint8_t type, bool& known);
-
-// 32 hexadecimal digits. Parse: kInvalidArgument on anything else.
-std::string FormatSessionKey(const SessionKey& key);
-Result<SessionKey> ParseSessionKey(std::string_view text);
 
 }  // namespace postcopy::wire

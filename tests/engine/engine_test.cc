@@ -1,0 +1,151 @@
+// The engine over real memory, a real userfaultfd and a real page server on loopback.
+#include "engine/engine.h"
+
+#include <dirent.h>
+
+#include <thread>
+
+#include "gtest/gtest.h"
+#include "tests/engine/memory_fixture.h"
+
+namespace postcopy {
+namespace {
+
+using std::chrono::seconds;
+
+size_t CountThreads() {
+  size_t count = 0;
+  DIR* tasks = opendir("/proc/self/task");
+  while (const dirent* entry = readdir(tasks)) count += entry->d_name[0] != '.';
+  closedir(tasks);
+  return count;
+}
+
+class EngineTest : public testing::TestWithParam<Backing> {};
+
+INSTANTIATE_TEST_SUITE_P(Backings, EngineTest,
+                         testing::Values(Backing::kFile, Backing::kFileAllocated,
+                                         Backing::kAnonymous),
+                         [](const auto& instance) {
+                           switch (instance.param) {
+                             case Backing::kFile: return "File";
+                             case Backing::kFileAllocated: return "FileAllocated";
+                             case Backing::kAnonymous: return "Anonymous";
+                           }
+                           return "";
+                         });
+
+TEST_P(EngineTest, BulkAloneBringsEveryByteAndLeavesNothingBehind) {
+  constexpr uint64_t kPages = 3 * 4096;
+  Source source(kPages);
+  ArmedMemory memory(kPages * kPageBytes, GetParam());
+  const size_t threads_before = CountThreads();
+  {
+    Engine engine(source.Connect(), memory.device(), {memory.region()});
+    engine.Start();
+    engine.StartBulk();
+    ASSERT_EQ(engine.WaitComplete(seconds(20)), Engine::Wait::kComplete);
+    ASSERT_TRUE(engine.Finish().ok());
+    const EngineFigures figures = engine.Figures();
+    EXPECT_EQ(figures.faults.faults, 0u);
+    EXPECT_EQ(figures.data_bytes, kPages / 3 * 2 * kPageBytes);
+    EXPECT_EQ(figures.present_bytes, figures.data_bytes);
+    EXPECT_EQ(figures.bulk_bytes, kPages / 3 * kPageBytes);
+  }
+  // Two lanes of the page server may still be ending; the engine's own threads are gone.
+  EXPECT_LE(CountThreads(), threads_before);
+  EXPECT_EQ(std::memcmp(memory.memory(), source.content().data(), source.content().size()), 0);
+}
+
+TEST_P(EngineTest, PagesTouchedInRandomOrderByEightThreadsAreRight) {
+  constexpr uint64_t kPages = 3 * 4096;
+  constexpr int kThreads = 8;
+  Source source(kPages);
+  ArmedMemory memory(kPages * kPageBytes, GetParam());
+  Engine engine(source.Connect(), memory.device(), {memory.region()});
+  engine.Start();
+  std::vector<std::thread> guests;
+  std::atomic<int> wrong{0};
+  for (int i = 0; i < kThreads; ++i) {
+    guests.emplace_back([&, i] {
+      std::mt19937_64 random(static_cast<uint64_t>(i));
+      for (int touch = 0; touch < 1000; ++touch) {
+        const uint64_t page = random() % kPages;
+        if (std::memcmp(memory.memory() + page * kPageBytes,
+                        source.content().data() + page * kPageBytes, kPageBytes) != 0) {
+          ++wrong;
+        }
+        if (i == 0 && touch == 200) engine.StartBulk();
+      }
+    });
+  }
+  for (std::thread& guest : guests) guest.join();
+  ASSERT_EQ(engine.WaitComplete(seconds(20)), Engine::Wait::kComplete);
+  ASSERT_TRUE(engine.Finish().ok());
+  EXPECT_EQ(wrong, 0);
+  const FaultFigures faults = engine.Figures().faults;
+  EXPECT_GT(faults.faults, 100u);
+  EXPECT_EQ(faults.served, faults.faults);
+  EXPECT_GT(faults.p50_us, 0);
+  EXPECT_EQ(std::memcmp(memory.memory(), source.content().data(), source.content().size()), 0);
+}
+
+TEST_P(EngineTest, WhatTheGuestWritesAfterItsDiscardIsNeverLost) {
+  constexpr uint64_t kPages = 3 * 2048;
+  Source source(kPages);
+  ArmedMemory memory(kPages * kPageBytes, GetParam());
+  Engine engine(source.Connect(), memory.device(), {memory.region()});
+  engine.Start();
+  engine.StartBulk();
+  // A balloon's life: give pages up as QEMU does, take them again, write.
+  std::mt19937_64 random(7);
+  std::vector<uint64_t> own(kPages, 0);
+  for (uint64_t round = 1; round <= 3000; ++round) {
+    const uint64_t page = random() % kPages;
+    std::byte* const at = memory.memory() + page * kPageBytes;
+    if (memory.file() >= 0) {
+      ASSERT_TRUE(PunchRamFile(memory.file(), page * kPageBytes, kPageBytes).ok());
+    }
+    ASSERT_EQ(madvise(at, kPageBytes, MADV_DONTNEED), 0);
+    // Zero, or what it held before: nothing else.
+    std::byte first = at[8];
+    if (own[page] == 0) {
+      EXPECT_TRUE(first == std::byte{0} || first == source.content()[page * kPageBytes + 8]);
+    } else {
+      EXPECT_EQ(first, std::byte{0});
+    }
+    std::memcpy(at, &round, sizeof round);
+    own[page] = round;
+  }
+  ASSERT_EQ(engine.WaitComplete(seconds(20)), Engine::Wait::kComplete);
+  ASSERT_TRUE(engine.Finish().ok());
+  EXPECT_GE(engine.Figures().discarded_pages, 1000u);
+  for (uint64_t page = 0; page < kPages; ++page) {
+    const std::byte* at = memory.memory() + page * kPageBytes;
+    if (own[page] == 0) {
+      ASSERT_EQ(std::memcmp(at, source.content().data() + page * kPageBytes, kPageBytes), 0);
+    } else {
+      uint64_t found;
+      std::memcpy(&found, at, sizeof found);
+      ASSERT_EQ(found, own[page]) << "page " << page;
+    }
+  }
+}
+
+TEST_P(EngineTest, BrokenConnectionLeavesTheRegionsRegistered) {
+  constexpr uint64_t kPages = 300;
+  Source source(kPages);
+  ArmedMemory memory(kPages * kPageBytes, GetParam());
+  Engine engine(source.Connect(), memory.device(), {memory.region()});
+  engine.Start();
+  source.server().Remove(source.session());
+  ASSERT_EQ(engine.WaitComplete(seconds(20)), Engine::Wait::kBroken);
+  EXPECT_THAT(engine.failure()->message, testing::HasSubstr("page server"));
+  engine.Stop();
+  // Still registered: unregistering works, and only now does the memory read as zero.
+  EXPECT_TRUE(memory.device().Unregister(memory.region()).ok());
+  EXPECT_EQ(memory.memory()[0], std::byte{0});
+}
+
+}  // namespace
+}  // namespace postcopy

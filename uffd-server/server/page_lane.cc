@@ -1,0 +1,194 @@
+#include "server/page_lane.h"
+
+#include <cstring>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "platform/tcp_socket.h"
+#include "wire/page_frame_reader.h"
+#include "wire/page_protocol.h"
+
+namespace postcopy {
+namespace {
+
+using wire::Encoding;
+using wire::PageError;
+using wire::PageFrame;
+using wire::PageFrameReader;
+
+constexpr std::chrono::seconds kGreetingTimeout{5};
+
+bool IsZeroPage(const std::byte* page) {
+  uint64_t first;
+  std::memcpy(&first, page, sizeof first);
+  return first == 0 && std::memcmp(page, page + sizeof first, kPageBytes - sizeof first) == 0;
+}
+
+class LaneServer {
+ public:
+  LaneServer(int socket, const FindSession& find)
+      : socket_(socket),
+        find_(find),
+        reader_(PageFrameReader::kMinCapacityBytes),
+        content_(wire::kMaxRunPages * kPageBytes) {}
+
+  std::string Run() {
+    SetReceiveTimeout(socket_, kGreetingTimeout);
+    while (reason_.empty() && !goodbye_) {
+      const auto received = Receive(socket_, reader_.WritableSpace());
+      if (received.outcome != SocketOutcome::kDone) {
+        if (received.outcome == SocketOutcome::kTimedOut) return "no greeting in time";
+        return received.error == 0 ? "closed by the peer" : std::strerror(received.error);
+      }
+      reader_.Commit(received.bytes);
+      HandleComplete();
+    }
+    return reason_;
+  }
+
+ private:
+  void HandleComplete() {
+    PageFrameReader::Item item;
+    while (reason_.empty() && !goodbye_) {
+      switch (reader_.Next(item)) {
+        case PageFrameReader::Outcome::kNeedMore: return;
+        case PageFrameReader::Outcome::kFrame: Handle(item); break;
+        case PageFrameReader::Outcome::kPiece:
+        case PageFrameReader::Outcome::kMalformed:
+          Refuse(PageError::kMalformed, "malformed frame");
+          break;
+      }
+    }
+  }
+
+  void Handle(const PageFrameReader::Item& item) {
+    const auto type = static_cast<PageFrame>(item.header.type);
+    if (session_ == nullptr) {
+      if (type == PageFrame::kHello) return Greet(item.bytes);
+      return Refuse(PageError::kMalformed, "greeting expected");
+    }
+    if (type == PageFrame::kGoodbye) {
+      goodbye_ = true;
+      return;
+    }
+    if (!session_->frozen.load(std::memory_order_relaxed)) {
+      return Refuse(PageError::kNotNow, "the VM has not stopped yet");
+    }
+    const bool urgent = lane_ == wire::Lane::kUrgent;
+    if (type == PageFrame::kRequest && urgent) return AnswerRequest(item.bytes);
+    if (type == PageFrame::kMapRequest && urgent) return AnswerMap();
+    if (type == PageFrame::kGrant && !urgent) return StreamGrant(item.bytes);
+    Refuse(PageError::kMalformed, absl::StrCat("unexpected frame of type ", item.header.type));
+  }
+
+  void Greet(std::span<const std::byte> body) {
+    const auto hello = wire::DecodeHello(body);
+    if (!hello.ok()) return Refuse(PageError::kMalformed, "malformed greeting");
+    if (hello->version < wire::kPageProtocolVersion) {
+      return Refuse(PageError::kVersion, "protocol version 1 expected");
+    }
+    session_ = find_(hello->session);
+    if (session_ == nullptr) return Refuse(PageError::kNoSuchSession, "no such session");
+    lane_ = hello->lane;
+    SetReceiveTimeout(socket_, std::chrono::milliseconds(0));
+    EnableKeepalive(socket_);
+    Send(wire::EncodeWelcome({wire::kPageProtocolVersion, session_->source->layout()}));
+  }
+
+  void AnswerRequest(std::span<const std::byte> body) {
+    const auto request = wire::DecodePageFields(body);
+    if (!request.ok()) return Refuse(PageError::kMalformed, "malformed request");
+    const PageRange range{request->page.page, 1};
+    if (!Read(request->page.region, range)) return;
+    const bool zero = IsZeroPage(content_.data());
+    const auto head = wire::EncodePage(*request, zero ? Encoding::kZero : Encoding::kRaw);
+    Send(head, {content_.data(), zero ? 0 : kPageBytes});
+  }
+
+  void StreamGrant(std::span<const std::byte> body) {
+    const auto grant = wire::DecodeRangeFields(body);
+    if (!grant.ok()) return Refuse(PageError::kMalformed, "malformed grant");
+    PageRange left = grant->range;
+    while (!left.empty() && reason_.empty()) {
+      const PageRange part{left.first, std::min<uint64_t>(left.count_pages, wire::kMaxRunPages)};
+      if (!Read(grant->region, part)) return;
+      SendRuns(grant->region, part);
+      left = {part.end(), left.count_pages - part.count_pages};
+    }
+  }
+
+  // Cuts what was read into runs of zeros and runs of content.
+  void SendRuns(RegionId region, PageRange part) {
+    for (uint64_t at = 0; at < part.count_pages && reason_.empty();) {
+      const bool zero = IsZeroPage(content_.data() + at * kPageBytes);
+      uint64_t end = at + 1;
+      while (end < part.count_pages && IsZeroPage(content_.data() + end * kPageBytes) == zero) ++end;
+      const auto head = wire::EncodeRun({region, {part.first + at, end - at}},
+                                        zero ? Encoding::kZero : Encoding::kRaw);
+      Send(head, {content_.data() + at * kPageBytes, zero ? 0 : (end - at) * kPageBytes});
+      at = end;
+    }
+  }
+
+  void AnswerMap() {
+    const auto count = static_cast<uint32_t>(session_->source->layout().regions.size());
+    for (uint32_t region = 0; region < count && reason_.empty(); ++region) {
+      const auto extents = session_->source->DataExtents({region});
+      if (!extents.ok()) return Refuse(PageError::kReadFailed, extents.error().message);
+      size_t sent = 0;
+      do {
+        const size_t now = std::min<size_t>(extents->size() - sent, wire::kMaxMapExtents);
+        wire::MapFields map;
+        map.region = {region};
+        map.extents.assign(extents->begin() + static_cast<ptrdiff_t>(sent),
+                           extents->begin() + static_cast<ptrdiff_t>(sent + now));
+        sent += now;
+        map.last = region + 1 == count && sent == extents->size();
+        if (now > 0 || map.last) Send(wire::EncodeMap(map));
+      } while (sent < extents->size() && reason_.empty());
+    }
+  }
+
+  bool Read(RegionId region, PageRange range) {
+    if (!session_->source->layout().Contains(region, range)) {
+      Refuse(PageError::kOutOfRange, "pages outside guest RAM");
+      return false;
+    }
+    const int error =
+        session_->source->Read(region, range, {content_.data(), range.size_bytes()});
+    if (error != 0) {
+      Refuse(PageError::kReadFailed, absl::StrCat("read guest memory: ", std::strerror(error)));
+      return false;
+    }
+    return true;
+  }
+
+  void Send(std::span<const std::byte> head, std::span<const std::byte> content = {}) {
+    const auto sent = SendAll(socket_, head, content);
+    if (sent.outcome != SocketOutcome::kDone) {
+      reason_ = absl::StrCat("send: ", std::strerror(sent.error));
+      return;
+    }
+    session_->sent_bytes.fetch_add(content.size(), std::memory_order_relaxed);
+  }
+
+  void Refuse(PageError code, const std::string& text) {
+    reason_ = text;
+    SendAll(socket_, wire::EncodeError(code, text));
+  }
+
+  const int socket_;
+  const FindSession& find_;
+  PageFrameReader reader_;
+  std::vector<std::byte> content_;
+  std::shared_ptr<ServedSession> session_;
+  wire::Lane lane_ = wire::Lane::kUrgent;
+  bool goodbye_ = false;
+  std::string reason_;  // why the lane ends; empty: it goes on
+};
+
+}  // namespace
+
+std::string ServeLane(int socket, const FindSession& find) { return LaneServer(socket, find).Run(); }
+
+}  // namespace postcopy

@@ -1,0 +1,120 @@
+#include "server/page_server.h"
+
+#include <spdlog/spdlog.h>
+
+#include "platform/tcp_socket.h"
+#include "server/page_lane.h"
+#include "server/status.h"
+
+namespace postcopy {
+
+absl::StatusOr<std::unique_ptr<PageServer>> PageServer::Listen(
+    const std::vector<std::string>& addresses) {
+  std::unique_ptr<PageServer> server(new PageServer);
+  for (const std::string& address : addresses) {
+    auto listener = ListenTcp(address);
+    if (!listener.ok()) return ToStatus(listener.error());
+    const auto port = LocalPort(listener->get());
+    if (!port.ok()) return ToStatus(port.error());
+    server->addresses_.push_back(address.substr(0, address.rfind(':') + 1) + std::to_string(*port));
+    server->listeners_.push_back(std::move(*listener));
+  }
+  for (const UniqueFd& listener : server->listeners_) {
+    server->acceptors_.emplace_back([raw = server.get(), fd = listener.get()] { raw->AcceptLoop(fd); });
+  }
+  return server;
+}
+
+PageServer::~PageServer() {
+  for (const UniqueFd& listener : listeners_) Shutdown(listener.get());
+  for (std::thread& acceptor : acceptors_) acceptor.join();
+  {
+    absl::MutexLock lock(&mutex_);
+    sessions_.clear();
+    for (LaneThread& lane : lanes_) Shutdown(lane.socket.get());
+  }
+  // No acceptor is left, so the list no longer changes.
+  for (LaneThread& lane : lanes_) lane.thread.join();
+}
+
+void PageServer::Add(const SessionId& id, std::shared_ptr<PageSource> source) {
+  auto session = std::make_shared<ServedSession>();
+  session->source = std::move(source);
+  absl::MutexLock lock(&mutex_);
+  sessions_[id] = std::move(session);
+}
+
+void PageServer::Freeze(const SessionId& id) {
+  absl::MutexLock lock(&mutex_);
+  const auto found = sessions_.find(id);
+  if (found != sessions_.end()) found->second->frozen.store(true, std::memory_order_relaxed);
+}
+
+void PageServer::Remove(const SessionId& id) {
+  absl::MutexLock lock(&mutex_);
+  const auto found = sessions_.find(id);
+  if (found == sessions_.end()) return;
+  const std::shared_ptr<ServedSession> session = found->second;
+  sessions_.erase(found);
+  for (LaneThread& lane : lanes_) {
+    if (lane.session == session) Shutdown(lane.socket.get());
+  }
+  const auto none_left = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    for (const LaneThread& lane : lanes_) {
+      if (lane.session == session && !lane.ended) return false;
+    }
+    return true;
+  };
+  mutex_.Await(absl::Condition(&none_left));
+}
+
+void PageServer::ReapEnded() {
+  std::list<LaneThread> ended;
+  {
+    absl::MutexLock lock(&mutex_);
+    for (auto at = lanes_.begin(); at != lanes_.end();) {
+      const auto next = std::next(at);
+      if (at->ended) ended.splice(ended.end(), lanes_, at);
+      at = next;
+    }
+  }
+  for (LaneThread& lane : ended) lane.thread.join();
+}
+
+void PageServer::AcceptLoop(int listener) {
+  for (;;) {
+    std::string peer;
+    auto socket = AcceptTcp(listener, peer);
+    if (!socket.ok()) {
+      if (socket.error().code == ErrorCode::kUnavailable) return;  // shut down
+      spdlog::warn("page server: {}", socket.error().message);
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));  // out of descriptors, say
+      continue;
+    }
+    ReapEnded();
+    absl::MutexLock lock(&mutex_);
+    if (lanes_.size() >= kMaxLanes) {
+      spdlog::warn("page server: lane refused, peer {}, cause {} lanes are open", peer, kMaxLanes);
+      continue;
+    }
+    LaneThread& lane = lanes_.emplace_back();
+    lane.socket = std::move(*socket);
+    lane.peer = std::move(peer);
+    lane.thread = std::thread([this, &lane] { RunLane(lane); });
+  }
+}
+
+void PageServer::RunLane(LaneThread& lane) {
+  const std::string reason = ServeLane(lane.socket.get(), [&](const SessionId& id) {
+    absl::MutexLock lock(&mutex_);
+    const auto found = sessions_.find(id);
+    if (found != sessions_.end()) lane.session = found->second;
+    return lane.session;
+  });
+  if (!reason.empty()) spdlog::info("page server: lane closed, peer {}, cause {}", lane.peer, reason);
+  Shutdown(lane.socket.get());
+  absl::MutexLock lock(&mutex_);
+  lane.ended = true;
+}
+
+}  // namespace postcopy

@@ -1,0 +1,79 @@
+// The source's page server: accepts lanes, knows the sessions, hands each lane to its session.
+//
+// One thread accepts on each address; each lane has a thread of its own (page_lane.h). Not
+// responsible for which VM a session is, nor for when it may be served: the orchestrator says so.
+// Thread-safe.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <list>
+#include <map>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "core/session_id.h"
+#include "platform/unique_fd.h"
+#include "server/page_source.h"
+
+namespace postcopy {
+
+// A session as its lanes see it.
+struct ServedSession {
+  std::shared_ptr<PageSource> source;
+  // Set once the VM has stopped, read by each lane before it answers; relaxed is enough, since the
+  // destination asks only after it was told over the control plane.
+  std::atomic<bool> frozen{false};
+  // Content sent, for statistics.
+  std::atomic<uint64_t> sent_bytes{0};
+};
+
+class PageServer {
+ public:
+  // Lanes at once, over all sessions; one more is closed at once.
+  static constexpr size_t kMaxLanes = 256;
+
+  // Listens on every address ("host:port"; port 0 chooses one). Fails, naming the address, if one
+  // cannot be had.
+  static absl::StatusOr<std::unique_ptr<PageServer>> Listen(
+      const std::vector<std::string>& addresses);
+  ~PageServer();
+
+  // Makes the session known. Its lanes may greet; requests are refused until Freeze().
+  void Add(const SessionId& id, std::shared_ptr<PageSource> source);
+  // The VM has stopped: its pages no longer change and may be served.
+  void Freeze(const SessionId& id);
+  // Forgets the session and ends its lanes. When it returns nothing reads the source any more.
+  void Remove(const SessionId& id);
+  // Where it listens, with the ports that were chosen.
+  const std::vector<std::string>& addresses() const { return addresses_; }
+
+ private:
+  struct LaneThread {
+    UniqueFd socket;
+    std::string peer;
+    std::shared_ptr<ServedSession> session;  // set after its greeting; guarded by mutex_
+    bool ended = false;                      // guarded by mutex_
+    std::thread thread;
+  };
+
+  PageServer() = default;
+  void AcceptLoop(int listener);
+  void RunLane(LaneThread& lane);
+  void ReapEnded() ABSL_LOCKS_EXCLUDED(mutex_);
+
+  std::vector<std::string> addresses_;
+  std::vector<UniqueFd> listeners_;
+  std::vector<std::thread> acceptors_;
+
+  absl::Mutex mutex_;
+  std::map<SessionId, std::shared_ptr<ServedSession>> sessions_ ABSL_GUARDED_BY(mutex_);
+  std::list<LaneThread> lanes_ ABSL_GUARDED_BY(mutex_);  // a list: threads refer to its elements
+};
+
+}  // namespace postcopy

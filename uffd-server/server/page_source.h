@@ -1,0 +1,71 @@
+// Where a page server's pages come from: the frozen RAM of a stopped VM, or a decorator that changes
+// on purpose what another source says.
+//
+// Thread-safe: every lane of a session reads at the same time.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "core/memory_layout.h"
+#include "core/result.h"
+#include "core/units.h"
+#include "platform/mutex.h"
+#include "platform/unique_fd.h"
+
+namespace postcopy {
+
+class PageSource {
+ public:
+  virtual ~PageSource() = default;
+  virtual const MemoryLayout& layout() const = 0;
+  // Fills `to`, which is as long as `range`, with content; pages without data are zero. 0 or errno.
+  // REQUIRES: the range lies within the layout.
+  virtual int Read(RegionId region, PageRange range, std::span<std::byte> to) = 0;
+  // The pages that have data, in ascending order, neighbours merged.
+  virtual Result<std::vector<PageRange>> DataExtents(RegionId region) = 0;
+};
+
+// The RAM files of a VM on this host.
+class RamFileSource final : public PageSource {
+ public:
+  struct RegionFile {
+    UniqueFd file;
+    uint64_t offset_bytes = 0;  // where the region begins in the file
+  };
+  // REQUIRES: as many files as regions.
+  RamFileSource(MemoryLayout layout, std::vector<RegionFile> files);
+
+  const MemoryLayout& layout() const override { return layout_; }
+  int Read(RegionId region, PageRange range, std::span<std::byte> to) override;
+  Result<std::vector<PageRange>> DataExtents(RegionId region) override;
+
+ private:
+  const MemoryLayout layout_;
+  const std::vector<RegionFile> files_;
+  Mutex seek_mutex_;  // SEEK_DATA moves the files' positions
+};
+
+// A fault plan: flips one bit of one byte of a page whose content looks random (as file content and
+// checksummed memory do, and as unused memory does not), once, after `skip_pages` such pages.
+// For tests of what notices it.
+class CorruptOneByte final : public PageSource {
+ public:
+  CorruptOneByte(std::shared_ptr<PageSource> source, uint64_t skip_pages)
+      : source_(std::move(source)), left_to_skip_(static_cast<int64_t>(skip_pages)) {}
+
+  const MemoryLayout& layout() const override { return source_->layout(); }
+  int Read(RegionId region, PageRange range, std::span<std::byte> to) override;
+  Result<std::vector<PageRange>> DataExtents(RegionId region) override {
+    return source_->DataExtents(region);
+  }
+
+ private:
+  const std::shared_ptr<PageSource> source_;
+  std::atomic<int64_t> left_to_skip_;
+};
+
+}  // namespace postcopy
