@@ -18,12 +18,14 @@ Engine::Engine(std::unique_ptr<PageTransport> transport, FaultDevice& device,
 
 Engine::~Engine() { Stop(); }
 
-void Engine::Start() {
-  transport_->Start(*this);
-  reader_thread_ = std::thread([this] {
+Result<void> Engine::Start() {
+  auto reader = QuietThread::Start("pc-faults", [this] {
     const auto ended = reader_.Run();
     if (!ended.ok()) Fail(ended.error());
   });
+  if (!reader.ok()) return reader.error();
+  reader_thread_.emplace(std::move(*reader));
+  return transport_->Start(*this);
 }
 
 void Engine::StartBulk() { transport_->RequestMap(); }
@@ -151,9 +153,10 @@ void Engine::Stop() {
   // The reader last: an install that waits for a discard to be read needs it.
   installer_.Stop();
   transport_->Stop();
-  if (reader_thread_.joinable()) {
+  if (reader_thread_.has_value()) {
     reader_.Stop();
-    reader_thread_.join();
+    reader_thread_->Join();
+    reader_thread_.reset();
   }
 }
 

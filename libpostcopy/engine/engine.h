@@ -14,7 +14,6 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "core/page_map.h"
@@ -23,6 +22,7 @@
 #include "engine/installer.h"
 #include "engine/precacher.h"
 #include "platform/mutex.h"
+#include "platform/quiet_thread.h"
 #include "transport/page_transport.h"
 
 namespace postcopy {
@@ -48,8 +48,8 @@ class Engine final : private PageSink {
 
   // Before Start(): these pages of the RAM file were allocated beforehand.
   void MarkAllocated(RegionId region, PageRange range) { map_.MarkAllocated(region, range); }
-  // From here on faults are answered by demand.
-  void Start();
+  // From here on faults are answered by demand. Fails if no thread can be made.
+  Result<void> Start();
   // Asks for the source's map and, when it has come, begins with the bulk. Once, after Start().
   void StartBulk();
 
@@ -88,7 +88,7 @@ class Engine final : private PageSink {
   Precacher precacher_;
   Installer installer_;
   FaultReader reader_;
-  std::thread reader_thread_;
+  std::optional<QuietThread> reader_thread_;
 
   // Of the urgent lane's thread: how far the map has come.
   PageAddress mapped_up_to_{};

@@ -202,6 +202,10 @@ SocketResult SendAll(int socket, std::span<const std::byte> first,
   return {SocketOutcome::kDone, sent, 0};
 }
 
+void TrySend(int socket, std::span<const std::byte> message) {
+  send(socket, message.data(), message.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
 void SetReceiveTimeout(int socket, std::chrono::milliseconds timeout) {
   const timeval value{timeout.count() / 1000, (timeout.count() % 1000) * 1000};
   setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &value, sizeof value);

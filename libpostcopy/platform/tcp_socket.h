@@ -43,6 +43,9 @@ SocketResult Receive(int socket, std::span<std::byte> into);
 // Sends everything, in one call to the kernel where it takes it: `first`, then `second`. Blocks.
 SocketResult SendAll(int socket, std::span<const std::byte> first,
                      std::span<const std::byte> second = {});
+// Sends one small message if that takes no waiting; otherwise sends nothing that matters any more:
+// for the last words on a connection that is about to be shut down.
+void TrySend(int socket, std::span<const std::byte> message);
 // Receive() gives up with kTimedOut after this long without a byte; zero: never.
 void SetReceiveTimeout(int socket, std::chrono::milliseconds timeout);
 // The kernel notices a dead peer after about 15 s without an answer.

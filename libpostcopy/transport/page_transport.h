@@ -41,8 +41,9 @@ class PageTransport {
   // What the source says its guest RAM looks like.
   virtual const MemoryLayout& layout() const = 0;
   virtual size_t bulk_lanes() const = 0;
-  // Begins to call `sink`, which must live until Stop() has returned. Once.
-  virtual void Start(PageSink& sink) = 0;
+  // Begins to call `sink`, which must live until Stop() has returned. Once. On failure (no thread
+  // can be made) Stop() is still to be called.
+  virtual Result<void> Start(PageSink& sink) = 0;
   // Each queues one message and returns; false: the lane is down, nothing was queued (OnLaneDown
   // has been or will be called). Thread-safe. Blocks only while the kernel's send buffer is full.
   virtual bool Request(uint32_t id, PageAddress page) = 0;

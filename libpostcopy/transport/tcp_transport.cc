@@ -102,12 +102,18 @@ Result<std::unique_ptr<PageTransport>> TcpTransport::Connect(const TcpTransportO
 
 TcpTransport::~TcpTransport() { Stop(); }
 
-void TcpTransport::Start(PageSink& sink) {
+Result<void> TcpTransport::Start(PageSink& sink) {
   sink_ = &sink;
-  urgent_.receiver = std::thread([this] { ReceiveLoop(urgent_, 0, true); });
+  auto urgent = QuietThread::Start("pc-urgent", [this] { ReceiveLoop(urgent_, 0, true); });
+  if (!urgent.ok()) return urgent.error();
+  urgent_.receiver.emplace(std::move(*urgent));
   for (size_t i = 0; i < bulk_.size(); ++i) {
-    bulk_[i]->receiver = std::thread([this, i] { ReceiveLoop(*bulk_[i], i, false); });
+    auto bulk = QuietThread::Start("pc-bulk" + std::to_string(i),
+                                   [this, i] { ReceiveLoop(*bulk_[i], i, false); });
+    if (!bulk.ok()) return bulk.error();
+    bulk_[i]->receiver.emplace(std::move(*bulk));
   }
+  return {};
 }
 
 bool TcpTransport::Send(LaneState& lane, std::span<const std::byte> bytes) {
@@ -201,9 +207,9 @@ void TcpTransport::Stop() {
   if (stopping_.exchange(true, std::memory_order_acq_rel)) return;
   const auto end = [this](LaneState& lane) {
     if (!lane.socket.valid()) return;
-    Send(lane, wire::EncodeGoodbye());
+    TrySend(lane.socket.get(), wire::EncodeGoodbye());
     Shutdown(lane.socket.get());
-    if (lane.receiver.joinable()) lane.receiver.join();
+    if (lane.receiver.has_value()) lane.receiver->Join();
   };
   end(urgent_);
   for (auto& lane : bulk_) end(*lane);

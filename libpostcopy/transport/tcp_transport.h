@@ -5,12 +5,13 @@
 #include <atomic>
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "core/session_id.h"
 #include "platform/mutex.h"
+#include "platform/quiet_thread.h"
 #include "platform/unique_fd.h"
 #include "transport/page_transport.h"
 #include "wire/page_frame_reader.h"
@@ -32,7 +33,7 @@ class TcpTransport final : public PageTransport {
 
   const MemoryLayout& layout() const override { return layout_; }
   size_t bulk_lanes() const override { return bulk_.size(); }
-  void Start(PageSink& sink) override;
+  Result<void> Start(PageSink& sink) override;
   bool Request(uint32_t id, PageAddress page) override;
   bool RequestMap() override;
   bool Grant(size_t lane, RegionId region, PageRange range) override;
@@ -42,7 +43,7 @@ class TcpTransport final : public PageTransport {
   struct LaneState {
     UniqueFd socket;
     Mutex send_mutex;  // keeps frames whole; held across one small send
-    std::thread receiver;
+    std::optional<QuietThread> receiver;
   };
 
   TcpTransport() = default;
