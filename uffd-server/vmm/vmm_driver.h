@@ -3,8 +3,9 @@
 // A driver talks to one VMM process. It carries out steps and reports; the order of the steps, and
 // what to do when one fails, is the orchestrator's (relocation/). Every call blocks, with a time
 // limit of its own, and returns kDeadlineExceeded when the VMM does not answer within it: while a
-// VMM's main thread waits for a missing page it answers nothing. Not thread-safe, except Describe()
-// and state queries, which may run beside another call.
+// VMM's main thread waits for a missing page it answers nothing. kUnavailable: the connection to
+// the VMM has ended, as it does when the process ends; this driver is of no more use then. Not
+// thread-safe, except Describe() and QueryState(), which may run beside another call.
 #pragma once
 
 #include <chrono>
@@ -21,6 +22,7 @@ namespace postcopy {
 // A RAM backend as the VMM names it. `id` must be equal on both sides.
 struct VmmRamBackend {
   std::string id;
+  std::string type;  // the VMM's name of the backend's kind, e.g. "memory-backend-file"
   uint64_t size_bytes = 0;
   bool shared = false;
   std::string mem_path;  // empty: not backed by a named file
@@ -73,7 +75,9 @@ class VmmDriver {
   // on. On failure nothing is changed.
   virtual absl::Status PrepareSource() = 0;
   // Stops the VM at the last point where it can still go on here by itself; no device state has
-  // left. `was_running` says whether the destination may start it. On failure the VM is as it was.
+  // left. `was_running` says whether the destination may start it; false with `stopped` 0 if its
+  // operator had paused it. kFailedPrecondition also if guest RAM that should stay out would
+  // travel. On failure the VM is as it was, or the message says that this could not be made sure.
   struct Held {
     bool was_running = false;
     EventTime stopped;
@@ -85,25 +89,31 @@ class VmmDriver {
   virtual absl::StatusOr<DeviceState> TakeDeviceState() = 0;
   // Undoes StopAndHold() and TakeDeviceState(): looks at the VM first (a VMM that failed mid-way
   // may have resumed by itself), then lets it run if it `was_running`, and restores what
-  // PrepareSource() changed. The caller has made sure that nobody else runs this VM.
+  // PrepareSource() changed. The caller has made sure that nobody else runs this VM. Idempotent;
+  // works on a VMM that another driver object has left in any of these states, but then knows no
+  // settings to restore. A VMM that waits for a machine is refused with kFailedPrecondition.
   virtual absl::Status ResumeSource(bool was_running) = 0;
   // Restores what PrepareSource() changed, without touching the VM's state.
   virtual absl::Status RestoreSettings() = 0;
-  // Asks the VMM to end, in an orderly way. Returns when it has acknowledged.
+  // Asks the VMM to end, in an orderly way. Returns when it has acknowledged or is gone.
   virtual absl::Status Quit() = 0;
 
   // --- at the destination ----------------------------------------------------------------------
 
-  // Sets capabilities; the VMM keeps waiting and can still be used for another relocation.
+  // Sets capabilities and makes sure that the VMM will not start the guest by itself at the end of
+  // a load; the VMM keeps waiting and can still be used for another relocation. RestoreSettings()
+  // undoes the capabilities. kFailedPrecondition: the VMM does not wait for a machine.
   virtual absl::Status PrepareDestination() = 0;
   // Opens the VMM for the incoming state. From here on this VMM process is used up: it either gets
   // a machine or must be ended.
   virtual absl::Status OpenIncoming() = 0;
   // Writes the whole device state and returns when the VMM has reported that it has loaded it and
-  // is paused. kAborted: the VMM reported that the load failed, or it is gone.
+  // is paused. kAborted: the VMM reported that the load failed, or it is gone, or runs already.
+  // kDeadlineExceeded: it may still be loading, and must be ended if it is not to be used.
   virtual absl::Status LoadDeviceState(std::string_view bytes) = 0;
-  // Starts the guest; returns when the VMM has reported that it runs. Never to be called before
-  // LoadDeviceState() has returned ok: a VMM that is still loading would run by itself at the end.
+  // Starts the guest; returns when the VMM has reported that it runs. Time 0: it ran already.
+  // Never to be called before LoadDeviceState() has returned ok: a VMM that is still loading would
+  // run by itself at the end; kFailedPrecondition then, and nothing was sent.
   virtual absl::StatusOr<EventTime> StartGuest() = 0;
 
   // --- either ----------------------------------------------------------------------------------
