@@ -1,0 +1,60 @@
+#include "vmm/qemu_settings.h"
+
+#include <gtest/gtest.h>
+
+namespace postcopy {
+namespace {
+
+Json Capability(const char* name, bool state) {
+  return Json{{"capability", name}, {"state", state}};
+}
+
+const Json kParameters = {{"max-bandwidth", 134217728}, {"downtime-limit", 300},
+                          {"tls-creds", ""}, {"announce-initial", 50}};
+
+TEST(QemuSettingsTest, SourceChangesWhatDiffersAndCanPutItBack) {
+  const Json capabilities = Json::array(
+      {Capability("events", true), Capability("x-ignore-shared", false),
+       Capability("pause-before-switchover", false), Capability("multifd", true),
+       Capability("return-path", false), Capability("validate-uuid", true)});
+  const auto plan = PlanSourceSettings(capabilities, kParameters);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(plan->apply.capabilities,
+            Json::array({Capability("x-ignore-shared", true),
+                         Capability("pause-before-switchover", true),
+                         Capability("multifd", false)}));
+  EXPECT_EQ(plan->restore.capabilities,
+            Json::array({Capability("x-ignore-shared", false),
+                         Capability("pause-before-switchover", false),
+                         Capability("multifd", true)}));
+  EXPECT_EQ(plan->restore.parameters,
+            Json({{"max-bandwidth", 134217728}, {"downtime-limit", 300}}));
+  EXPECT_EQ(plan->apply.parameters.size(), 2u);
+}
+
+TEST(QemuSettingsTest, DestinationTurnsLateBlockActivateOn) {
+  const Json capabilities = Json::array(
+      {Capability("events", true), Capability("x-ignore-shared", true),
+       Capability("late-block-activate", false), Capability("pause-before-switchover", false)});
+  const auto plan = PlanDestinationSettings(capabilities, {{"tls-creds", "tls0"}});
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(plan->apply.capabilities, Json::array({Capability("late-block-activate", true)}));
+  EXPECT_EQ(plan->apply.parameters, Json({{"tls-creds", ""}}));
+  EXPECT_EQ(plan->restore.parameters, Json({{"tls-creds", "tls0"}}));
+}
+
+TEST(QemuSettingsTest, MissingCapabilityIsNamed) {
+  const Json capabilities = Json::array({Capability("events", false)});
+  const auto plan = PlanSourceSettings(capabilities, kParameters);
+  EXPECT_EQ(plan.status().code(), absl::StatusCode::kUnimplemented);
+  EXPECT_EQ(plan.status().message(), "this QEMU has no migration capability x-ignore-shared");
+}
+
+TEST(QemuSettingsTest, AnswersOfAnotherFormAreRefused) {
+  EXPECT_FALSE(PlanSourceSettings(Json(), Json()).ok());
+  EXPECT_FALSE(PlanSourceSettings(Json("text"), Json(1)).ok());
+  EXPECT_FALSE(PlanSourceSettings(Json::array({1, "x", nullptr}), Json::array()).ok());
+}
+
+}  // namespace
+}  // namespace postcopy

@@ -1,0 +1,268 @@
+#include "vmm/qemu_inspect.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
+
+namespace postcopy {
+namespace {
+
+// RAM blocks may grow a little while QEMU runs (ACPI tables are resizeable).
+constexpr uint64_t kStreamedRamSlackBytes = uint64_t{1} << 20;
+
+// What reaches guest RAM through mappings of another process or of a device, past the userfaultfd
+// of this one. Kernel vhost (vhost-net, vhost-vsock) is not among them: it works in QEMU's own
+// address space and its faults are seen.
+struct OutsideAccess {
+  const char* type_part;
+  const char* why;
+};
+constexpr std::array<OutsideAccess, 6> kOutsideAccess = {{
+    {"vhost-user", "its back end maps guest RAM in another process"},
+    {"virtiofs", "its back end maps guest RAM in another process"},
+    {"vhost-vdpa", "its hardware reaches guest RAM by DMA"},
+    {"vfio", "its hardware reaches guest RAM by DMA"},
+    {"pvrdma", "its hardware reaches guest RAM by DMA"},
+    {"x-remote", "guest RAM is shared with another process"},
+}};
+
+const OutsideAccess* FindOutsideAccess(std::string_view type) {
+  for (const OutsideAccess& entry : kOutsideAccess) {
+    if (type.find(entry.type_part) != std::string_view::npos) return &entry;
+  }
+  return nullptr;
+}
+
+void AddOutsideAccess(std::string_view kind, const std::string& name, const std::string& type,
+                      std::vector<std::string>& blockers) {
+  const OutsideAccess* found = FindOutsideAccess(type);
+  if (found == nullptr) return;
+  blockers.push_back(absl::StrFormat("%s %s is %s: %s", kind, name, type, found->why));
+}
+
+// "child<vfio-pci>" -> "vfio-pci"; anything else -> empty.
+std::string ChildType(const Json& property) {
+  const std::string type = StringAt(property, "type");
+  absl::string_view inner = type;
+  if (!absl::ConsumePrefix(&inner, "child<") || !absl::ConsumeSuffix(&inner, ">")) return "";
+  return std::string(inner);
+}
+
+std::string TypeOfObject(const Json& objects, const std::string& id) {
+  for (const Json& property : objects) {
+    if (StringAt(property, "name") == id) return ChildType(property);
+  }
+  return "";
+}
+
+void AddDevices(const Json& properties, VmmDescription& description) {
+  for (const Json& property : properties) {
+    const std::string type = ChildType(property);
+    if (type.empty()) continue;
+    const std::string name = StringAt(property, "name");
+    description.devices.push_back(name + ":" + type);
+    AddOutsideAccess("device", name, type, description.blockers);
+  }
+}
+
+void AddObjectBlockers(const Json& objects, std::vector<std::string>& blockers) {
+  for (const Json& property : objects) {
+    AddOutsideAccess("object", StringAt(property, "name"), ChildType(property), blockers);
+  }
+}
+
+// Lines such as " \ n0: index=0,type=vhost-user,vhost-user0 to c0".
+void AddNetworkBlockers(const Json& networks, std::vector<std::string>& blockers) {
+  const auto* text = networks.get_ptr<const Json::string_t*>();
+  if (text == nullptr) return;
+  for (absl::string_view line : absl::StrSplit(*text, '\n')) {
+    const size_t type_at = line.find("type=");
+    const size_t name_end = line.find(": ");
+    if (type_at == absl::string_view::npos || name_end == absl::string_view::npos) continue;
+    const absl::string_view type_on = line.substr(type_at + 5);
+    const absl::string_view type = type_on.substr(0, type_on.find_first_of(",\r "));
+    const size_t name_at = line.find_first_not_of(" \\");
+    AddOutsideAccess("netdev", std::string(line.substr(name_at, name_end - name_at)),
+                     std::string(type), blockers);
+  }
+}
+
+void AddMigrationBlockers(const Json& migrate, std::vector<std::string>& blockers) {
+  const std::string status = StringAt(migrate, "status");
+  if (MigrationUnderWay(status)) {
+    blockers.push_back(
+        absl::StrFormat("a migration of this machine is under way already (%s)", status));
+  }
+  for (const Json& reason : MemberAt(migrate, "blocked-reasons")) {
+    if (const auto* text = reason.get_ptr<const Json::string_t*>()) {
+      blockers.push_back("QEMU refuses to migrate: " + *text);
+    }
+  }
+}
+
+void AddStateBlockers(const QemuAnswers& answers, const VmmDescription& description,
+                      std::vector<std::string>& blockers) {
+  if (description.state == GuestState::kOther) {
+    blockers.push_back(absl::StrFormat("the machine is in state %s: only a running or a paused "
+                                       "one can be moved", description.state_text));
+  } else if (description.state == GuestState::kSent) {
+    blockers.push_back("the machine's state has left this VMM already");
+  } else if (description.state == GuestState::kPaused &&
+             StringAt(answers.status, "status") == "postmigrate") {
+    blockers.push_back(
+        "the machine is paused after an earlier migration, and QEMU moves it only after it has "
+        "run again: cont and stop it first");
+  }
+}
+
+// Another process's command line is a hint only: the driver also tells an incoming QEMU not to
+// start by itself. But who leaves -S out did not mean to run under the project's rules.
+void AddCommandLineBlockers(const QemuAnswers& answers, GuestState state,
+                            std::vector<std::string>& blockers) {
+  const auto has = [&](std::string_view option) {
+    for (std::string_view word : answers.command_line) {
+      if (word.starts_with("--")) word.remove_prefix(1);
+      if (word == option) return true;
+    }
+    return false;
+  };
+  if (state == GuestState::kWaitsForIncoming && has("-incoming") && !has("-S")) {
+    blockers.push_back(
+        "QEMU was started with -incoming but without -S: it would run by itself at the end of "
+        "the load");
+  }
+}
+
+std::vector<VmmRamBackend> RamOf(const QemuAnswers& answers) {
+  std::vector<VmmRamBackend> ram;
+  for (const Json& entry : answers.memory_backends) {
+    VmmRamBackend backend;
+    backend.id = StringAt(entry, "id");
+    backend.type = TypeOfObject(answers.objects, backend.id);
+    backend.size_bytes = UnsignedAt(entry, "size");
+    backend.shared = BoolAt(entry, "share");
+    backend.prealloc = BoolAt(entry, "prealloc");
+    const auto path = answers.mem_paths.find(backend.id);
+    if (path != answers.mem_paths.end()) {
+      if (const auto* text = path->second.get_ptr<const Json::string_t*>()) {
+        backend.mem_path = *text;
+      }
+    }
+    ram.push_back(std::move(backend));
+  }
+  return ram;
+}
+
+std::string VersionOf(const Json& version) {
+  const Json& numbers = MemberAt(version, "qemu");
+  return absl::StrFormat("%d.%d.%d", UnsignedAt(numbers, "major"), UnsignedAt(numbers, "minor"),
+                         UnsignedAt(numbers, "micro"));
+}
+
+std::string MachineTypeOf(const Json& type) {
+  const auto* text = type.get_ptr<const Json::string_t*>();
+  return text == nullptr ? "" : std::string(absl::StripSuffix(*text, "-machine"));
+}
+
+}  // namespace
+
+bool MigrationUnderWay(std::string_view migration_status) {
+  return !(migration_status.empty() || migration_status == "none" ||
+           migration_status == "completed" || migration_status == "cancelled" ||
+           migration_status == "failed");
+}
+
+GuestState GuestStateOf(const Json& status, const Json& migrate) {
+  const std::string run = StringAt(status, "status");
+  const std::string migration = StringAt(migrate, "status");
+  if (run == "running") return GuestState::kRunning;
+  if (run == "paused" || run == "prelaunch") return GuestState::kPaused;
+  if (run == "inmigrate") {
+    return migration.empty() || migration == "none" ? GuestState::kWaitsForIncoming
+                                                    : GuestState::kOther;
+  }
+  if (run == "finish-migrate" && migration == "pre-switchover") {
+    return GuestState::kHeldAtSwitchover;
+  }
+  // QEMU up to 8 also leaves a machine that was paused before in "postmigrate" when its migration
+  // was cancelled or failed: nothing has left then.
+  if (run == "postmigrate") {
+    return migration == "completed" ? GuestState::kSent : GuestState::kPaused;
+  }
+  return GuestState::kOther;
+}
+
+std::string StateText(const Json& status, const Json& migrate) {
+  const std::string run = StringAt(status, "status");
+  const std::string migration = StringAt(migrate, "status");
+  return migration.empty() || migration == "none" ? run : run + ", migration " + migration;
+}
+
+VmmDescription DescribeQemu(const QemuAnswers& answers) {
+  VmmDescription description;
+  description.version = VersionOf(answers.version);
+  description.machine_type = MachineTypeOf(answers.machine_type);
+  description.vcpus = static_cast<int>(answers.cpus.is_array() ? answers.cpus.size() : 0);
+  description.ram = RamOf(answers);
+  description.ram_bytes = UnsignedAt(answers.memory_size, "base-memory") +
+                          UnsignedAt(answers.memory_size, "plugged-memory");
+  description.state = GuestStateOf(answers.status, answers.migrate);
+  description.state_text = StateText(answers.status, answers.migrate);
+
+  AddStateBlockers(answers, description, description.blockers);
+  AddMigrationBlockers(answers.migrate, description.blockers);
+  AddCommandLineBlockers(answers, description.state, description.blockers);
+  AddDevices(answers.peripherals, description);
+  AddDevices(answers.anonymous_peripherals, description);
+  AddNetworkBlockers(answers.networks, description.blockers);
+  AddObjectBlockers(answers.objects, description.blockers);
+  std::sort(description.devices.begin(), description.devices.end());
+  return description;
+}
+
+absl::StatusOr<uint64_t> StreamedRamLimit(std::string_view ramblock_listing,
+                                          const std::vector<VmmRamBackend>& ram) {
+  // Name, page size (number and unit), offset, used, total; newer versions add columns.
+  constexpr size_t kUsedColumn = 4;
+  uint64_t total = kStreamedRamSlackBytes;
+  size_t blocks = 0;
+  for (absl::string_view line :
+       absl::StrSplit(absl::string_view(ramblock_listing.data(), ramblock_listing.size()), '\n')) {
+    const std::vector<std::string> columns =
+        absl::StrSplit(line, absl::ByAnyChar(" \r"), absl::SkipEmpty());
+    if (columns.size() <= kUsedColumn || columns[0] == "Block") continue;
+    uint64_t used = 0;
+    if (!absl::SimpleHexAtoi(columns[kUsedColumn], &used)) {
+      return absl::FailedPreconditionError("x-query-ramblock: unknown form of " +
+                                           std::string(line));
+    }
+    ++blocks;
+    const bool stays_out = std::any_of(ram.begin(), ram.end(), [&](const VmmRamBackend& backend) {
+      return columns[0] == backend.id || absl::EndsWith(columns[0], "/" + backend.id);
+    });
+    if (!stays_out) total += used;
+  }
+  if (blocks == 0) return absl::FailedPreconditionError("x-query-ramblock: no block is listed");
+  return total;
+}
+
+absl::Status CheckStreamedRam(const Json& migrate, uint64_t limit_bytes) {
+  const Json& ram = MemberAt(migrate, "ram");
+  if (!ram.is_object()) {
+    return absl::FailedPreconditionError("QEMU does not say how much RAM is in its stream");
+  }
+  const uint64_t total = UnsignedAt(ram, "total");
+  if (total <= limit_bytes) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrFormat(
+      "QEMU put guest RAM into the stream that should have stayed out: %d bytes, expected at most "
+      "%d; is all of the RAM in named files with share=on?",
+      total, limit_bytes));
+}
+
+}  // namespace postcopy

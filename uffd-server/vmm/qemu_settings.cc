@@ -1,0 +1,91 @@
+#include "vmm/qemu_settings.h"
+
+#include <array>
+#include <span>
+#include <string_view>
+
+#include "absl/strings/str_format.h"
+
+namespace postcopy {
+namespace {
+
+// Bytes per second; a device state of 0.3 MB must never wait for a rate limit.
+constexpr int64_t kMaxBandwidthBytes = int64_t{10} << 30;
+// What QEMU may expect the rest to take; generous, so that the first pass is the last.
+constexpr int64_t kDowntimeLimitMs = 10'000;
+
+constexpr std::array<std::string_view, 3> kSourceOn = {"events", "x-ignore-shared",
+                                                       "pause-before-switchover"};
+constexpr std::array<std::string_view, 3> kDestinationOn = {"events", "x-ignore-shared",
+                                                            "late-block-activate"};
+// return-path: with it the destination could make the source resume, or keep it waiting.
+// The others change the stream's form or what is done with RAM.
+constexpr std::array<std::string_view, 19> kOff = {
+    "return-path",   "postcopy-ram", "postcopy-preempt", "postcopy-blocktime", "multifd",
+    "zero-copy-send", "xbzrle",      "compress",         "rdma-pin-all",       "auto-converge",
+    "dirty-limit",   "release-ram",  "x-colo",           "block",              "dirty-bitmaps",
+    "background-snapshot", "mapped-ram", "fixed-ram",    "switchover-ack"};
+
+bool Names(std::span<const std::string_view> list, std::string_view name) {
+  for (std::string_view entry : list) {
+    if (entry == name) return true;
+  }
+  return false;
+}
+
+absl::StatusOr<SettingsPlan> PlanCapabilities(const Json& capabilities,
+                                              std::span<const std::string_view> on) {
+  SettingsPlan plan;
+  size_t found = 0;
+  for (const Json& entry : capabilities) {
+    const std::string name = StringAt(entry, "capability");
+    const bool state = BoolAt(entry, "state");
+    const bool wanted = Names(on, name);
+    if (wanted) ++found;
+    if (state == wanted || (!wanted && !Names(kOff, name))) continue;
+    plan.apply.capabilities.push_back({{"capability", name}, {"state", wanted}});
+    plan.restore.capabilities.push_back({{"capability", name}, {"state", state}});
+  }
+  if (found == on.size()) return plan;
+  for (std::string_view name : on) {
+    bool listed = false;
+    for (const Json& entry : capabilities) listed |= StringAt(entry, "capability") == name;
+    if (!listed) {
+      return absl::UnimplementedError(
+          absl::StrFormat("this QEMU has no migration capability %s", name));
+    }
+  }
+  return absl::InternalError("query-migrate-capabilities lists a capability twice");
+}
+
+// Sets parameter `name` to `value` if it has another value now. A parameter that QEMU does not
+// report is not one that can be restored: left alone.
+void PlanParameter(const Json& parameters, const char* name, const Json& value,
+                   SettingsPlan& plan) {
+  const Json& before = MemberAt(parameters, name);
+  if (before.is_null() || before == value) return;
+  plan.apply.parameters[name] = value;
+  plan.restore.parameters[name] = before;
+}
+
+}  // namespace
+
+absl::StatusOr<SettingsPlan> PlanSourceSettings(const Json& capabilities, const Json& parameters) {
+  absl::StatusOr<SettingsPlan> plan = PlanCapabilities(capabilities, kSourceOn);
+  if (!plan.ok()) return plan;
+  PlanParameter(parameters, "max-bandwidth", Json(kMaxBandwidthBytes), *plan);
+  PlanParameter(parameters, "downtime-limit", Json(kDowntimeLimitMs), *plan);
+  // The stream goes through a descriptor to this process: encryption is the daemons' matter.
+  PlanParameter(parameters, "tls-creds", Json(""), *plan);
+  return plan;
+}
+
+absl::StatusOr<SettingsPlan> PlanDestinationSettings(const Json& capabilities,
+                                                     const Json& parameters) {
+  absl::StatusOr<SettingsPlan> plan = PlanCapabilities(capabilities, kDestinationOn);
+  if (!plan.ok()) return plan;
+  PlanParameter(parameters, "tls-creds", Json(""), *plan);
+  return plan;
+}
+
+}  // namespace postcopy

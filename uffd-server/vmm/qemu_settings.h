@@ -1,0 +1,31 @@
+// Which of QEMU's migration settings a relocation changes, and how to put them back.
+//
+// Pure: from the answers of query-migrate-capabilities and query-migrate-parameters to the
+// arguments of the commands that set them. Only what differs is changed, and only capabilities that
+// this QEMU lists are named, so that the same plan fits every version.
+#pragma once
+
+#include "absl/status/statusor.h"
+#include "vmm/json_access.h"
+
+namespace postcopy {
+
+struct MigrationSettings {
+  Json capabilities = Json::array();  // of migrate-set-capabilities; empty: nothing to set
+  Json parameters = Json::object();   // of migrate-set-parameters; empty: nothing to set
+};
+
+struct SettingsPlan {
+  MigrationSettings apply;
+  MigrationSettings restore;
+};
+
+// The source: stops at pre-switchover, leaves shared RAM out, converges at once.
+// kUnimplemented names a capability that this QEMU lacks.
+absl::StatusOr<SettingsPlan> PlanSourceSettings(const Json& capabilities, const Json& parameters);
+
+// The destination: leaves shared RAM out and takes no disk lock before it runs.
+absl::StatusOr<SettingsPlan> PlanDestinationSettings(const Json& capabilities,
+                                                     const Json& parameters);
+
+}  // namespace postcopy
