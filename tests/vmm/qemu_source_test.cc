@@ -1,0 +1,261 @@
+// The source's steps of QemuDriver against a scripted QEMU: from each state, with each failure.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/vmm/fake_qemu.h"
+#include "vmm/qemu_driver.h"
+
+namespace postcopy {
+namespace {
+
+using std::chrono::milliseconds;
+using ::testing::HasSubstr;
+
+// `migrate` as QEMU answers it: up to pre-switchover, with STOP if the machine ran.
+void MigrateReachesSwitchover(FakeQemu& qemu, bool was_running) {
+  qemu.Override("migrate", [&qemu, was_running](const Json& request) -> QmpAnswer {
+    qemu.Set("finish-migrate", "pre-switchover");
+    std::string text = QmpReturn(request) + MigrationEventLine("setup");
+    text += MigrationEventLine("active");
+    if (was_running) text += QmpEventLine("STOP", Json::object(), 3, 14);
+    return {{text + MigrationEventLine("pre-switchover")}};
+  });
+}
+
+// `migrate-continue`: writes `state` to the descriptor that was passed, closes it, completes.
+void ContinueSends(FakeQemu& qemu, const std::string& state) {
+  qemu.Override("migrate-continue", [&qemu, state](const Json& request) -> QmpAnswer {
+    const UniqueFd out = qemu.server().TakePassedFd();
+    SendBytes(out.get(), state, -1, std::chrono::seconds(10));
+    qemu.Set("postmigrate", "completed");
+    return {{MigrationEventLine("device") + QmpReturn(request) + MigrationEventLine("completed")}};
+  });
+}
+
+TEST(QemuSourceTest, HoldsThenGivesTheWholeState) {
+  FakeQemu qemu("running");
+  MigrateReachesSwitchover(qemu, true);
+  ContinueSends(qemu, std::string(600'000, 'd'));
+  const auto driver = qemu.Driver();
+  ASSERT_TRUE(driver->PrepareSource().ok());
+  const auto held = driver->StopAndHold();
+  ASSERT_TRUE(held.ok()) << held.status();
+  EXPECT_TRUE(held->was_running);
+  EXPECT_EQ(held->stopped.us, 3'000'014);
+  EXPECT_EQ(driver->QueryState().value(), GuestState::kHeldAtSwitchover);
+  const auto state = driver->TakeDeviceState();
+  ASSERT_TRUE(state.ok()) << state.status();
+  EXPECT_EQ(state->bytes, std::string(600'000, 'd'));
+  EXPECT_EQ(state->ram_bytes_sent, 456408u);
+  EXPECT_EQ(driver->QueryState().value(), GuestState::kSent);
+}
+
+TEST(QemuSourceTest, MachineThatItsOperatorPausedIsHeldAsNotRunning) {
+  FakeQemu qemu("paused");
+  MigrateReachesSwitchover(qemu, false);
+  const auto driver = qemu.Driver();
+  const auto held = driver->StopAndHold();
+  ASSERT_TRUE(held.ok()) << held.status();
+  EXPECT_FALSE(held->was_running);
+  EXPECT_EQ(held->stopped.us, 0);
+}
+
+TEST(QemuSourceTest, OnlyARunningOrPausedMachineIsPreparedOrHeld) {
+  for (const char* run : {"inmigrate", "postmigrate", "shutdown", "io-error", "finish-migrate"}) {
+    FakeQemu qemu(run, std::string(run) == "postmigrate" ? "completed" : "");
+    const auto driver = qemu.Driver();
+    EXPECT_TRUE(absl::IsFailedPrecondition(driver->PrepareSource())) << run;
+    EXPECT_TRUE(absl::IsFailedPrecondition(driver->StopAndHold().status())) << run;
+    EXPECT_EQ(qemu.Count("migrate"), 0);
+    EXPECT_EQ(qemu.Count("migrate-set-capabilities"), 0);
+  }
+}
+
+TEST(QemuSourceTest, RamInTheStreamCancelsAndTheMachineRunsOn) {
+  FakeQemu qemu("running");
+  MigrateReachesSwitchover(qemu, true);
+  const auto driver = qemu.Driver();
+  ASSERT_TRUE(driver->PrepareSource().ok());
+  qemu.Override("query-migrate", [&qemu](const Json& request) -> QmpAnswer {
+    const std::string status = qemu.run() == "running" ? "cancelled" : "pre-switchover";
+    return {{QmpReturn(request, {{"status", status}, {"ram", {{"total", 269230080}}}})}};
+  });
+  const auto held = driver->StopAndHold().status();
+  EXPECT_EQ(held.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(held.message()), HasSubstr("269230080 bytes"));
+  EXPECT_EQ(qemu.Count("migrate_cancel"), 1);
+  EXPECT_EQ(qemu.run(), "running");
+}
+
+TEST(QemuSourceTest, MigrationThatFailsBeforeTheSwitchoverLeavesTheMachineRunning) {
+  FakeQemu qemu("running");
+  qemu.Override("migrate", [&qemu](const Json& request) -> QmpAnswer {
+    qemu.Set("running", "failed");
+    return {{QmpReturn(request) + MigrationEventLine("setup") + MigrationEventLine("failed")}};
+  });
+  const auto held = qemu.Driver()->StopAndHold().status();
+  EXPECT_EQ(held.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(held.message()), HasSubstr("ended before pre-switchover (failed)"));
+  EXPECT_EQ(qemu.run(), "running");
+  EXPECT_EQ(qemu.Count("cont"), 0);
+}
+
+TEST(QemuSourceTest, RefusedMigrateIsReportedInQemusWords) {
+  FakeQemu qemu("running");
+  qemu.Override("migrate", [](const Json& request) -> QmpAnswer {
+    return {{QmpRefusal(request, "VFIO device doesn't support migration")}};
+  });
+  EXPECT_EQ(qemu.Driver()->StopAndHold().status().message(),
+            "qmp migrate at /run/x.sock: VFIO device doesn't support migration");
+  EXPECT_EQ(qemu.run(), "running");
+}
+
+TEST(QemuSourceTest, SwitchoverThatNeverComesIsCancelled) {
+  FakeQemu qemu("running");
+  qemu.Override("migrate", [&qemu](const Json& request) -> QmpAnswer {
+    qemu.Set("running", "active");
+    return {{QmpReturn(request) + MigrationEventLine("active")}};
+  });
+  const auto held = qemu.Driver(milliseconds(50))->StopAndHold().status();
+  EXPECT_EQ(held.code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(held.message(),
+            "hold machine of /run/x.sock: pre-switchover not reached within 50 ms");
+  EXPECT_EQ(qemu.Count("migrate_cancel"), 1);
+}
+
+TEST(QemuSourceTest, StateThatDoesNotEndIsATimeout) {
+  FakeQemu qemu("running");
+  MigrateReachesSwitchover(qemu, true);
+  UniqueFd kept;
+  qemu.Override("migrate-continue", [&](const Json& request) -> QmpAnswer {
+    kept = qemu.server().TakePassedFd();
+    return {{QmpReturn(request) + MigrationEventLine("completed")}};
+  });
+  const auto driver = qemu.Driver(milliseconds(50));
+  ASSERT_TRUE(driver->StopAndHold().ok());
+  EXPECT_TRUE(absl::IsDeadlineExceeded(driver->TakeDeviceState().status()));
+}
+
+TEST(QemuSourceTest, StateThatFailsMidwayIsReported) {
+  FakeQemu qemu("running");
+  MigrateReachesSwitchover(qemu, true);
+  qemu.Override("migrate-continue", [&](const Json& request) -> QmpAnswer {
+    qemu.Set("running", "failed");
+    return {{QmpReturn(request) + MigrationEventLine("device") + MigrationEventLine("failed")}};
+  });
+  const auto driver = qemu.Driver();
+  ASSERT_TRUE(driver->StopAndHold().ok());
+  const auto taken = driver->TakeDeviceState().status();
+  EXPECT_EQ(taken.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(taken.message()), HasSubstr("the migration ended (failed)"));
+}
+
+TEST(QemuSourceTest, StateOfAMachineThatIsNotHeldIsNotTaken) {
+  FakeQemu qemu("running");
+  EXPECT_TRUE(absl::IsFailedPrecondition(qemu.Driver()->TakeDeviceState().status()));
+  EXPECT_EQ(qemu.Count("migrate-continue"), 0);
+}
+
+// Every state that a step may have left behind, and what brings the machine back from it.
+struct ResumeCase {
+  const char* name;
+  const char* run;
+  const char* migration;
+  std::vector<std::string> runs_to_come;
+  std::vector<std::string> migrations_to_come;
+  std::pair<std::string, std::string> after_cancel;
+  bool was_running;
+  int cancels, conts, stops;
+  const char* run_after;
+};
+
+class ResumeSource : public ::testing::TestWithParam<ResumeCase> {};
+
+TEST_P(ResumeSource, EndsWithTheMachineAsItWas) {
+  const ResumeCase& test = GetParam();
+  FakeQemu qemu(test.run, test.migration);
+  qemu.RunStatesToCome(test.runs_to_come);
+  qemu.MigrationStatesToCome(test.migrations_to_come);
+  qemu.CancelLeads(test.after_cancel.first, test.after_cancel.second);
+  const absl::Status resumed = qemu.Driver()->ResumeSource(test.was_running);
+  EXPECT_TRUE(resumed.ok()) << resumed;
+  EXPECT_EQ(qemu.Count("migrate_cancel"), test.cancels);
+  EXPECT_EQ(qemu.Count("cont"), test.conts);
+  EXPECT_EQ(qemu.Count("stop"), test.stops);
+  EXPECT_EQ(qemu.run(), test.run_after);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    States, ResumeSource,
+    ::testing::Values(
+        ResumeCase{"RunsAlready", "running", "", {}, {}, {}, true, 0, 0, 0, "running"},
+        ResumeCase{"RunsAfterCancel", "running", "cancelled", {}, {}, {}, true, 0, 0, 0, "running"},
+        ResumeCase{"Active", "running", "active", {}, {}, {"running", "cancelled"}, true, 1, 0, 0,
+                   "running"},
+        ResumeCase{"PreSwitchover", "finish-migrate", "pre-switchover", {}, {},
+                   {"running", "cancelled"}, true, 1, 0, 0, "running"},
+        ResumeCase{"Device", "finish-migrate", "device", {}, {}, {"running", "cancelled"}, true, 1,
+                   0, 0, "running"},
+        ResumeCase{"DeviceThatCompletesAllTheSame", "finish-migrate", "device", {}, {},
+                   {"postmigrate", "completed"}, true, 1, 1, 0, "running"},
+        ResumeCase{"Cancelling", "finish-migrate", "cancelling", {"running"},
+                   {"cancelling", "cancelling", "cancelled"}, {}, true, 0, 0, 0, "running"},
+        ResumeCase{"Completed", "postmigrate", "completed", {}, {}, {}, true, 0, 1, 0, "running"},
+        ResumeCase{"FailedAndResumesByItself", "finish-migrate", "failed",
+                   {"finish-migrate", "finish-migrate", "running"}, {}, {}, true, 0, 0, 0,
+                   "running"},
+        ResumeCase{"FailedAndStaysStopped", "postmigrate", "failed", {}, {}, {}, true, 0, 1, 0,
+                   "running"},
+        ResumeCase{"PausedAtPreSwitchover", "finish-migrate", "pre-switchover", {}, {},
+                   {"postmigrate", "cancelled"}, false, 1, 0, 0, "postmigrate"},
+        ResumeCase{"PausedCompleted", "postmigrate", "completed", {}, {}, {}, false, 0, 0, 0,
+                   "postmigrate"},
+        ResumeCase{"PausedButRuns", "running", "failed", {}, {}, {}, false, 0, 0, 1, "paused"}),
+    [](const auto& instance) { return std::string(instance.param.name); });
+
+TEST(QemuSourceTest, ContWaitsUntilQemuHasFinished) {
+  FakeQemu qemu("finish-migrate", "cancelled");
+  qemu.RunStatesToCome({"finish-migrate", "finish-migrate", "postmigrate"});
+  EXPECT_TRUE(qemu.Driver()->ResumeSource(true).ok());
+  EXPECT_EQ(qemu.Count("cont"), 1);
+}
+
+TEST(QemuSourceTest, ResumeRestoresSettings) {
+  FakeQemu qemu("running");
+  MigrateReachesSwitchover(qemu, true);
+  const auto driver = qemu.Driver();
+  const auto capabilities = qemu.capabilities();
+  ASSERT_TRUE(driver->PrepareSource().ok());
+  ASSERT_TRUE(driver->StopAndHold().ok());
+  ASSERT_TRUE(driver->ResumeSource(true).ok());
+  EXPECT_EQ(qemu.capabilities(), capabilities);
+}
+
+TEST(QemuSourceTest, ResumeNeverSendsContToAnIncomingMachine) {
+  for (const char* migration : {"", "setup", "active"}) {
+    FakeQemu qemu("inmigrate", migration);
+    EXPECT_TRUE(absl::IsFailedPrecondition(qemu.Driver()->ResumeSource(true))) << migration;
+    EXPECT_EQ(qemu.Count("cont"), 0);
+    EXPECT_EQ(qemu.Count("migrate_cancel"), 0);
+  }
+}
+
+TEST(QemuSourceTest, ResumeThatGetsNowhereIsATimeout) {
+  FakeQemu stuck("finish-migrate", "cancelling");
+  EXPECT_TRUE(absl::IsDeadlineExceeded(stuck.Driver(milliseconds(50))->ResumeSource(true)));
+  FakeQemu off("shutdown");
+  off.Override("cont", [](const Json& request) -> QmpAnswer {
+    return {{QmpRefusal(request, "Resetting the Virtual Machine is required")}};
+  });
+  EXPECT_THAT(std::string(off.Driver(milliseconds(50))->ResumeSource(true).message()),
+              HasSubstr("Resetting the Virtual Machine is required"));
+}
+
+TEST(QemuSourceTest, ResumeOfAVmmThatIsGone) {
+  FakeQemu qemu("running", "active");
+  qemu.Override("migrate_cancel", [](const Json&) -> QmpAnswer { return {{}, true}; });
+  EXPECT_TRUE(absl::IsUnavailable(qemu.Driver()->ResumeSource(true)));
+}
+
+}  // namespace
+}  // namespace postcopy

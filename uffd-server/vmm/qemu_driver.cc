@@ -1,0 +1,157 @@
+#include "vmm/qemu_driver.h"
+
+#include <fstream>
+#include <iterator>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_split.h"
+#include "vmm/qemu_inspect.h"
+
+namespace postcopy {
+namespace {
+
+// The words of a process's command line; empty: not readable, e.g. in another pid namespace.
+std::vector<std::string> CommandLineOf(int pid) {
+  if (pid <= 0) return {};
+  std::ifstream file(absl::StrFormat("/proc/%d/cmdline", pid), std::ios::binary);
+  const std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  return absl::StrSplit(text, '\0', absl::SkipEmpty());
+}
+
+bool IsRefusal(const absl::Status& status) {
+  return absl::IsFailedPrecondition(status) || absl::IsNotFound(status) ||
+         absl::IsUnimplemented(status);
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<QemuDriver>> QemuDriver::Connect(const std::string& qmp_path,
+                                                                const QemuLimits& limits) {
+  absl::StatusOr<std::unique_ptr<QmpClient>> qmp = QmpClient::Connect(qmp_path, limits.connect);
+  if (!qmp.ok()) return qmp.status();
+  return std::make_unique<QemuDriver>(*std::move(qmp), limits);
+}
+
+QemuDriver::QemuDriver(std::unique_ptr<QmpClient> qmp, const QemuLimits& limits)
+    : qmp_(std::move(qmp)), limits_(limits) {}
+
+absl::StatusOr<Json> QemuDriver::Ask(std::string_view command, Json arguments) {
+  return qmp_->Command(command, std::move(arguments), limits_.command);
+}
+
+absl::StatusOr<Json> QemuDriver::AskIfKnown(std::string_view command, Json arguments) {
+  absl::StatusOr<Json> answer = Ask(command, std::move(arguments));
+  if (!answer.ok() && IsRefusal(answer.status())) return absl::StatusOr<Json>(Json());
+  return answer;
+}
+
+absl::StatusOr<std::string> QemuDriver::RunState() {
+  absl::StatusOr<Json> status = Ask("query-status");
+  if (!status.ok()) return status.status();
+  return StringAt(*status, "status");
+}
+
+absl::Status QemuDriver::Fail(absl::StatusCode code, std::string_view operation,
+                              const std::string& cause) const {
+  return absl::Status(code, absl::StrFormat("%s of %s: %s", operation, qmp_->name(), cause));
+}
+
+absl::StatusOr<VmmDescription> QemuDriver::Describe() {
+  const Json anonymous_path = {{"path", "/machine/peripheral-anon"}};
+  const Json info_network = {{"command-line", "info network"}};
+  const Json machine_type = {{"path", "/machine"}, {"property", "type"}};
+  QemuAnswers answers;
+  const struct {
+    const char* command;
+    Json arguments;
+    bool vital;
+    Json* into;
+  } questions[] = {
+      {"query-version", Json::object(), true, &answers.version},
+      {"query-memdev", Json::object(), true, &answers.memory_backends},
+      {"query-memory-size-summary", Json::object(), false, &answers.memory_size},
+      {"query-cpus-fast", Json::object(), true, &answers.cpus},
+      {"qom-get", machine_type, true, &answers.machine_type},
+      {"qom-list", Json{{"path", "/objects"}}, true, &answers.objects},
+      {"qom-list", Json{{"path", "/machine/peripheral"}}, true, &answers.peripherals},
+      {"qom-list", anonymous_path, true, &answers.anonymous_peripherals},
+      {"human-monitor-command", info_network, false, &answers.networks},
+      {"query-migrate", Json::object(), true, &answers.migrate},
+      {"query-status", Json::object(), true, &answers.status},
+  };
+  for (const auto& question : questions) {
+    absl::StatusOr<Json> answer = question.vital ? Ask(question.command, question.arguments)
+                                                 : AskIfKnown(question.command, question.arguments);
+    if (!answer.ok()) return answer.status();
+    *question.into = *std::move(answer);
+  }
+  for (const Json& backend : answers.memory_backends) {
+    const std::string id = StringAt(backend, "id");
+    absl::StatusOr<Json> path =
+        AskIfKnown("qom-get", {{"path", "/objects/" + id}, {"property", "mem-path"}});
+    if (!path.ok()) return path.status();
+    answers.mem_paths.emplace(id, *std::move(path));
+  }
+  answers.command_line = CommandLineOf(qmp_->peer_pid());
+  VmmDescription description = DescribeQemu(answers);
+  description.pid = qmp_->peer_pid();
+  return description;
+}
+
+absl::StatusOr<GuestState> QemuDriver::QueryState() {
+  // This order: a machine seen "finish-migrate" first could be "completed" by the second answer.
+  absl::StatusOr<Json> migrate = Ask("query-migrate");
+  if (!migrate.ok()) return migrate.status();
+  absl::StatusOr<Json> status = Ask("query-status");
+  if (!status.ok()) return status.status();
+  return GuestStateOf(*status, *migrate);
+}
+
+absl::Status QemuDriver::SendSettings(const MigrationSettings& settings) {
+  if (!settings.capabilities.empty()) {
+    const absl::Status set =
+        Ask("migrate-set-capabilities", {{"capabilities", settings.capabilities}}).status();
+    if (!set.ok()) return set;
+  }
+  if (settings.parameters.empty()) return absl::OkStatus();
+  return Ask("migrate-set-parameters", settings.parameters).status();
+}
+
+absl::Status QemuDriver::ApplySettings(SettingsPlanner planner) {
+  // Plans from what was set before this driver, not from what it set for an earlier step.
+  const absl::Status restored_before = RestoreSettings();
+  if (!restored_before.ok()) return restored_before;
+  absl::StatusOr<Json> capabilities = Ask("query-migrate-capabilities");
+  if (!capabilities.ok()) return capabilities.status();
+  absl::StatusOr<Json> parameters = Ask("query-migrate-parameters");
+  if (!parameters.ok()) return parameters.status();
+  absl::StatusOr<SettingsPlan> plan = planner(*capabilities, *parameters);
+  if (!plan.ok()) {
+    return Fail(plan.status().code(), "set migration capabilities",
+                std::string(plan.status().message()));
+  }
+  restore_ = plan->restore;
+  const absl::Status applied = SendSettings(plan->apply);
+  if (applied.ok()) return applied;
+  const absl::Status restored = RestoreSettings();
+  if (restored.ok()) return applied;
+  return absl::Status(applied.code(), std::string(applied.message()) + "; undoing that: " +
+                                          std::string(restored.message()));
+}
+
+absl::Status QemuDriver::RestoreSettings() {
+  if (!restore_.has_value()) return absl::OkStatus();
+  const absl::Status restored = SendSettings(*restore_);
+  if (restored.ok()) restore_.reset();
+  return restored;
+}
+
+absl::Status QemuDriver::Quit() {
+  const absl::Status quit = Ask("quit").status();
+  // QEMU may be gone before its answer is.
+  return absl::IsUnavailable(quit) ? absl::OkStatus() : quit;
+}
+
+}  // namespace postcopy

@@ -1,0 +1,108 @@
+// VmmDriver for QEMU 7.2 to 10 over QMP.
+//
+// The device state goes through a socket pair whose other end QEMU gets by getfd: a confined QEMU
+// needs no path, and an incoming one does nothing until bytes arrive. Split by side: qemu_source.cc,
+// qemu_destination.cc; what serves both is in qemu_driver.cc.
+//
+// Traps of QEMU that this class knows:
+// - `cont` to an incoming QEMU makes it run by itself at the end of the load. `stop` takes that
+//   back, and also what a missing -S does; sent at PrepareDestination() and again before the load.
+// - A machine that was paused before its migration was cancelled stays in "postmigrate" up to
+//   QEMU 8, which refuses to migrate it again before it has run. Describe() says so.
+// - After `failed` QEMU starts a machine that ran before by itself, a little later: look and wait.
+// - `cont` is refused while a migration is being finished: try again until it is.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "platform/unique_fd.h"
+#include "vmm/qemu_settings.h"
+#include "vmm/qmp_client.h"
+#include "vmm/state_stream.h"
+#include "vmm/vmm_driver.h"
+
+namespace postcopy {
+
+// How long each step may take.
+struct QemuLimits {
+  std::chrono::milliseconds connect{5'000};
+  std::chrono::milliseconds command{5'000};  // one QMP answer
+  std::chrono::milliseconds hold{20'000};    // migrate to pre-switchover
+  std::chrono::milliseconds take{20'000};    // pre-switchover to the end of the state
+  std::chrono::milliseconds load{60'000};    // the load waits for pages of the guest's RAM
+  std::chrono::milliseconds start{10'000};   // cont to RESUME
+  std::chrono::milliseconds resume{20'000};  // cancel to running again
+};
+
+class QemuDriver final : public VmmDriver {
+ public:
+  // More device state than this is refused: it is held in memory. QEMU's is some 0.3 MB.
+  static constexpr size_t kMaxDeviceStateBytes = size_t{256} << 20;
+  // RAM that may travel when QEMU can't list its blocks: a VGA's, the firmware's.
+  static constexpr uint64_t kDefaultStreamedRamBytes = uint64_t{64} << 20;
+
+  // Connects to QEMU's monitor socket and keeps the connection: QEMU serves one client a monitor.
+  static absl::StatusOr<std::unique_ptr<QemuDriver>> Connect(const std::string& qmp_path,
+                                                             const QemuLimits& limits = {});
+  QemuDriver(std::unique_ptr<QmpClient> qmp, const QemuLimits& limits);
+
+  absl::StatusOr<VmmDescription> Describe() override;
+  absl::StatusOr<GuestState> QueryState() override;
+
+  absl::Status PrepareSource() override;
+  absl::StatusOr<Held> StopAndHold() override;
+  absl::StatusOr<DeviceState> TakeDeviceState() override;
+  absl::Status ResumeSource(bool was_running) override;
+  absl::Status RestoreSettings() override;
+  absl::Status Quit() override;
+
+  absl::Status PrepareDestination() override;
+  absl::Status OpenIncoming() override;
+  absl::Status LoadDeviceState(std::string_view bytes) override;
+  absl::StatusOr<EventTime> StartGuest() override;
+
+ private:
+  using TimePoint = std::chrono::steady_clock::time_point;
+
+  // Both sides.
+  absl::StatusOr<Json> Ask(std::string_view command, Json arguments = Json::object());
+  // The same for a question that is not vital: null where QEMU refuses it.
+  absl::StatusOr<Json> AskIfKnown(std::string_view command, Json arguments = Json::object());
+  absl::StatusOr<std::string> RunState();
+  using SettingsPlanner = absl::StatusOr<SettingsPlan> (*)(const Json& capabilities,
+                                                           const Json& parameters);
+  absl::Status ApplySettings(SettingsPlanner planner);
+  absl::Status SendSettings(const MigrationSettings& settings);
+  absl::Status Fail(absl::StatusCode code, std::string_view operation,
+                    const std::string& cause) const;
+
+  // Source.
+  absl::Status StartOutgoing();
+  absl::StatusOr<Held> WaitForSwitchover(uint64_t cursor);
+  absl::Status WaitForCompletion(uint64_t cursor, TimePoint deadline);
+  absl::Status EndMigration(TimePoint deadline);
+  absl::Status BringTo(bool running, TimePoint deadline);
+  std::string MigrationError();
+  uint64_t StreamedRamLimitNow();
+
+  // Destination.
+  absl::Status WaitForLoad(std::chrono::milliseconds timeout);
+
+  const std::unique_ptr<QmpClient> qmp_;
+  const QemuLimits limits_;
+
+  // Only the thread that carries out the steps uses these.
+  std::optional<MigrationSettings> restore_;
+  uint64_t streamed_ram_limit_bytes_ = kDefaultStreamedRamBytes;
+  std::unique_ptr<StateStream> outgoing_;
+  UniqueFd incoming_;
+  uint64_t incoming_cursor_ = 0;  // events since OpenIncoming()
+};
+
+}  // namespace postcopy

@@ -1,0 +1,238 @@
+// The source's steps of QemuDriver: stop and hold, take the state, or go on here after all.
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_format.h"
+#include "platform/unix_stream.h"
+#include "vmm/qemu_driver.h"
+#include "vmm/qemu_inspect.h"
+
+namespace postcopy {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
+// The monitor's name for the descriptor that the state leaves by.
+constexpr const char* kOutgoingFd = "postcopy-outgoing";
+// Between two looks at a VM whose change of state no event announces; an event ends it early.
+constexpr milliseconds kLookAgain{10};
+
+milliseconds TimeLeft(steady_clock::time_point deadline) {
+  const auto left = std::chrono::ceil<milliseconds>(deadline - steady_clock::now());
+  return std::max(left, milliseconds::zero());
+}
+
+}  // namespace
+
+absl::Status QemuDriver::PrepareSource() {
+  absl::StatusOr<GuestState> state = QueryState();
+  if (!state.ok()) return state.status();
+  if (*state != GuestState::kRunning && *state != GuestState::kPaused) {
+    return Fail(absl::StatusCode::kFailedPrecondition, "prepare source",
+                "the machine is neither running nor paused");
+  }
+  streamed_ram_limit_bytes_ = StreamedRamLimitNow();
+  return ApplySettings(PlanSourceSettings);
+}
+
+uint64_t QemuDriver::StreamedRamLimitNow() {
+  absl::StatusOr<VmmDescription> description = Describe();
+  absl::StatusOr<Json> listing = Ask("x-query-ramblock");
+  if (!description.ok() || !listing.ok()) return kDefaultStreamedRamBytes;
+  return StreamedRamLimit(StringAt(*listing, "human-readable-text"), description->ram)
+      .value_or(kDefaultStreamedRamBytes);
+}
+
+absl::Status QemuDriver::StartOutgoing() {
+  auto ends = MakeStreamPair();
+  if (!ends.ok()) {
+    return Fail(absl::StatusCode::kInternal, "open device state", ends.error().message);
+  }
+  // The reader comes first. If `migrate` is carried out later than anyone waits for it, it finds
+  // the stream shut and fails, and the machine never stops.
+  outgoing_ = std::make_unique<StateStream>(std::move(ends->first), kMaxDeviceStateBytes);
+  const absl::Status passed =
+      qmp_->PassDescriptor(kOutgoingFd, ends->second.get(), limits_.command);
+  if (!passed.ok()) return passed;
+  return Ask("migrate", {{"uri", std::string("fd:") + kOutgoingFd}}).status();
+}
+
+absl::StatusOr<VmmDriver::Held> QemuDriver::StopAndHold() {
+  absl::StatusOr<std::string> run = RunState();
+  if (!run.ok()) return run.status();
+  if (*run != "running" && *run != "paused" && *run != "prelaunch") {
+    return Fail(absl::StatusCode::kFailedPrecondition, "hold machine",
+                "it is in state " + *run + ", neither running nor paused");
+  }
+  // Taken after the look: a STOP from now on is the migration's. (An operator's pause in these
+  // milliseconds can't be told from it; the machine would run at the destination.)
+  const uint64_t cursor = qmp_->EventCursor();
+  absl::Status started = StartOutgoing();
+  absl::StatusOr<Held> held = started.ok() ? WaitForSwitchover(cursor) : started;
+  if (held.ok()) return held;
+
+  outgoing_.reset();
+  const TimePoint deadline = steady_clock::now() + limits_.resume;
+  absl::Status undone = EndMigration(deadline);
+  if (undone.ok()) undone = BringTo(*run == "running", deadline);
+  if (undone.ok()) return held;
+  return absl::Status(held.status().code(), std::string(held.status().message()) +
+                                                "; undoing that: " +
+                                                std::string(undone.message()));
+}
+
+absl::StatusOr<VmmDriver::Held> QemuDriver::WaitForSwitchover(uint64_t cursor) {
+  const TimePoint deadline = steady_clock::now() + limits_.hold;
+  Held held;
+  for (;;) {
+    absl::StatusOr<QmpEvent> event = qmp_->NextEvent(cursor, TimeLeft(deadline));
+    if (absl::IsDeadlineExceeded(event.status())) {
+      return Fail(absl::StatusCode::kDeadlineExceeded, "hold machine",
+                  "pre-switchover not reached within " + DurationText(limits_.hold));
+    }
+    if (!event.ok()) return event.status();
+    if (event->name == "STOP") held = {.was_running = true, .stopped = event->time};
+    if (event->name != "MIGRATION") continue;
+    const std::string status = StringAt(event->data, "status");
+    if (status == "pre-switchover") break;
+    if (!MigrationUnderWay(status)) {
+      return Fail(absl::StatusCode::kFailedPrecondition, "hold machine",
+                  "the migration ended before pre-switchover (" + status + "): " +
+                      MigrationError());
+    }
+  }
+  absl::StatusOr<Json> migrate = Ask("query-migrate");
+  if (!migrate.ok()) return migrate.status();
+  const absl::Status ram = CheckStreamedRam(*migrate, streamed_ram_limit_bytes_);
+  if (!ram.ok()) return Fail(ram.code(), "hold machine", std::string(ram.message()));
+  return held;
+}
+
+std::string QemuDriver::MigrationError() {
+  absl::StatusOr<Json> migrate = Ask("query-migrate");
+  std::string text = migrate.ok() ? StringAt(*migrate, "error-desc") : "";
+  return text.empty() ? "QEMU gives no reason" : text;
+}
+
+absl::StatusOr<DeviceState> QemuDriver::TakeDeviceState() {
+  if (outgoing_ == nullptr) {
+    return Fail(absl::StatusCode::kFailedPrecondition, "take device state",
+                "this driver holds no machine");
+  }
+  const TimePoint deadline = steady_clock::now() + limits_.take;
+  const uint64_t cursor = qmp_->EventCursor();
+  const absl::Status sent = Ask("migrate-continue", {{"state", "pre-switchover"}}).status();
+  if (!sent.ok()) return sent;
+  const absl::Status completed = WaitForCompletion(cursor, deadline);
+  if (!completed.ok()) return completed;
+  // QEMU closes its end after the machine has reached "postmigrate": the end of the stream also
+  // says that nothing will make it run by itself.
+  absl::StatusOr<std::string> bytes = outgoing_->TakeAll(TimeLeft(deadline));
+  if (!bytes.ok()) {
+    return Fail(bytes.status().code(), "take device state",
+                std::string(bytes.status().message()));
+  }
+  outgoing_.reset();
+
+  absl::StatusOr<Json> migrate = Ask("query-migrate");
+  if (!migrate.ok()) return migrate.status();
+  const absl::Status ram = CheckStreamedRam(*migrate, streamed_ram_limit_bytes_);
+  if (!ram.ok()) return Fail(ram.code(), "take device state", std::string(ram.message()));
+  return DeviceState{.bytes = *std::move(bytes),
+                     .ram_bytes_sent = UnsignedAt(MemberAt(*migrate, "ram"), "transferred")};
+}
+
+absl::Status QemuDriver::WaitForCompletion(uint64_t cursor, TimePoint deadline) {
+  for (;;) {
+    absl::StatusOr<QmpEvent> event = qmp_->NextEvent(cursor, TimeLeft(deadline));
+    if (absl::IsDeadlineExceeded(event.status())) {
+      return Fail(absl::StatusCode::kDeadlineExceeded, "take device state",
+                  "not completed within " + DurationText(limits_.take));
+    }
+    if (!event.ok()) return event.status();
+    if (event->name != "MIGRATION") continue;
+    const std::string status = StringAt(event->data, "status");
+    if (status == "completed") return absl::OkStatus();
+    if (!MigrationUnderWay(status)) {
+      return Fail(absl::StatusCode::kFailedPrecondition, "take device state",
+                  "the migration ended (" + status + "): " + MigrationError());
+    }
+  }
+}
+
+absl::Status QemuDriver::ResumeSource(bool was_running) {
+  const TimePoint deadline = steady_clock::now() + limits_.resume;
+  absl::Status resumed = EndMigration(deadline);
+  if (resumed.ok()) resumed = BringTo(was_running, deadline);
+  outgoing_.reset();
+  const absl::Status restored = RestoreSettings();
+  if (!resumed.ok()) return resumed;
+  if (was_running) {
+    // The destination may have announced the guest's addresses already: take them back. The guest's
+    // own traffic does so too, hence no failure.
+    (void)AskIfKnown("announce-self",
+                     {{"initial", 50}, {"max", 550}, {"rounds", 5}, {"step", 100}});
+  }
+  return restored;
+}
+
+// Cancels a migration that is under way and waits until none is.
+absl::Status QemuDriver::EndMigration(TimePoint deadline) {
+  bool cancelled = false;
+  for (;;) {
+    uint64_t cursor = qmp_->EventCursor();
+    absl::StatusOr<Json> migrate = Ask("query-migrate");
+    if (!migrate.ok()) return migrate.status();
+    const std::string status = StringAt(*migrate, "status");
+    if (!MigrationUnderWay(status)) return absl::OkStatus();
+    if (!cancelled && status != "cancelling") {
+      absl::StatusOr<std::string> run = RunState();
+      if (!run.ok()) return run.status();
+      if (*run == "inmigrate") {
+        return Fail(absl::StatusCode::kFailedPrecondition, "resume machine",
+                    "it is a destination that loads a machine");
+      }
+      const absl::Status sent = Ask("migrate_cancel").status();
+      if (!sent.ok()) return sent;
+      cancelled = true;
+      continue;
+    }
+    if (steady_clock::now() >= deadline) {
+      return Fail(absl::StatusCode::kDeadlineExceeded, "resume machine",
+                  "its migration did not end within " + DurationText(limits_.resume) +
+                      ", it is in state " + status);
+    }
+    absl::StatusOr<QmpEvent> event = qmp_->NextEvent(cursor, kLookAgain);
+    if (absl::IsUnavailable(event.status())) return event.status();
+  }
+}
+
+// Looks at the VM, and starts or stops it if need be, until it is as it should be.
+absl::Status QemuDriver::BringTo(bool running, TimePoint deadline) {
+  for (;;) {
+    uint64_t cursor = qmp_->EventCursor();
+    absl::StatusOr<std::string> run = RunState();
+    if (!run.ok()) return run.status();
+    if (*run == "inmigrate") {
+      return Fail(absl::StatusCode::kFailedPrecondition, "resume machine",
+                  "it is a destination that waits for a machine");
+    }
+    // "finish-migrate" also counts as stopped, but is about to become something else.
+    if ((*run == "running") == running && *run != "finish-migrate") return absl::OkStatus();
+    absl::Status sent = absl::OkStatus();
+    if (*run != "finish-migrate") sent = Ask(running ? "cont" : "stop").status();
+    // Refused while QEMU is still finishing: look again.
+    if (!sent.ok() && !absl::IsFailedPrecondition(sent)) return sent;
+    if (steady_clock::now() >= deadline) {
+      if (!sent.ok()) return sent;
+      return Fail(absl::StatusCode::kDeadlineExceeded, "resume machine",
+                  absl::StrFormat("it is in state %s after %s", *run,
+                                  DurationText(limits_.resume)));
+    }
+    absl::StatusOr<QmpEvent> event = qmp_->NextEvent(cursor, kLookAgain);
+    if (absl::IsUnavailable(event.status())) return event.status();
+  }
+}
+
+}  // namespace postcopy
