@@ -4,22 +4,9 @@
 #include <cstdint>
 #include <string>
 
-namespace postcopy {
+#include "core/session_state.h"
 
-// State of a session as this host's daemon sees it. The tables in core/session_state.h say which
-// event leads from which state to which.
-enum class SessionState {
-  kPrepared,
-  kStopping,
-  kStopped,
-  kHandedOver,
-  kRunning,
-  kCommitted,
-  kRolledBack,
-  kCancelled,
-  kUnknown,
-  kFailed,
-};
+namespace postcopy {
 
 enum class SessionRole { kSource, kDestination };
 

@@ -1,0 +1,68 @@
+#include "platform/durable_file.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <filesystem>
+
+#include "platform/unique_fd.h"
+
+namespace postcopy {
+namespace {
+
+Result<void> WriteAndSync(int fd, std::string_view content, const std::string& path) {
+  while (!content.empty()) {
+    const ssize_t written = write(fd, content.data(), content.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) return ErrnoError(errno, "write " + path);
+    content.remove_prefix(static_cast<size_t>(written));
+  }
+  if (fsync(fd) != 0) return ErrnoError(errno, "sync " + path);
+  return {};
+}
+
+}  // namespace
+
+Result<void> MakeDirectory(const std::string& path) {
+  std::error_code error;
+  std::filesystem::create_directories(path, error);
+  if (error) return ErrnoError(error.value(), "make directory " + path);
+  return {};
+}
+
+Result<void> WriteDurably(const std::string& path, std::string_view content) {
+  const std::string fresh = path + ".new";
+  const std::string directory = std::filesystem::path(path).parent_path().string();
+  UniqueFd file(open(fresh.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
+  if (!file.valid()) return ErrnoError(errno, "create " + fresh);
+  auto written = WriteAndSync(file.get(), content, fresh);
+  if (!written.ok()) {
+    unlink(fresh.c_str());
+    return written;
+  }
+  if (rename(fresh.c_str(), path.c_str()) != 0) return ErrnoError(errno, "rename " + fresh);
+  UniqueFd folder(open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!folder.valid() || fsync(folder.get()) != 0) return ErrnoError(errno, "sync " + directory);
+  return {};
+}
+
+Result<std::string> ReadWholeFile(const std::string& path, size_t limit_bytes) {
+  UniqueFd file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!file.valid()) return ErrnoError(errno, "open " + path);
+  std::string content(limit_bytes, '\0');
+  size_t have = 0;
+  while (have < limit_bytes) {
+    const ssize_t got = read(file.get(), content.data() + have, limit_bytes - have);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return ErrnoError(errno, "read " + path);
+    if (got == 0) break;
+    have += static_cast<size_t>(got);
+  }
+  content.resize(have);
+  return content;
+}
+
+}  // namespace postcopy

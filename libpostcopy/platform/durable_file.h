@@ -1,0 +1,21 @@
+// Small files whose content must survive a crash of the host.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "core/result.h"
+
+namespace postcopy {
+
+// Makes the directory and its parents. An existing one is a success.
+Result<void> MakeDirectory(const std::string& path);
+
+// Replaces `path` with a file of this content; when it returns ok, content and name are on disk.
+// Until then a reader sees the old file, whole, or the new one, whole. Blocks for the disk.
+Result<void> WriteDurably(const std::string& path, std::string_view content);
+
+// kNotFound: no such file. At most `limit_bytes` are read.
+Result<std::string> ReadWholeFile(const std::string& path, size_t limit_bytes);
+
+}  // namespace postcopy

@@ -1,0 +1,39 @@
+// Faults that a daemon makes on purpose, at named places, for tests of what becomes of the VM.
+//
+//   corrupt-one-byte[=N]  one bit of one byte is flipped on its way, after N random-looking pages
+//   hold-at=STEP          at that step of a relocation the daemon makes the file
+//                         <runtime-dir>/held-STEP and goes on when it is removed (or after 60 s)
+//
+// Steps at the source: opened, held, taken, loaded, recorded, handed-over; at the destination:
+// incoming, state-loaded, owner-recorded, resumed.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+namespace postcopy {
+
+class FaultPlan {
+ public:
+  FaultPlan() = default;
+  // kInvalidArgument names the word that is no fault.
+  static absl::StatusOr<FaultPlan> Parse(const std::vector<std::string>& faults,
+                                         const std::string& runtime_dir);
+
+  // Random-looking pages to pass over before one is corrupted.
+  std::optional<uint64_t> corrupt_after_pages() const { return corrupt_after_pages_; }
+  // Blocks if the plan says so.
+  void Reach(const std::string& step) const;
+
+ private:
+  std::optional<uint64_t> corrupt_after_pages_;
+  std::set<std::string> hold_at_;
+  std::string runtime_dir_;
+};
+
+}  // namespace postcopy

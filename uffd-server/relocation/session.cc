@@ -1,0 +1,74 @@
+#include "relocation/session.h"
+
+#include <spdlog/spdlog.h>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+
+namespace postcopy {
+
+SessionStatus::SessionStatus(Progress initial)
+    : progress_(std::move(initial)), prepared_at_(std::chrono::steady_clock::now()) {}
+
+SessionState SessionStatus::state() const {
+  absl::MutexLock lock(&mutex_);
+  return progress_.state;
+}
+
+Progress SessionStatus::Snapshot() const {
+  absl::MutexLock lock(&mutex_);
+  Progress snapshot = progress_;
+  if (!IsFinal(snapshot.state)) {
+    snapshot.elapsed_ms = std::chrono::duration<double, std::milli>(
+                              std::chrono::steady_clock::now() - prepared_at_)
+                              .count();
+  }
+  return snapshot;
+}
+
+bool SessionStatus::Apply(SessionEvent event, const std::string& error) {
+  SessionState from, to;
+  std::string vm, session;
+  {
+    absl::MutexLock lock(&mutex_);
+    const auto next = Next(progress_.state, event);
+    if (!next.has_value()) return false;
+    from = progress_.state;
+    to = *next;
+    progress_.state = to;
+    if (!error.empty()) progress_.error = error;
+    if (IsFinal(to)) {
+      progress_.elapsed_ms = std::chrono::duration<double, std::milli>(
+                                 std::chrono::steady_clock::now() - prepared_at_)
+                                 .count();
+    }
+    vm = progress_.vm;
+    session = progress_.session;
+  }
+  if (error.empty()) {
+    spdlog::info("session {}, vm {}, {} -> {}", session, vm, Name(from), Name(to));
+  } else {
+    spdlog::warn("session {}, vm {}, {} -> {}, cause {}", session, vm, Name(from), Name(to), error);
+  }
+  return true;
+}
+
+void SessionStatus::Update(const std::function<void(Progress&)>& change) {
+  absl::MutexLock lock(&mutex_);
+  change(progress_);
+}
+
+bool SessionStatus::WaitForChange(SessionState seen, std::chrono::milliseconds timeout) const {
+  absl::MutexLock lock(&mutex_);
+  const auto changed = [&]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) { return progress_.state != seen; };
+  return mutex_.AwaitWithTimeout(absl::Condition(&changed), absl::FromChrono(timeout));
+}
+
+int64_t NowUs() { return absl::ToUnixMicros(absl::Now()); }
+
+absl::Status Prefixed(const std::string& prefix, const absl::Status& status) {
+  if (status.ok()) return status;
+  return absl::Status(status.code(), absl::StrCat(prefix, ": ", status.message()));
+}
+
+}  // namespace postcopy

@@ -1,0 +1,93 @@
+// What the two sides of a relocation have in common: the state, by the table, and who waits for it.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "core/session_id.h"
+#include "relocation/fault_plan.h"
+#include "relocation/peer.h"
+#include "relocation/progress.h"
+#include "server/ownership_store.h"
+#include "server/page_server.h"
+#include "server/vm_registry.h"
+#include "vmm/vmm_driver.h"
+
+namespace postcopy {
+
+// The rest of the daemon, as sessions use it. All outlive every session.
+struct DaemonParts {
+  VmRegistry& registry;
+  PageServer& page_server;
+  OwnershipStore& store;
+  PeerFactory& peers;
+  // Connects to the VMM behind a monitor socket.
+  std::function<absl::StatusOr<std::unique_ptr<VmmDriver>>(const std::string& qmp_path)> connect_vmm;
+  FaultPlan faults;
+  std::string control_address;               // where other daemons reach this one
+  std::vector<std::string> data_addresses;   // where other daemons reach its page server
+  size_t bulk_lanes = 2;
+};
+
+// State and figures of one session. Thread-safe.
+class SessionStatus {
+ public:
+  explicit SessionStatus(Progress initial);
+
+  SessionState state() const ABSL_LOCKS_EXCLUDED(mutex_);
+  Progress Snapshot() const ABSL_LOCKS_EXCLUDED(mutex_);
+  // Moves the state by the table and logs it; false if the table does not allow it. `error` is kept
+  // for whoever asks, if not empty.
+  bool Apply(SessionEvent event, const std::string& error = "") ABSL_LOCKS_EXCLUDED(mutex_);
+  // Changes figures; the function must not touch the state.
+  void Update(const std::function<void(Progress&)>& change) ABSL_LOCKS_EXCLUDED(mutex_);
+  // False: the state is still `seen` after `timeout`.
+  bool WaitForChange(SessionState seen, std::chrono::milliseconds timeout) const
+      ABSL_LOCKS_EXCLUDED(mutex_);
+
+ private:
+  mutable absl::Mutex mutex_;
+  Progress progress_ ABSL_GUARDED_BY(mutex_);
+  const std::chrono::steady_clock::time_point prepared_at_;
+};
+
+// Lets one operation of a session run at a time, without holding a lock across its I/O.
+class Turn {
+ public:
+  class Holder {
+   public:
+    explicit Holder(Turn& turn) : turn_(turn) {
+      absl::MutexLock lock(&turn_.mutex_);
+      const auto free = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(turn_.mutex_) { return !turn_.taken_; };
+      turn_.mutex_.Await(absl::Condition(&free));
+      turn_.taken_ = true;
+    }
+    ~Holder() {
+      absl::MutexLock lock(&turn_.mutex_);
+      turn_.taken_ = false;
+    }
+    Holder(const Holder&) = delete;
+    Holder& operator=(const Holder&) = delete;
+
+   private:
+    Turn& turn_;
+  };
+
+ private:
+  absl::Mutex mutex_;
+  bool taken_ ABSL_GUARDED_BY(mutex_) = false;
+};
+
+// Wall clock, microseconds since the epoch.
+int64_t NowUs();
+
+// `status` with `prefix` before its message; ok stays ok.
+absl::Status Prefixed(const std::string& prefix, const absl::Status& status);
+
+}  // namespace postcopy

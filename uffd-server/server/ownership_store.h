@@ -1,0 +1,55 @@
+// Durable records of who owns which VM: one small JSON file a session in the state directory.
+//
+// A record that Write() has returned ok for survives a crash of the host: it is written to a new
+// file, which is synced, renamed over the old one, and the directory is synced. Whatever happens
+// during Write(), a reader sees the old record or the new one, whole. Thread-safe.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "core/session_id.h"
+
+namespace postcopy {
+
+enum class OwnershipMark {
+  kPrepared,    // source: nothing has been handed over
+  kHandedOver,  // source: the destination owns it; this host never runs it again
+  kRolledBack,  // source: it stays here
+  kOwner,       // destination: owns it
+  kNever,       // destination: has not run it and never will
+  kCommitted,   // either: all memory has arrived
+};
+
+struct OwnershipRecord {
+  SessionId session;
+  std::string vm;    // its name on this host
+  std::string peer;  // the other daemon's control address
+  OwnershipMark mark = OwnershipMark::kPrepared;
+  bool run = true;   // the guest is to run (it was not paused by its operator)
+};
+
+class OwnershipStore {
+ public:
+  // Makes the directory if need be. kPermissionDenied, kInternal: it can't be made or written.
+  static absl::StatusOr<OwnershipStore> Open(const std::string& directory);
+
+  // kInternal: the record may or may not be durable; Read() tells what is there now.
+  absl::Status Write(const OwnershipRecord& record);
+  // kNotFound: no record. kDataLoss: there is one and it can't be read.
+  absl::StatusOr<OwnershipRecord> Read(const SessionId& session) const;
+  // All readable records of this VM, oldest first.
+  std::vector<OwnershipRecord> ReadAll(const std::string& vm) const;
+  // Forgets a session that has ended.
+  void Remove(const SessionId& session);
+
+ private:
+  explicit OwnershipStore(std::string directory) : directory_(std::move(directory)) {}
+  std::string PathOf(const SessionId& session) const;
+
+  std::string directory_;
+};
+
+}  // namespace postcopy
