@@ -1,0 +1,113 @@
+// docs/agent-protocol.md and the codec say the same: the document's hex examples are decoded and
+// encoded, and its table of limits is compared with the constants.
+#include <fstream>
+#include <map>
+#include <sstream>
+
+#include "gmock/gmock.h"
+#include "wire/agent_protocol.h"
+
+namespace postcopy::wire {
+namespace {
+
+std::string ReadDocument() {
+  std::ostringstream text;
+  text << std::ifstream(POSTCOPY_DOCS "/agent-protocol.md").rdbuf();
+  return text.str();
+}
+
+// The bytes of each ```hex block by the name that follows the word hex.
+std::map<std::string, std::vector<std::byte>> ReadExamples() {
+  std::map<std::string, std::vector<std::byte>> examples;
+  std::istringstream document(ReadDocument());
+  std::string line, name;
+  while (std::getline(document, line)) {
+    if (line.rfind("```hex ", 0) == 0) {
+      name = line.substr(7);
+    } else if (line == "```") {
+      name.clear();
+    } else if (!name.empty()) {
+      std::istringstream digits(line.substr(0, line.find('#')));
+      std::string byte;
+      while (digits >> byte) {
+        examples[name].push_back(static_cast<std::byte>(std::stoul(byte, nullptr, 16)));
+      }
+    }
+  }
+  return examples;
+}
+
+std::map<std::string, AgentMessage> Expected() {
+  SessionId session;
+  for (size_t i = 0; i < 16; ++i) session.bytes[i] = static_cast<std::byte>(0x10 + i);
+  RegisterMessage plain;
+  plain.snapshot = 1;
+  plain.vm_name = "web";
+  plain.qmp_path = "/run/q";
+  plain.blocks = {
+      {0x7f0000000000, 0x10000000, 0, BlockKind::kSharedFile, false, "", "/dev/shm/r"}};
+  RegisterMessage armed;
+  armed.snapshot = 3;
+  armed.vm_name = "web";
+  armed.armed_session = session;
+  armed.blocks = {
+      {0x7f0000000000, 0x10000000, 0, BlockKind::kSharedFile, true, "ram", "/dev/shm/r"},
+      {0x7f0020000000, 0x1000000, 0, BlockKind::kAnonymous, false, "", ""}};
+  RegisterMessage problem;
+  problem.snapshot = 1;
+  problem.vm_name = "web";
+  problem.problem = "RAM is private";
+  return {{"register", plain},
+          {"register-armed", armed},
+          {"register-problem", problem},
+          {"registered", RegisteredMessage{1, 1, true, true, ""}},
+          {"registered-refused", RegisteredMessage{1, 1, false, false, "name taken"}},
+          {"arm", ArmMessage{session, 3, {0, 1}}},
+          {"armed", ArmedMessage{session}},
+          {"arm-failed", ArmFailedMessage{session, "busy"}},
+          {"release", ReleaseMessage{session}},
+          {"released", ReleasedMessage{session}},
+          {"error", ErrorMessage{"bye"}}};
+}
+
+TEST(AgentProtocolDocTest, EveryExampleDecodesToWhatItShows) {
+  const auto examples = ReadExamples();
+  const auto expected = Expected();
+  ASSERT_EQ(examples.size(), expected.size());
+  for (const auto& [name, message] : expected) {
+    ASSERT_TRUE(examples.contains(name)) << name;
+    FrameReader reader(kMaxAgentBodyBytes);
+    reader.Feed(examples.at(name));
+    Frame frame;
+    ASSERT_EQ(reader.Next(frame), FrameReader::Outcome::kFrame) << name;
+    auto decoded = DecodeAgentFrame(frame);
+    ASSERT_TRUE(decoded.ok()) << name << ": " << decoded.error().message;
+    EXPECT_TRUE(*decoded == message) << name;
+  }
+}
+
+TEST(AgentProtocolDocTest, EveryExampleIsWhatTheEncoderMakes) {
+  const auto examples = ReadExamples();
+  for (const auto& [name, message] : Expected()) {
+    EXPECT_EQ(Encode(message), examples.at(name)) << name;
+  }
+}
+
+TEST(AgentProtocolDocTest, TheTableOfLimitsIsTheCodes) {
+  const std::string document = ReadDocument();
+  const std::pair<const char*, uint64_t> limits[] = {
+      {"kMaxAgentBlocks", kMaxAgentBlocks},         {"kMaxVmNameBytes", kMaxVmNameBytes},
+      {"kMaxQmpPathBytes", kMaxQmpPathBytes},       {"kMaxBlockPathBytes", kMaxBlockPathBytes},
+      {"kMaxRegionNameBytes", kMaxRegionNameBytes}, {"kMaxAgentTextBytes", kMaxAgentTextBytes},
+      {"kMaxAgentBodyBytes", kMaxAgentBodyBytes},   {"kMaxAgentDescriptors", kMaxAgentDescriptors},
+  };
+  for (const auto& [name, value] : limits) {
+    const std::string row = "| `" + std::string(name) + "` | " + std::to_string(value) + " |";
+    EXPECT_NE(document.find(row), std::string::npos) << row;
+  }
+  EXPECT_NE(document.find("Version " + std::to_string(kAgentProtocolVersion) + "."),
+            std::string::npos);
+}
+
+}  // namespace
+}  // namespace postcopy::wire
