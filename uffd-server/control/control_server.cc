@@ -1,0 +1,112 @@
+#include "control/control_server.h"
+
+#include <grpcpp/ext/health_check_service_server_builder_option.h>
+#include <grpcpp/grpcpp.h>
+#include <grpcpp/health_check_service_interface.h>
+#include <spdlog/spdlog.h>
+
+#include <chrono>
+#include <utility>
+
+#include "absl/base/call_once.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "control/address.h"
+#include "control/channel.h"
+#include "control/peer_service.h"
+#include "control/relocation_service.h"
+
+namespace postcopy {
+namespace {
+
+constexpr std::chrono::seconds kShutdownLimit{2};
+// Clients ping every kKeepaliveInterval; what comes more often than this is refused.
+constexpr int kShortestPingIntervalMs = 1000;
+
+absl::Status CheckAddresses(const ControlServerOptions& options) {
+  if (options.addresses.empty()) {
+    return absl::InvalidArgumentError("listen: no address was given");
+  }
+  for (const std::string& address : options.addresses) {
+    if (options.insecure || IsLocalOnly(address)) continue;
+    return absl::FailedPreconditionError(absl::StrFormat(
+        "listen %s: other hosts can reach it and nothing is encrypted yet; give --insecure to "
+        "listen all the same, on a network that you trust",
+        address));
+  }
+  return absl::OkStatus();
+}
+
+void SetArguments(grpc::ServerBuilder& builder) {
+  builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
+  builder.SetMaxSendMessageSize(kMaxMessageBytes);
+  // A second daemon must not share the port silently.
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS,
+                             static_cast<int>(kKeepaliveInterval.count()));
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS,
+                             static_cast<int>(kKeepaliveTimeout.count()));
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
+                             kShortestPingIntervalMs);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);  // no limit
+}
+
+}  // namespace
+
+struct ControlServer::Serving {
+  explicit Serving(Relocations& relocations)
+      : relocation_service(relocations), peer_service(relocations) {}
+
+  RelocationService relocation_service;
+  PeerService peer_service;
+  std::unique_ptr<grpc::Server> server;  // ended before the services
+  absl::once_flag stopped;
+};
+
+absl::StatusOr<std::unique_ptr<ControlServer>> ControlServer::Start(
+    const ControlServerOptions& options, Relocations& relocations) {
+  if (auto status = CheckAddresses(options); !status.ok()) return status;
+  grpc::EnableDefaultHealthCheckService(true);
+  auto serving = std::make_unique<Serving>(relocations);
+  grpc::ServerBuilder builder;
+  SetArguments(builder);
+  builder.RegisterService(&serving->relocation_service);
+  builder.RegisterService(&serving->peer_service);
+  std::vector<int> ports(options.addresses.size(), 0);
+  for (size_t i = 0; i < ports.size(); ++i) {
+    builder.AddListeningPort(options.addresses[i], grpc::InsecureServerCredentials(), &ports[i]);
+  }
+  serving->server = builder.BuildAndStart();
+  std::vector<std::string> addresses = options.addresses;
+  for (size_t i = 0; i < ports.size(); ++i) {
+    if (ports[i] == 0 || serving->server == nullptr) {
+      return absl::UnavailableError(absl::StrFormat(
+          "listen %s: in use, or not an address of this host", addresses[i]));
+    }
+    if (!absl::StartsWith(addresses[i], "unix")) addresses[i] = WithPort(addresses[i], ports[i]);
+  }
+  auto* health = serving->server->GetHealthCheckService();
+  health->SetServingStatus(v1::Relocation::service_full_name(), true);
+  health->SetServingStatus(v1::Peer::service_full_name(), true);
+  spdlog::info("control listening addresses {}", absl::StrJoin(addresses, ","));
+  return std::unique_ptr<ControlServer>(
+      new ControlServer(std::move(serving), std::move(addresses)));
+}
+
+ControlServer::ControlServer(std::unique_ptr<Serving> serving, std::vector<std::string> addresses)
+    : serving_(std::move(serving)), addresses_(std::move(addresses)) {}
+
+ControlServer::~ControlServer() { Stop(); }
+
+void ControlServer::Stop() {
+  absl::call_once(serving_->stopped, [this] {
+    serving_->server->GetHealthCheckService()->Shutdown();
+    serving_->relocation_service.EndWatches();
+    serving_->server->Shutdown(std::chrono::system_clock::now() + kShutdownLimit);
+    serving_->server->Wait();
+    spdlog::info("control stopped addresses {}", absl::StrJoin(addresses_, ","));
+  });
+}
+
+}  // namespace postcopy

@@ -1,0 +1,249 @@
+#include "control/convert.h"
+
+#include <array>
+#include <utility>
+
+#include "absl/strings/str_format.h"
+#include "core/memory_layout.h"
+#include "core/session_id.h"
+
+namespace postcopy {
+namespace {
+
+constexpr std::array<std::pair<SessionState, v1::State>, kSessionStates> kStates{{
+    {SessionState::kPrepared, v1::STATE_PREPARED},
+    {SessionState::kStopping, v1::STATE_STOPPING},
+    {SessionState::kStopped, v1::STATE_STOPPED},
+    {SessionState::kHandedOver, v1::STATE_HANDED_OVER},
+    {SessionState::kRunning, v1::STATE_RUNNING},
+    {SessionState::kCommitted, v1::STATE_COMMITTED},
+    {SessionState::kRolledBack, v1::STATE_ROLLED_BACK},
+    {SessionState::kCancelled, v1::STATE_CANCELLED},
+    {SessionState::kUnknown, v1::STATE_UNKNOWN},
+    {SessionState::kFailed, v1::STATE_FAILED},
+}};
+
+constexpr std::array<std::pair<RecordedOutcome, std::string_view>, 7> kRecords{{
+    {RecordedOutcome::kNone, "none"},
+    {RecordedOutcome::kPrepared, "prepared"},
+    {RecordedOutcome::kNever, "never"},
+    {RecordedOutcome::kHandedOver, "handed-over"},
+    {RecordedOutcome::kOwner, "owner"},
+    {RecordedOutcome::kCommitted, "committed"},
+    {RecordedOutcome::kUnreadable, "unreadable"},
+}};
+
+constexpr const char* kSource = "source";
+constexpr const char* kDestination = "destination";
+
+const char* RoleWord(SessionRole role) {
+  return role == SessionRole::kSource ? kSource : kDestination;
+}
+
+absl::Status CheckName(const char* field, std::string_view name) {
+  if (!name.empty() && name.size() <= kMaxNameBytes) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrFormat("%s: 1 to %d bytes expected, not %d", field, kMaxNameBytes, name.size()));
+}
+
+absl::StatusOr<OfferedRegion> FromProto(const v1::RamBlock& block) {
+  OfferedRegion offered{{block.name(), block.size_bytes()}, {}};
+  if (block.data_extents_size() % 2 != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("ram %s: an extent without its count", block.name()));
+  }
+  const uint64_t pages = offered.region.count_pages();
+  offered.data.reserve(static_cast<size_t>(block.data_extents_size() / 2));
+  for (int i = 0; i < block.data_extents_size(); i += 2) {
+    const uint64_t first = block.data_extents(i);
+    const uint64_t count = block.data_extents(i + 1);
+    if (first > pages || count > pages - first) {
+      return absl::InvalidArgumentError(absl::StrFormat(
+          "ram %s: extent of %u pages at %u lies beyond its %u pages", block.name(), count, first,
+          pages));
+    }
+    offered.data.push_back({PageIndex{first}, count});
+  }
+  return offered;
+}
+
+absl::Status CheckOfferFields(const v1::OfferRequest& message) {
+  if (auto status = CheckSession(message.session()); !status.ok()) return status;
+  if (auto status = CheckName("vm", message.vm()); !status.ok()) return status;
+  if (auto status = CheckName("source_vm", message.source_vm()); !status.ok()) return status;
+  if (message.devices_size() > kMaxListedNames ||
+      message.data_addresses_size() > kMaxListedNames) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("offer: more than %d devices or data addresses", kMaxListedNames));
+  }
+  int64_t extents = 0;
+  for (const v1::RamBlock& block : message.ram()) extents += block.data_extents_size() / 2;
+  if (extents > kMaxOfferedExtents) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("offer: %d extents, at most %d", extents, kMaxOfferedExtents));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+v1::State ToProto(SessionState state) {
+  for (const auto& [plain, message] : kStates) {
+    if (plain == state) return message;
+  }
+  return v1::STATE_UNSPECIFIED;
+}
+
+absl::StatusOr<SessionState> FromProto(v1::State state) {
+  for (const auto& [plain, message] : kStates) {
+    if (message == state) return plain;
+  }
+  return absl::InvalidArgumentError(absl::StrFormat("state: %d is not one", int{state}));
+}
+
+v1::Progress ToProto(const Progress& progress) {
+  v1::Progress message;
+  message.set_vm(progress.vm);
+  message.set_session(progress.session);
+  message.set_state(ToProto(progress.state));
+  message.set_role(RoleWord(progress.role));
+  message.set_error(progress.error);
+  message.set_ram_bytes(progress.ram_bytes);
+  message.set_data_bytes(progress.data_bytes);
+  message.set_present_bytes(progress.present_bytes);
+  message.set_faults(progress.faults);
+  message.set_fault_p50_us(progress.fault_p50_us);
+  message.set_fault_p99_us(progress.fault_p99_us);
+  message.set_fault_max_us(progress.fault_max_us);
+  message.set_demand_bytes(progress.demand_bytes);
+  message.set_bulk_bytes(progress.bulk_bytes);
+  message.set_zero_pages(progress.zero_pages);
+  message.set_discarded_pages(progress.discarded_pages);
+  message.set_downtime_ms(progress.downtime_ms);
+  message.set_elapsed_ms(progress.elapsed_ms);
+  message.set_after_switch_ms(progress.after_switch_ms);
+  message.set_stopped_at_us(progress.stopped_at_us);
+  message.set_resumed_at_us(progress.resumed_at_us);
+  message.set_committed_at_us(progress.committed_at_us);
+  message.set_peer(progress.peer);
+  return message;
+}
+
+absl::StatusOr<Progress> FromProto(const v1::Progress& message) {
+  const auto state = FromProto(message.state());
+  if (!state.ok()) return state.status();
+  if (message.role() != kSource && message.role() != kDestination) {
+    return absl::InvalidArgumentError(absl::StrFormat("role: '%s' is none", message.role()));
+  }
+  Progress progress;
+  progress.vm = message.vm();
+  progress.session = message.session();
+  progress.peer = message.peer();
+  progress.role = message.role() == kSource ? SessionRole::kSource : SessionRole::kDestination;
+  progress.state = *state;
+  progress.error = message.error();
+  progress.ram_bytes = message.ram_bytes();
+  progress.data_bytes = message.data_bytes();
+  progress.present_bytes = message.present_bytes();
+  progress.faults = message.faults();
+  progress.fault_p50_us = message.fault_p50_us();
+  progress.fault_p99_us = message.fault_p99_us();
+  progress.fault_max_us = message.fault_max_us();
+  progress.demand_bytes = message.demand_bytes();
+  progress.bulk_bytes = message.bulk_bytes();
+  progress.zero_pages = message.zero_pages();
+  progress.discarded_pages = message.discarded_pages();
+  progress.downtime_ms = message.downtime_ms();
+  progress.elapsed_ms = message.elapsed_ms();
+  progress.after_switch_ms = message.after_switch_ms();
+  progress.stopped_at_us = message.stopped_at_us();
+  progress.resumed_at_us = message.resumed_at_us();
+  progress.committed_at_us = message.committed_at_us();
+  return progress;
+}
+
+v1::Vm ToProto(const VmSummary& vm) {
+  v1::Vm message;
+  message.set_name(vm.name);
+  message.set_pid(vm.pid);
+  message.set_problem(vm.problem);
+  message.set_guest_state(vm.guest_state);
+  message.set_ram_bytes(vm.ram_bytes);
+  if (vm.in_session) {
+    message.set_session(vm.progress.session);
+    message.set_state(ToProto(vm.progress.state));
+    message.set_role(RoleWord(vm.progress.role));
+  }
+  return message;
+}
+
+v1::OfferRequest ToProto(const Offer& offer) {
+  v1::OfferRequest message;
+  message.set_session(offer.session);
+  message.set_vm(offer.vm);
+  message.set_source_vm(offer.source_vm);
+  int extents = 0;
+  for (const OfferedRegion& offered : offer.ram) {
+    v1::RamBlock& block = *message.add_ram();
+    block.set_name(offered.region.name);
+    block.set_size_bytes(offered.region.size_bytes);
+    for (const PageRange& range : offered.data) {
+      if (++extents > kMaxOfferedExtents) break;
+      block.add_data_extents(range.first.value);
+      block.add_data_extents(range.count_pages);
+    }
+  }
+  message.set_machine_type(offer.machine_type);
+  message.set_vmm_version(offer.vmm_version);
+  message.set_vcpus(offer.vcpus);
+  for (const std::string& device : offer.devices) message.add_devices(device);
+  for (const std::string& address : offer.data_addresses) message.add_data_addresses(address);
+  message.set_control_address(offer.control_address);
+  return message;
+}
+
+absl::StatusOr<Offer> FromProto(const v1::OfferRequest& message) {
+  if (auto status = CheckOfferFields(message); !status.ok()) return status;
+  Offer offer;
+  MemoryLayout layout;
+  for (const v1::RamBlock& block : message.ram()) {
+    auto offered = FromProto(block);
+    if (!offered.ok()) return offered.status();
+    layout.regions.push_back(offered->region);
+    offer.ram.push_back(*std::move(offered));
+  }
+  if (const auto valid = Validate(layout); !valid.ok()) {
+    return absl::InvalidArgumentError(valid.error().message);
+  }
+  offer.session = message.session();
+  offer.vm = message.vm();
+  offer.source_vm = message.source_vm();
+  offer.machine_type = message.machine_type();
+  offer.vmm_version = message.vmm_version();
+  offer.vcpus = message.vcpus();
+  offer.devices.assign(message.devices().begin(), message.devices().end());
+  offer.data_addresses.assign(message.data_addresses().begin(), message.data_addresses().end());
+  offer.control_address = message.control_address();
+  return offer;
+}
+
+std::string_view RecordWord(RecordedOutcome outcome) {
+  for (const auto& [plain, word] : kRecords) {
+    if (plain == outcome) return word;
+  }
+  return "unreadable";
+}
+
+absl::StatusOr<RecordedOutcome> RecordFromWord(std::string_view word) {
+  for (const auto& [plain, known] : kRecords) {
+    if (known == word) return plain;
+  }
+  return absl::InvalidArgumentError(absl::StrFormat("record: '%s' is not one", word));
+}
+
+absl::Status CheckSession(const std::string& session) {
+  if (SessionId::Parse(session).has_value()) return absl::OkStatus();
+  return absl::InvalidArgumentError("session: 32 hexadecimal digits expected");
+}
+
+}  // namespace postcopy

@@ -1,0 +1,182 @@
+#include "control/grpc_peer.h"
+
+#include <grpcpp/channel.h>
+#include <grpcpp/client_context.h>
+
+#include <algorithm>
+#include <chrono>
+#include <string_view>
+#include <utility>
+
+#include "absl/strings/str_format.h"
+#include "control/channel.h"
+#include "control/convert.h"
+#include "control/device_state.h"
+#include "control/postcopy.grpc.pb.h"
+#include "control/rpc_status.h"
+
+namespace postcopy {
+namespace {
+
+using std::chrono::seconds;
+
+constexpr seconds kOfferLimit{60};  // empties, allocates and arms all of the destination's RAM
+constexpr seconds kOpenIncomingLimit{10};
+constexpr seconds kLoadLimit{60};
+constexpr seconds kHandOverLimit{10};
+constexpr seconds kAbortLimit{10};
+constexpr seconds kQueryLimit{5};
+constexpr seconds kFiguresLimit{2};
+constexpr seconds kArrivedLimit{10};
+
+// A daemon's address and the stub that talks to it; calls with the limits and words of this file.
+class Caller {
+ public:
+  explicit Caller(const std::string& address)
+      : address_(address), stub_(v1::Peer::NewStub(OpenChannel(address))) {}
+
+  template <typename Request, typename Response>
+  absl::Status Call(std::string_view operation, seconds limit, const Request& request,
+                    Response& response,
+                    grpc::Status (v1::Peer::Stub::*method)(grpc::ClientContext*, const Request&,
+                                                           Response*)) const {
+    grpc::ClientContext context;
+    Limit(context, limit);
+    const grpc::Status status = (stub_.get()->*method)(&context, request, &response);
+    return Named(operation, context, status);
+  }
+
+  absl::Status Load(const std::string& session, std::string_view device_state) const {
+    grpc::ClientContext context;
+    Limit(context, kLoadLimit);
+    v1::SessionResponse response;
+    auto writer = stub_->Load(&context, &response);
+    v1::LoadRequest piece;
+    piece.set_session(session);
+    piece.set_total_bytes(device_state.size());
+    do {
+      const std::string_view bytes = device_state.substr(0, kMaxStatePieceBytes);
+      device_state.remove_prefix(bytes.size());
+      piece.set_device_state(bytes.data(), bytes.size());
+      if (!writer->Write(piece)) break;  // Finish() says why
+      piece.clear_session();
+      piece.clear_total_bytes();
+    } while (!device_state.empty());
+    writer->WritesDone();
+    const grpc::Status status = writer->Finish();
+    return Named("load", context, status);
+  }
+
+  absl::StatusOr<RecordedOutcome> Query(const std::string& session) const {
+    v1::SessionRequest request;
+    request.set_session(session);
+    v1::QueryResponse response;
+    const absl::Status status =
+        Call("query", kQueryLimit, request, response, &v1::Peer::Stub::Query);
+    if (!status.ok()) return status;
+    return RecordFromWord(response.record());
+  }
+
+ private:
+  absl::Status Named(std::string_view operation, const grpc::ClientContext& context,
+                     const grpc::Status& status) const {
+    const std::string callee = absl::StrFormat("%s to %s", operation, address_);
+    const absl::Status outcome = Outcome(context, status, callee);
+    if (outcome.ok() || outcome.message().substr(0, callee.size()) == callee) return outcome;
+    return absl::Status(outcome.code(),
+                        absl::StrFormat("%s: %s", callee, outcome.message()));
+  }
+
+  const std::string address_;
+  const std::unique_ptr<v1::Peer::Stub> stub_;
+};
+
+class GrpcDestinationPeer final : public DestinationPeer {
+ public:
+  explicit GrpcDestinationPeer(const std::string& address) : caller_(address) {}
+
+  absl::Status MakeOffer(const Offer& offer) override {
+    v1::OfferResponse response;
+    return caller_.Call("offer", kOfferLimit, ToProto(offer), response, &v1::Peer::Stub::Offer);
+  }
+
+  absl::Status OpenIncoming(const std::string& session) override {
+    v1::SessionRequest request;
+    request.set_session(session);
+    v1::SessionResponse response;
+    return caller_.Call("open incoming", kOpenIncomingLimit, request, response,
+                        &v1::Peer::Stub::OpenIncoming);
+  }
+
+  absl::Status Load(const std::string& session, std::string_view device_state) override {
+    return caller_.Load(session, device_state);
+  }
+
+  absl::StatusOr<int64_t> HandOver(const std::string& session, bool run) override {
+    v1::HandOverRequest request;
+    request.set_session(session);
+    request.set_run(run);
+    v1::HandOverResponse response;
+    const absl::Status status = caller_.Call("hand over", kHandOverLimit, request, response,
+                                             &v1::Peer::Stub::HandOver);
+    if (!status.ok()) return status;
+    return response.resumed_at_us();
+  }
+
+  absl::Status Abort(const std::string& session, std::string_view reason) override {
+    v1::AbortRequest request;
+    request.set_session(session);
+    request.set_reason(std::string(reason));
+    v1::SessionResponse response;
+    return caller_.Call("abort", kAbortLimit, request, response, &v1::Peer::Stub::Abort);
+  }
+
+  absl::StatusOr<Progress> Figures(const std::string& session) override {
+    v1::SessionRequest request;
+    request.set_session(session);
+    v1::Progress response;
+    const absl::Status status =
+        caller_.Call("figures", kFiguresLimit, request, response, &v1::Peer::Stub::Figures);
+    if (!status.ok()) return status;
+    return FromProto(response);
+  }
+
+  absl::StatusOr<RecordedOutcome> Query(const std::string& session) override {
+    return caller_.Query(session);
+  }
+
+ private:
+  const Caller caller_;
+};
+
+class GrpcSourcePeer final : public SourcePeer {
+ public:
+  explicit GrpcSourcePeer(const std::string& address) : caller_(address) {}
+
+  absl::Status Arrived(const std::string& session, const Progress& figures) override {
+    v1::ArrivedRequest request;
+    request.set_session(session);
+    *request.mutable_figures() = ToProto(figures);
+    v1::SessionResponse response;
+    return caller_.Call("arrived", kArrivedLimit, request, response, &v1::Peer::Stub::Arrived);
+  }
+
+  absl::StatusOr<RecordedOutcome> Query(const std::string& session) override {
+    return caller_.Query(session);
+  }
+
+ private:
+  const Caller caller_;
+};
+
+}  // namespace
+
+std::unique_ptr<DestinationPeer> GrpcPeerFactory::ConnectDestination(const std::string& address) {
+  return std::make_unique<GrpcDestinationPeer>(address);
+}
+
+std::unique_ptr<SourcePeer> GrpcPeerFactory::ConnectSource(const std::string& address) {
+  return std::make_unique<GrpcSourcePeer>(address);
+}
+
+}  // namespace postcopy

@@ -1,0 +1,139 @@
+#include "control/peer_service.h"
+
+#include <string>
+
+#include "absl/strings/str_format.h"
+#include "control/convert.h"
+#include "control/device_state.h"
+#include "control/rpc_status.h"
+
+namespace postcopy {
+namespace {
+
+// A device state as it comes in, piece by piece.
+struct Incoming {
+  std::string session;
+  uint64_t total_bytes = 0;
+  std::string bytes;
+};
+
+absl::Status TakeFirst(const v1::LoadRequest& piece, Incoming& incoming) {
+  if (auto status = CheckSession(piece.session()); !status.ok()) return status;
+  if (piece.total_bytes() > kMaxDeviceStateBytes) {
+    return absl::ResourceExhaustedError(
+        absl::StrFormat("load %s: device state of %u bytes, at most %u", piece.session(),
+                        piece.total_bytes(), kMaxDeviceStateBytes));
+  }
+  incoming.session = piece.session();
+  incoming.total_bytes = piece.total_bytes();
+  return absl::OkStatus();
+}
+
+absl::Status TakePiece(const v1::LoadRequest& piece, Incoming& incoming) {
+  const std::string& bytes = piece.device_state();
+  if (bytes.size() > kMaxStatePieceBytes) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "load %s: piece of %d bytes, at most %d", incoming.session, bytes.size(),
+        kMaxStatePieceBytes));
+  }
+  if (bytes.size() > incoming.total_bytes - incoming.bytes.size()) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "load %s: more than the announced %u bytes", incoming.session, incoming.total_bytes));
+  }
+  incoming.bytes += bytes;  // grows with what has come, not with what was announced
+  return absl::OkStatus();
+}
+
+absl::Status Receive(grpc::ServerReader<v1::LoadRequest>* reader, Incoming& incoming) {
+  v1::LoadRequest piece;
+  if (!reader->Read(&piece)) return absl::InvalidArgumentError("load: nothing was sent");
+  if (auto status = TakeFirst(piece, incoming); !status.ok()) return status;
+  do {
+    if (auto status = TakePiece(piece, incoming); !status.ok()) return status;
+  } while (reader->Read(&piece));
+  // A broken connection ends the stream just as the sender does.
+  if (incoming.bytes.size() != incoming.total_bytes) {
+    return absl::DataLossError(absl::StrFormat("load %s: ended after %d of %u bytes",
+                                               incoming.session, incoming.bytes.size(),
+                                               incoming.total_bytes));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+grpc::Status PeerService::Offer(grpc::ServerContext* context, const v1::OfferRequest* request,
+                                v1::OfferResponse*) {
+  const auto offer = FromProto(*request);
+  return Answer(context, offer.ok() ? relocations_.OnOffer(*offer) : offer.status());
+}
+
+grpc::Status PeerService::OpenIncoming(grpc::ServerContext* context,
+                                       const v1::SessionRequest* request, v1::SessionResponse*) {
+  absl::Status status = CheckSession(request->session());
+  if (status.ok()) status = relocations_.OnOpenIncoming(request->session());
+  return Answer(context, status);
+}
+
+grpc::Status PeerService::Load(grpc::ServerContext* context,
+                               grpc::ServerReader<v1::LoadRequest>* reader,
+                               v1::SessionResponse*) {
+  Incoming incoming;
+  absl::Status status = Receive(reader, incoming);
+  if (status.ok()) status = relocations_.OnLoad(incoming.session, incoming.bytes);
+  return Answer(context, status);
+}
+
+grpc::Status PeerService::HandOver(grpc::ServerContext* context,
+                                   const v1::HandOverRequest* request,
+                                   v1::HandOverResponse* response) {
+  absl::Status status = CheckSession(request->session());
+  if (status.ok()) {
+    const auto resumed_at_us = relocations_.OnHandOver(request->session(), request->run());
+    if (resumed_at_us.ok()) response->set_resumed_at_us(*resumed_at_us);
+    status = resumed_at_us.status();
+  }
+  return Answer(context, status);
+}
+
+grpc::Status PeerService::Abort(grpc::ServerContext* context, const v1::AbortRequest* request,
+                                v1::SessionResponse*) {
+  absl::Status status = CheckSession(request->session());
+  if (status.ok()) status = relocations_.OnAbort(request->session(), request->reason());
+  return Answer(context, status);
+}
+
+grpc::Status PeerService::Figures(grpc::ServerContext* context, const v1::SessionRequest* request,
+                                  v1::Progress* response) {
+  absl::Status status = CheckSession(request->session());
+  if (status.ok()) {
+    const auto progress = relocations_.OnFigures(request->session());
+    if (progress.ok()) *response = ToProto(*progress);
+    status = progress.status();
+  }
+  return Answer(context, status);
+}
+
+grpc::Status PeerService::Arrived(grpc::ServerContext* context, const v1::ArrivedRequest* request,
+                                  v1::SessionResponse*) {
+  absl::Status status = CheckSession(request->session());
+  if (status.ok()) {
+    const auto figures = FromProto(request->figures());
+    status = figures.ok() ? relocations_.OnArrived(request->session(), *figures)
+                          : figures.status();
+  }
+  return Answer(context, status);
+}
+
+grpc::Status PeerService::Query(grpc::ServerContext* context, const v1::SessionRequest* request,
+                                v1::QueryResponse* response) {
+  absl::Status status = CheckSession(request->session());
+  if (status.ok()) {
+    const auto outcome = relocations_.OnQuery(request->session());
+    if (outcome.ok()) response->set_record(std::string(RecordWord(*outcome)));
+    status = outcome.status();
+  }
+  return Answer(context, status);
+}
+
+}  // namespace postcopy

@@ -1,0 +1,128 @@
+#include "control/relocation_service.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "absl/strings/str_format.h"
+#include "control/convert.h"
+#include "control/rpc_status.h"
+#include "control/version.h"
+#include "core/session_state.h"
+
+namespace postcopy {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
+constexpr int kMaxWatches = 64;
+constexpr milliseconds kDefaultInterval{500};
+constexpr milliseconds kShortestInterval{20};
+constexpr milliseconds kLongestInterval{60'000};
+// How soon a Watch notices that its client has gone or that the daemon ends.
+constexpr milliseconds kLongestWait{200};
+
+milliseconds IntervalOf(const v1::WatchRequest& request) {
+  if (request.interval_ms() == 0) return kDefaultInterval;
+  return std::clamp(milliseconds(request.interval_ms()), kShortestInterval, kLongestInterval);
+}
+
+}  // namespace
+
+grpc::Status RelocationService::List(grpc::ServerContext* context, const v1::ListRequest*,
+                                     v1::ListResponse* response) {
+  for (const VmSummary& vm : relocations_.List()) *response->add_vms() = ToProto(vm);
+  response->set_version(std::string(Version()));
+  return Answer(context, absl::OkStatus());
+}
+
+grpc::Status RelocationService::Prepare(grpc::ServerContext* context,
+                                        const v1::PrepareRequest* request,
+                                        v1::PrepareResponse* response) {
+  const auto session = relocations_.Prepare({.vm = request->vm(),
+                                             .destination = request->destination(),
+                                             .destination_vm = request->destination_vm(),
+                                             .keep_source = request->keep_source()});
+  if (session.ok()) response->set_session(*session);
+  return Answer(context, session.status());
+}
+
+grpc::Status RelocationService::Switch(grpc::ServerContext* context,
+                                       const v1::SwitchRequest* request,
+                                       v1::SwitchResponse* response) {
+  const auto downtime_ms = relocations_.Switch(request->session());
+  if (downtime_ms.ok()) response->set_downtime_ms(*downtime_ms);
+  return Answer(context, downtime_ms.status());
+}
+
+grpc::Status RelocationService::Watch(grpc::ServerContext* context,
+                                      const v1::WatchRequest* request,
+                                      grpc::ServerWriter<v1::Progress>* writer) {
+  absl::Status status = absl::ResourceExhaustedError(
+      absl::StrFormat("watch %s: %d others watch already", request->vm(), kMaxWatches));
+  if (watches_.fetch_add(1, std::memory_order_relaxed) < kMaxWatches) {
+    status = Stream(context, *request, writer);
+  }
+  watches_.fetch_sub(1, std::memory_order_relaxed);
+  return Answer(context, status);
+}
+
+absl::Status RelocationService::Stream(grpc::ServerContext* context,
+                                       const v1::WatchRequest& request,
+                                       grpc::ServerWriter<v1::Progress>* writer) {
+  const milliseconds interval = IntervalOf(request);
+  auto progress = relocations_.Stats(request.vm());
+  if (!progress.ok()) return progress.status();
+  const std::string session = progress->session;
+  for (;;) {
+    if (!writer->Write(ToProto(*progress))) return absl::CancelledError("the client has gone");
+    if (IsFinal(progress->state)) return absl::OkStatus();
+    const SessionState seen = progress->state;
+    const auto due = steady_clock::now() + interval;
+    do {
+      if (context->IsCancelled()) return absl::CancelledError("the client has gone");
+      if (ending_.load(std::memory_order_relaxed)) {
+        return absl::UnavailableError(absl::StrFormat("watch %s: the daemon ends", request.vm()));
+      }
+      const auto left = std::chrono::ceil<milliseconds>(due - steady_clock::now());
+      progress = relocations_.WaitForChange(request.vm(), seen,
+                                            std::clamp(left, milliseconds(0), kLongestWait));
+      if (!progress.ok()) return progress.status();
+      if (progress->session != session) {
+        return absl::NotFoundError(
+            absl::StrFormat("watch %s: session %s has been forgotten", request.vm(), session));
+      }
+    } while (progress->state == seen && steady_clock::now() < due);
+  }
+}
+
+grpc::Status RelocationService::Stats(grpc::ServerContext* context,
+                                      const v1::StatsRequest* request, v1::Progress* response) {
+  const auto progress = relocations_.Stats(request->vm());
+  if (progress.ok()) *response = ToProto(*progress);
+  return Answer(context, progress.status());
+}
+
+grpc::Status RelocationService::Cancel(grpc::ServerContext* context,
+                                       const v1::CancelRequest* request, v1::CancelResponse*) {
+  return Answer(context, relocations_.Cancel(request->vm()));
+}
+
+grpc::Status RelocationService::Release(grpc::ServerContext* context,
+                                        const v1::ReleaseRequest* request, v1::ReleaseResponse*) {
+  return Answer(context, relocations_.Release(request->vm()));
+}
+
+grpc::Status RelocationService::Recover(grpc::ServerContext* context,
+                                        const v1::RecoverRequest* request,
+                                        v1::RecoverResponse* response) {
+  const auto report = relocations_.Recover(request->vm());
+  if (report.ok()) {
+    response->set_state(ToProto(report->state));
+    response->set_owner(report->owner);
+    response->set_report(report->report);
+  }
+  return Answer(context, report.status());
+}
+
+}  // namespace postcopy
