@@ -51,6 +51,9 @@ AttachClient::~AttachClient() {
 
 void AttachClient::Run() {
   try {
+    while (!blocks_.HasSomething() && !stopping_.load(std::memory_order_relaxed)) {
+      waiter_.Wait(-1, kForEver);
+    }
     while (auto connection = Connect()) {
       switch (Converse(*connection)) {
         case Ending::kStopping: return;

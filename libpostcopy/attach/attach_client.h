@@ -40,8 +40,9 @@ struct AttachOptions {
 
 class AttachClient {
  public:
-  // Starts the thread and returns; the daemon need not be there. `blocks` outlives the client, which
-  // is its one collector. kInvalidArgument: a name or path that the protocol does not carry.
+  // Starts the thread and returns; the daemon need not be there, and it is not looked for before
+  // `blocks` holds something. `blocks` outlives the client, which is its one collector.
+  // kInvalidArgument: a name or path that the protocol does not carry.
   static Result<std::unique_ptr<AttachClient>> Start(AttachOptions options, BlockTable& blocks);
 
   // Ends the connection and the thread and closes the kept userfaultfd: if the daemon holds none

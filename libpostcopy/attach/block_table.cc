@@ -100,4 +100,13 @@ BlockTable::Snapshot BlockTable::Collect() {
   return snapshot;
 }
 
+void BlockTable::CloseAll() {
+  for (Slot& slot : slots_) {
+    const int state = slot.state.exchange(kFree, std::memory_order_acq_rel);
+    if ((state == kLive || state == kRetired) && slot.kind == wire::BlockKind::kSharedFile) {
+      close(slot.ram_file);
+    }
+  }
+}
+
 }  // namespace postcopy

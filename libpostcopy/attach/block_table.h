@@ -64,6 +64,8 @@ class BlockTable {
   // Closes the descriptors of removed blocks, then reads what is there. A block added meanwhile may
   // be missing; then `changes` is older than CountChanges() says.
   Snapshot Collect();
+  // Closes every descriptor of the table, which is not used any more.
+  void CloseAll();
   uint64_t CountChanges() const { return changes_.load(std::memory_order_acquire); }
 
  private:

@@ -10,11 +10,13 @@
 
 namespace postcopy {
 
-// Close-on-exec. kIo with EMFILE's text: out of descriptors. REQUIRES: fd.valid().
-inline Result<UniqueFd> DuplicateFd(const UniqueFd& fd) {
-  UniqueFd copy(fcntl(fd.get(), F_DUPFD_CLOEXEC, 3));
+// Close-on-exec, and never one of stdin, stdout and stderr. kIo with EMFILE's text: out of
+// descriptors.
+inline Result<UniqueFd> DuplicateFd(int fd) {
+  UniqueFd copy(fcntl(fd, F_DUPFD_CLOEXEC, 3));
   if (!copy.valid()) return ErrnoError(errno, "duplicate descriptor");
   return copy;
 }
+inline Result<UniqueFd> DuplicateFd(const UniqueFd& fd) { return DuplicateFd(fd.get()); }
 
 }  // namespace postcopy
