@@ -13,6 +13,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <thread>
 #include <utility>
@@ -116,16 +117,31 @@ class RealQemu {
   }
 
   int pid() const { return pid_; }
+
+ private:
+  // The socket's path appears before QEMU listens on it: only connecting tells.
+  template <typename Connect>
+  static auto Await(Connect connect) {
+    const auto deadline = std::chrono::steady_clock::now() + kLimit;
+    auto connected = connect();
+    while (!connected.ok() && std::chrono::steady_clock::now() < deadline) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+      connected = connect();
+    }
+    // Thrown, so that the test ends with the QEMUs that it started.
+    if (!connected.ok()) throw std::runtime_error(connected.status().ToString());
+    return *std::move(connected);
+  }
+
+ public:
+  // Connects as soon as QEMU listens. REQUIRES: QEMU starts.
   std::unique_ptr<QemuDriver> Driver() const {
-    AwaitSocket(driver_path_);
-    auto driver = QemuDriver::Connect(driver_path_);
-    return driver.ok() ? *std::move(driver) : nullptr;
+    return Await([&] { return QemuDriver::Connect(driver_path_); });
   }
   // The operator's monitor; connected once.
   QmpClient& Operator() {
     if (operator_ == nullptr) {
-      AwaitSocket(operator_path_);
-      operator_ = QmpClient::Connect(operator_path_, kLimit).value();
+      operator_ = Await([&] { return QmpClient::Connect(operator_path_, kLimit); });
     }
     return *operator_;
   }
@@ -135,13 +151,6 @@ class RealQemu {
   }
 
  private:
-  static void AwaitSocket(const std::string& path) {
-    const auto deadline = std::chrono::steady_clock::now() + kLimit;
-    while (::access(path.c_str(), F_OK) != 0 && std::chrono::steady_clock::now() < deadline) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(2));
-    }
-  }
-
   const std::string driver_path_;
   const std::string operator_path_;
   pid_t pid_ = 0;
