@@ -93,7 +93,8 @@ class VmmDriver {
   // works on a VMM that another driver object has left in any of these states, but then knows no
   // settings to restore. A VMM that waits for a machine is refused with kFailedPrecondition.
   virtual absl::Status ResumeSource(bool was_running) = 0;
-  // Restores what PrepareSource() changed, without touching the VM's state.
+  // Restores what PrepareSource() or PrepareDestination() of this driver object changed, without
+  // touching the VM's state. Idempotent.
   virtual absl::Status RestoreSettings() = 0;
   // Asks the VMM to end, in an orderly way. Returns when it has acknowledged or is gone.
   virtual absl::Status Quit() = 0;
