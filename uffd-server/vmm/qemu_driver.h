@@ -1,8 +1,8 @@
 // VmmDriver for QEMU 7.2 to 10 over QMP.
 //
 // The device state goes through a socket pair whose other end QEMU gets by getfd: a confined QEMU
-// needs no path, and an incoming one does nothing until bytes arrive. Split by side: qemu_source.cc,
-// qemu_destination.cc; what serves both is in qemu_driver.cc.
+// needs no path, and an incoming one does nothing until bytes arrive. Split by side:
+// qemu_source.cc, qemu_destination.cc; what serves both is in qemu_driver.cc.
 //
 // Traps of QEMU that this class knows:
 // - `cont` to an incoming QEMU makes it run by itself at the end of the load. `stop` takes that

@@ -7,8 +7,8 @@
 //
 // Errors name the operation, the monitor and the cause: "qmp migrate at /run/a.sock: no answer
 // within 5 s". kDeadlineExceeded: no answer within the limit; the command may still be carried out
-// later, its late answer is dropped. kUnavailable: the connection has ended, and so will every later
-// call. kUnimplemented: QEMU does not know the command. kNotFound: QEMU knows no such device or
+// later, its late answer is dropped. kUnavailable: the connection has ended; every later call fails
+// so too. kUnimplemented: QEMU does not know the command. kNotFound: QEMU knows no such device or
 // object. kFailedPrecondition: QEMU refused for another reason, in its own words.
 //
 // Locks are libpostcopy's and not abseil's: ThreadSanitizer cannot see into Debian's abseil, which
