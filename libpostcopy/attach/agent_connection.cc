@@ -55,6 +55,11 @@ Result<std::optional<AgentConnection::Received>> AgentConnection::TakeMessage() 
   const auto end = descriptors_.begin() + static_cast<ptrdiff_t>(count);
   received.descriptors.assign(std::move_iterator(descriptors_.begin()), std::move_iterator(end));
   descriptors_.erase(descriptors_.begin(), end);
+  // A read ends with the data that descriptors came with, so what is left belongs to a frame that
+  // has begun to come.
+  if (!descriptors_.empty() && reader_.empty()) {
+    return Error{ErrorCode::kProtocol, "agent connection: descriptors came that nobody announced"};
+  }
   return std::optional<Received>(std::move(received));
 }
 

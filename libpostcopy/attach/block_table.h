@@ -37,6 +37,7 @@ class BlockTable {
   enum class AddOutcome { kAdded, kAlreadyThere, kFull };
   // kAlreadyThere: a block covers the range already (a VMM maps a part of its RAM anew to repair a
   // page); nothing changes. A block that overlaps otherwise is removed first. Any thread.
+  // kFull: 64 blocks are there, or were and have not been collected yet.
   AddOutcome Add(const NewBlock& block);
 
   // Removes each block that overlaps the range; true if there was one. Any thread.

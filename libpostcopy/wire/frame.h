@@ -55,6 +55,8 @@ class FrameReader {
   void Feed(std::span<const std::byte> bytes) {
     buffer_.insert(buffer_.end(), bytes.begin(), bytes.end());
   }
+  // True if no part of a frame is there.
+  bool empty() const { return buffer_.empty(); }
   enum class Outcome { kFrame, kNeedMore, kTooLong };
   // kFrame: `frame` holds the next frame. kTooLong: the peer announced more than the limit; the
   // stream cannot be read on. Nothing is allocated for a body before its length has been checked.
