@@ -46,21 +46,23 @@ class Caller {
     return Named(operation, context, status);
   }
 
-  absl::Status Load(const std::string& session, std::string_view device_state) const {
+  absl::Status Load(const std::string& session, bool run, std::string_view device_state) const {
     grpc::ClientContext context;
     Limit(context, kLoadLimit);
     v1::SessionResponse response;
     auto writer = stub_->Load(&context, &response);
     v1::LoadRequest piece;
     piece.set_session(session);
+    piece.set_run(run);
     piece.set_total_bytes(device_state.size());
+    piece.set_run(run);
     do {
       const std::string_view bytes = device_state.substr(0, kMaxStatePieceBytes);
       device_state.remove_prefix(bytes.size());
       piece.set_device_state(bytes.data(), bytes.size());
       if (!writer->Write(piece)) break;  // Finish() says why
-      piece.clear_session();
-      piece.clear_total_bytes();
+      piece.Clear();
+      piece.clear_run();
     } while (!device_state.empty());
     writer->WritesDone();
     const grpc::Status status = writer->Finish();
@@ -108,14 +110,14 @@ class GrpcDestinationPeer final : public DestinationPeer {
                         &v1::Peer::Stub::OpenIncoming);
   }
 
-  absl::Status Load(const std::string& session, std::string_view device_state) override {
-    return caller_.Load(session, device_state);
+  absl::Status Load(const std::string& session, bool run,
+                    std::string_view device_state) override {
+    return caller_.Load(session, run, device_state);
   }
 
-  absl::StatusOr<int64_t> HandOver(const std::string& session, bool run) override {
-    v1::HandOverRequest request;
+  absl::StatusOr<int64_t> HandOver(const std::string& session) override {
+    v1::SessionRequest request;
     request.set_session(session);
-    request.set_run(run);
     v1::HandOverResponse response;
     const absl::Status status = caller_.Call("hand over", kHandOverLimit, request, response,
                                              &v1::Peer::Stub::HandOver);

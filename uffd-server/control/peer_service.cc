@@ -14,6 +14,7 @@ namespace {
 struct Incoming {
   std::string session;
   uint64_t total_bytes = 0;
+  bool run = true;
   std::string bytes;
 };
 
@@ -25,7 +26,9 @@ absl::Status TakeFirst(const v1::LoadRequest& piece, Incoming& incoming) {
                         piece.total_bytes(), kMaxDeviceStateBytes));
   }
   incoming.session = piece.session();
+  incoming.run = piece.run();
   incoming.total_bytes = piece.total_bytes();
+  incoming.run = piece.run();
   return absl::OkStatus();
 }
 
@@ -53,7 +56,7 @@ absl::Status Receive(grpc::ServerReader<v1::LoadRequest>* reader, Incoming& inco
   } while (reader->Read(&piece));
   // A broken connection ends the stream just as the sender does.
   if (incoming.bytes.size() != incoming.total_bytes) {
-    return absl::DataLossError(absl::StrFormat("load %s: ended after %d of %u bytes",
+    return absl::InvalidArgumentError(absl::StrFormat("load %s: ended after %d of %u bytes",
                                                incoming.session, incoming.bytes.size(),
                                                incoming.total_bytes));
   }
@@ -80,16 +83,16 @@ grpc::Status PeerService::Load(grpc::ServerContext* context,
                                v1::SessionResponse*) {
   Incoming incoming;
   absl::Status status = Receive(reader, incoming);
-  if (status.ok()) status = relocations_.OnLoad(incoming.session, incoming.bytes);
+  if (status.ok()) status = relocations_.OnLoad(incoming.session, incoming.run, incoming.bytes);
   return Answer(context, status);
 }
 
 grpc::Status PeerService::HandOver(grpc::ServerContext* context,
-                                   const v1::HandOverRequest* request,
+                                   const v1::SessionRequest* request,
                                    v1::HandOverResponse* response) {
   absl::Status status = CheckSession(request->session());
   if (status.ok()) {
-    const auto resumed_at_us = relocations_.OnHandOver(request->session(), request->run());
+    const auto resumed_at_us = relocations_.OnHandOver(request->session());
     if (resumed_at_us.ok()) response->set_resumed_at_us(*resumed_at_us);
     status = resumed_at_us.status();
   }

@@ -22,7 +22,7 @@ class PeerService final : public v1::Peer::Service {
   // A device state that is not complete is never passed on.
   grpc::Status Load(grpc::ServerContext* context, grpc::ServerReader<v1::LoadRequest>* reader,
                     v1::SessionResponse* response) override;
-  grpc::Status HandOver(grpc::ServerContext* context, const v1::HandOverRequest* request,
+  grpc::Status HandOver(grpc::ServerContext* context, const v1::SessionRequest* request,
                         v1::HandOverResponse* response) override;
   grpc::Status Abort(grpc::ServerContext* context, const v1::AbortRequest* request,
                      v1::SessionResponse* response) override;

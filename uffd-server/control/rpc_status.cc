@@ -35,6 +35,18 @@ std::string CauseOf(const grpc::Status& status) {
   return text;
 }
 
+// `code` of a call that no daemon has answered: a proxy, or gRPC itself, made it up.
+absl::StatusCode WithoutAnswer(absl::StatusCode code) {
+  switch (code) {  // not our enum
+    case absl::StatusCode::kNotFound:
+    case absl::StatusCode::kAlreadyExists:
+    case absl::StatusCode::kFailedPrecondition:
+    case absl::StatusCode::kAborted:
+    case absl::StatusCode::kDataLoss: return absl::StatusCode::kUnknown;
+    default: return code;
+  }
+}
+
 }  // namespace
 
 grpc::Status Answer(grpc::ServerContext* context, const absl::Status& status) {
@@ -55,7 +67,7 @@ absl::Status Outcome(const grpc::ClientContext& context, const grpc::Status& sta
   if (context.GetServerTrailingMetadata().count(kAnsweredKey) > 0) {
     return absl::Status(code, status.error_message());
   }
-  return absl::Status(code, absl::StrFormat("%s: %s", callee, CauseOf(status)));
+  return absl::Status(WithoutAnswer(code), absl::StrFormat("%s: %s", callee, CauseOf(status)));
 }
 
 }  // namespace postcopy

@@ -23,7 +23,9 @@ inline constexpr size_t kMaxErrorTextBytes = 2000;
 grpc::Status Answer(grpc::ServerContext* context, const absl::Status& status);
 
 // What a call came to. An error that the other daemon answered keeps its text; one of the call
-// itself (no connection, no answer in time) reads "<callee>: <cause>".
+// itself (no connection, no answer in time) reads "<callee>: <cause>" and never has a code by which
+// a daemon says what became of a VM: kNotFound, kAlreadyExists, kFailedPrecondition, kAborted and
+// kDataLoss are a daemon's word.
 // REQUIRES: the call has finished.
 absl::Status Outcome(const grpc::ClientContext& context, const grpc::Status& status,
                      const std::string& callee);
