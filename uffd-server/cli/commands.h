@@ -1,0 +1,47 @@
+// postcopyctl's commands: each calls the daemon, prints what it says and returns the exit code.
+//
+// Errors go to stderr as "postcopyctl relocate web1: <what the daemon says>". With `json` stdout
+// carries exactly one JSON object, also when the command fails. Not responsible for the command
+// line (main.cc).
+#pragma once
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "cli/exit_code.h"
+
+namespace postcopy {
+
+struct Invocation {
+  std::string daemon;
+  bool json = false;
+  std::string command;  // "relocate"
+  std::string vm;       // empty for `list`
+};
+
+struct RelocateOptions {
+  std::string destination;     // host:port
+  std::string destination_vm;  // empty: the same name
+  bool keep_source = false;
+  bool prepare_only = false;
+  bool wait = true;  // until every page is there
+};
+
+ExitCode List(const Invocation& invocation);
+ExitCode Stats(const Invocation& invocation);
+ExitCode Watch(const Invocation& invocation);
+ExitCode Cancel(const Invocation& invocation);
+ExitCode Release(const Invocation& invocation);
+ExitCode Recover(const Invocation& invocation);
+
+// Prepare, Switch, and Watch until commit. Ctrl-C before the switch cancels it.
+ExitCode Relocate(const Invocation& invocation, const RelocateOptions& options);
+// The same from Switch on, for a VM that was prepared by `relocate --prepare-only`.
+ExitCode Switch(const Invocation& invocation, bool wait);
+
+// Writes `message` to stderr behind the words that name the command.
+void Complain(const Invocation& invocation, const std::string& message);
+// The same for an error; with `json` also an object with `vm`, `outcome` and `error` on stdout.
+ExitCode Fail(const Invocation& invocation, const absl::Status& status);
+
+}  // namespace postcopy
