@@ -57,9 +57,13 @@ class DestinationPeer {
   // kFailedPrecondition: the sides do not fit; the message names each difference.
   virtual absl::Status MakeOffer(const Offer& offer) = 0;
   virtual absl::Status OpenIncoming(const std::string& session) = 0;
-  virtual absl::Status Load(const std::string& session, std::string_view device_state) = 0;
-  // Returns when the guest runs (or stays paused, if !run): RESUME in microseconds since the epoch.
-  virtual absl::StatusOr<int64_t> HandOver(const std::string& session, bool run) = 0;
+  // `run`: the guest is to run once it is handed over; false: its operator had paused it.
+  virtual absl::Status Load(const std::string& session, bool run,
+                            std::string_view device_state) = 0;
+  // Returns when the guest runs (or stays paused): RESUME in microseconds since the epoch.
+  //   kAborted: the destination has recorded that it never runs it; kDataLoss: it owns it and the
+  //   VM has ended as in a crash; anything else: ask again.
+  virtual absl::StatusOr<int64_t> HandOver(const std::string& session) = 0;
   // ok: the destination has recorded that it never runs this session's VM.
   virtual absl::Status Abort(const std::string& session, std::string_view reason) = 0;
   virtual absl::StatusOr<Progress> Figures(const std::string& session) = 0;

@@ -57,8 +57,9 @@ class Relocations {
 
   virtual absl::Status OnOffer(const Offer& offer) = 0;
   virtual absl::Status OnOpenIncoming(const std::string& session) = 0;
-  virtual absl::Status OnLoad(const std::string& session, std::string_view device_state) = 0;
-  virtual absl::StatusOr<int64_t> OnHandOver(const std::string& session, bool run) = 0;
+  virtual absl::Status OnLoad(const std::string& session, bool run,
+                              std::string_view device_state) = 0;
+  virtual absl::StatusOr<int64_t> OnHandOver(const std::string& session) = 0;
   virtual absl::Status OnAbort(const std::string& session, std::string_view reason) = 0;
   virtual absl::StatusOr<Progress> OnFigures(const std::string& session) = 0;
   virtual absl::Status OnArrived(const std::string& session, const Progress& figures) = 0;

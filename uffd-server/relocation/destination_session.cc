@@ -1,0 +1,410 @@
+#include "relocation/destination_session.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "platform/ram_file.h"
+#include "relocation/fit.h"
+#include "relocation/memory_match.h"
+#include "server/status.h"
+#include "transport/tcp_transport.h"
+
+namespace postcopy {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr milliseconds kArmTimeout{60'000};
+constexpr milliseconds kVmmEndTimeout{5'000};
+constexpr milliseconds kAskSourceEvery{1'000};
+constexpr milliseconds kRepeatArrivedEvery{500};
+constexpr milliseconds kLookEvery{200};
+// Steps of allocation, so that a large guest does not hold the file system for long.
+constexpr uint64_t kAllocateStepBytes = 64 << 20;
+
+Progress InitialProgress(const Offer& offer) {
+  Progress progress;
+  progress.vm = offer.vm;
+  progress.session = offer.session;
+  progress.peer = offer.control_address;
+  progress.role = SessionRole::kDestination;
+  for (const OfferedRegion& region : offer.ram) progress.ram_bytes += region.region.size_bytes;
+  return progress;
+}
+
+}  // namespace
+
+DestinationSession::DestinationSession(const DaemonParts& parts, const Offer& offer,
+                                       VmRecord record, SessionId session)
+    : parts_(parts),
+      session_(session),
+      session_text_(offer.session),
+      source_address_(offer.control_address),
+      record_(std::move(record)),
+      status_(InitialProgress(offer)) {}
+
+absl::StatusOr<std::shared_ptr<DestinationSession>> DestinationSession::Prepare(
+    const DaemonParts& parts, const Offer& offer) {
+  const auto id = SessionId::Parse(offer.session);
+  if (!id.has_value()) return absl::InvalidArgumentError("offer: malformed session id");
+  auto record = parts.registry.Find(offer.vm);
+  if (!record.ok()) return absl::FailedPreconditionError(record.status().message());
+  if (!record->problem.empty()) {
+    return absl::FailedPreconditionError(absl::StrCat("it runs unhooked: ", record->problem));
+  }
+  std::shared_ptr<DestinationSession> session(
+      new DestinationSession(parts, offer, std::move(*record), *id));
+
+  auto vmm = parts.connect_vmm(session->record_.qmp_path);
+  if (!vmm.ok()) return vmm.status();
+  session->vmm_ = std::move(*vmm);
+  const auto description = session->vmm_->Describe();
+  if (!description.ok()) return description.status();
+  absl::Status status = CheckDestination(*description, session->record_.pid());
+  if (!status.ok()) return status;
+  const auto matched = MatchMemory(session->record_, *description, SessionRole::kDestination);
+  if (!matched.ok()) return matched.status();
+  status = CheckFit(offer, *description, matched->layout);
+  if (!status.ok()) return status;
+
+  // The source's order of regions counts.
+  std::vector<size_t> blocks;
+  for (const OfferedRegion& offered : offer.ram) {
+    const auto& regions = matched->layout.regions;
+    const auto twin = std::find(regions.begin(), regions.end(), offered.region);
+    blocks.push_back(matched->blocks[static_cast<size_t>(twin - regions.begin())]);
+  }
+  status = session->Arm(offer, blocks);
+  if (status.ok()) status = session->AllocateData(offer);
+  if (status.ok()) status = session->OpenLanes(offer);
+  if (status.ok()) status = session->vmm_->PrepareDestination();
+  if (!status.ok()) {
+    session->Disarm();
+    return status;
+  }
+  return session;
+}
+
+absl::Status DestinationSession::Arm(const Offer& offer, const std::vector<size_t>& blocks) {
+  auto armed = parts_.registry.Arm(offer.vm, session_, kArmTimeout, blocks);
+  if (!armed.ok()) return armed.status();
+  blocks_ = std::move(armed->blocks);
+  auto waiter = Waiter::Create();
+  if (!waiter.ok()) return ToStatus(waiter.error());
+  device_ = std::make_unique<UserfaultDevice>(std::move(armed->userfault), std::move(*waiter));
+  return absl::OkStatus();
+}
+
+absl::Status DestinationSession::AllocateData(const Offer& offer) {
+  for (size_t i = 0; i < blocks_.size(); ++i) {
+    const VmBlock& block = blocks_[i];
+    if (block.kind != wire::BlockKind::kSharedFile) continue;
+    for (const PageRange& data : offer.ram[i].data) {
+      for (uint64_t done = 0; done < data.size_bytes(); done += kAllocateStepBytes) {
+        const auto allocated = AllocateRamFile(
+            block.ram_file.get(), block.file_offset + data.first.offset_bytes() + done,
+            std::min(kAllocateStepBytes, data.size_bytes() - done));
+        if (!allocated.ok()) return ToStatus(allocated.error());
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status DestinationSession::OpenLanes(const Offer& offer) {
+  TcpTransportOptions options;
+  options.addresses = offer.data_addresses;
+  options.session = session_;
+  options.bulk_lanes = parts_.bulk_lanes;
+  auto transport = TcpTransport::Connect(options);
+  if (!transport.ok()) return ToStatus(transport.error());
+  const MemoryLayout& layout = (*transport)->layout();
+  std::vector<MappedRegion> regions;
+  for (size_t i = 0; i < blocks_.size(); ++i) {
+    if (i >= layout.regions.size() || layout.regions[i] != offer.ram[i].region) {
+      return absl::FailedPreconditionError("the page server describes another memory than the offer");
+    }
+    const VmBlock& block = blocks_[i];
+    regions.push_back({block.address, block.size_bytes,
+                       block.kind == wire::BlockKind::kSharedFile ? block.ram_file.get() : -1,
+                       block.file_offset});
+  }
+  engine_ = std::make_unique<Engine>(std::move(*transport), *device_, std::move(regions));
+  for (uint32_t i = 0; i < blocks_.size(); ++i) {
+    if (blocks_[i].kind != wire::BlockKind::kSharedFile) continue;
+    for (const PageRange& data : offer.ram[i].data) engine_->MarkAllocated({i}, data);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status DestinationSession::OpenIncoming() {
+  Turn::Holder turn(turn_);
+  {
+    absl::MutexLock lock(&mutex_);
+    if (aborting_) return absl::AbortedError("the session was given up");
+    used_up_ = true;
+  }
+  if (!status_.Apply(SessionEvent::kSwitchBegins)) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("the session is ", std::string(Name(status_.state()))));
+  }
+  const auto started = engine_->Start();
+  if (!started.ok()) return ToStatus(started.error());
+  parts_.faults.Reach("incoming");
+  return vmm_->OpenIncoming();
+}
+
+absl::Status DestinationSession::Load(bool run, std::string_view device_state) {
+  Turn::Holder turn(turn_);
+  if (status_.state() != SessionState::kStopping) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("the session is ", std::string(Name(status_.state()))));
+  }
+  const absl::Status loaded = vmm_->LoadDeviceState(device_state);
+  if (!loaded.ok()) return loaded;
+  {
+    absl::MutexLock lock(&mutex_);
+    if (aborting_) return absl::AbortedError("the session was given up");
+    run_ = run;
+  }
+  status_.Apply(SessionEvent::kStateTaken);
+  attendant_ = std::thread([this] { Attend(); });
+  parts_.faults.Reach("state-loaded");
+  return absl::OkStatus();
+}
+
+absl::StatusOr<int64_t> DestinationSession::HandOver() {
+  Turn::Holder turn(turn_);
+  const Progress now = status_.Snapshot();
+  if (IsAfterSwitch(now.state)) return now.resumed_at_us;
+  bool run;
+  {
+    absl::MutexLock lock(&mutex_);
+    if (aborting_ || now.state == SessionState::kRolledBack) {
+      return absl::AbortedError("this host has recorded that it never runs this VM");
+    }
+    if (now.state != SessionState::kStopped) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("hand-over: the session is ", std::string(Name(now.state))));
+    }
+    owner_ = true;
+    run = run_;
+  }
+  if (record_.process.HasEnded()) {
+    {
+      absl::MutexLock lock(&mutex_);
+      owner_ = false;
+      aborting_ = true;
+    }
+    const absl::Status never = RecordNever("its VMM had ended before the hand-over");
+    return never.ok() ? absl::AbortedError("the destination's VMM had ended before the hand-over")
+                      : never;
+  }
+  const absl::Status recorded = Write(OwnershipMark::kOwner);
+  if (!recorded.ok()) return absl::InternalError(recorded.message());
+  status_.Apply(SessionEvent::kHandOver);
+  parts_.faults.Reach("owner-recorded");
+  int64_t resumed_at_us = 0;
+  if (run) {
+    const auto started = vmm_->StartGuest();
+    if (!started.ok()) {
+      const std::string error = absl::StrCat(
+          "the VM has ended as in a crash: this host owns it and its VMM (process ", record_.pid(),
+          ") did not start it: ", std::string(started.status().message()));
+      if (record_.process.HasEnded()) {
+        status_.Apply(SessionEvent::kVmLost, error);
+        return absl::DataLossError(error);
+      }
+      status_.Update([&](Progress& progress) { progress.error = error; });
+      return absl::InternalError(error);
+    }
+    resumed_at_us = started->us != 0 ? started->us : NowUs();
+  }
+  status_.Update([&](Progress& progress) { progress.resumed_at_us = resumed_at_us; });
+  status_.Apply(SessionEvent::kResumed);
+  engine_->StartBulk();
+  parts_.faults.Reach("resumed");
+  return resumed_at_us;
+}
+
+absl::Status DestinationSession::Abort(const std::string& reason) {
+  bool used_up;
+  {
+    absl::MutexLock lock(&mutex_);
+    if (owner_) {
+      return absl::FailedPreconditionError("this host owns the VM: it cannot give it back");
+    }
+    aborting_ = true;
+    used_up = used_up_;
+  }
+  // A load that waits for pages ends only with its VMM, so this comes before the turn.
+  if (used_up) {
+    const auto killed = record_.process.Kill();
+    if (!killed.ok()) return ToStatus(killed.error());
+    if (!record_.process.WaitEnded(kVmmEndTimeout)) {
+      return absl::InternalError(absl::StrCat("process ", record_.pid(), " does not end"));
+    }
+  }
+  Turn::Holder turn(turn_);
+  const absl::Status never = RecordNever(reason);
+  Disarm();
+  return never;
+}
+
+absl::Status DestinationSession::RecordNever(const std::string& reason) {
+  const absl::Status recorded = Write(OwnershipMark::kNever);
+  if (!recorded.ok()) return recorded;
+  status_.Apply(SessionEvent::kRollBack, reason);
+  return absl::OkStatus();
+}
+
+void DestinationSession::Disarm() {
+  if (engine_ != nullptr) engine_->Stop();
+  if (device_ != nullptr && !record_.process.HasEnded()) {
+    for (const VmBlock& block : blocks_) {
+      [[maybe_unused]] const auto unregistered =
+          device_->Unregister({block.address, block.size_bytes, -1, 0});
+    }
+    const absl::Status released = parts_.registry.Release(record_.name, session_);
+    if (!released.ok()) spdlog::warn("vm {}, release: {}", record_.name, released.ToString());
+    if (vmm_ != nullptr) {
+      const absl::Status restored = vmm_->RestoreSettings();
+      if (!restored.ok()) spdlog::warn("vm {}, {}", record_.name, restored.ToString());
+    }
+  }
+  vmm_.reset();
+}
+
+absl::Status DestinationSession::Write(OwnershipMark mark) {
+  bool run;
+  {
+    absl::MutexLock lock(&mutex_);
+    run = run_;
+  }
+  return parts_.store.Write({session_, record_.name, source_address_, mark, run});
+}
+
+bool DestinationSession::SleepUnlessStopped(milliseconds time) {
+  absl::MutexLock lock(&mutex_);
+  return !mutex_.AwaitWithTimeout(absl::Condition(&stopping_), absl::FromChrono(time));
+}
+
+void DestinationSession::Attend() {
+  AwaitHandOver();
+  if (status_.state() == SessionState::kRunning) AwaitMemory();
+}
+
+void DestinationSession::AwaitHandOver() {
+  auto source = parts_.peers.ConnectSource(source_address_);
+  while (status_.state() == SessionState::kStopped ||
+         status_.state() == SessionState::kHandedOver) {
+    const SessionState seen = status_.state();
+    if (status_.WaitForChange(seen, kLookEvery)) continue;
+    if (!SleepUnlessStopped(kAskSourceEvery)) return;
+    if (status_.state() != SessionState::kStopped) continue;
+    const auto recorded = source->Query(session_text_);
+    if (!recorded.ok()) continue;  // stays paused: without the source's word it never runs
+    switch (*recorded) {
+      case RecordedOutcome::kHandedOver: {
+        const auto taken = HandOver();
+        if (!taken.ok()) spdlog::warn("session {}, {}", session_text_, taken.status().ToString());
+        break;
+      }
+      case RecordedOutcome::kNone: {
+        const absl::Status given_up = Abort("the source no longer knows the session");
+        if (!given_up.ok()) spdlog::warn("session {}, {}", session_text_, given_up.ToString());
+        break;
+      }
+      case RecordedOutcome::kPrepared:
+      case RecordedOutcome::kNever:
+      case RecordedOutcome::kOwner:
+      case RecordedOutcome::kCommitted:
+      case RecordedOutcome::kUnreadable: break;
+    }
+  }
+}
+
+void DestinationSession::AwaitMemory() {
+  for (;;) {
+    const Engine::Wait waited = engine_->WaitComplete(kLookEvery);
+    if (waited == Engine::Wait::kComplete) return Commit();
+    if (waited == Engine::Wait::kStopped) return;
+    if (record_.process.HasEnded()) {
+      status_.Apply(SessionEvent::kVmLost,
+                    absl::StrCat("the VM has ended as in a crash: its VMM (process ", record_.pid(),
+                                 ") ended while its memory was arriving"));
+      engine_->Stop();
+      return;
+    }
+    if (waited == Engine::Wait::kBroken) {
+      const std::string error =
+          absl::StrCat("memory cannot arrive, the VM waits: ", engine_->failure()->message);
+      if (status_.Snapshot().error != error) {
+        spdlog::error("session {}, vm {}, {}", session_text_, record_.name, error);
+        status_.Update([&](Progress& progress) { progress.error = error; });
+      }
+      if (!SleepUnlessStopped(kLookEvery)) return;
+    }
+  }
+}
+
+void DestinationSession::Commit() {
+  const int64_t committed_at_us = NowUs();
+  const auto finished = engine_->Finish();
+  if (!finished.ok() && !record_.process.HasEnded()) {
+    spdlog::error("session {}, {}", session_text_, finished.error().message);
+  }
+  const absl::Status released = parts_.registry.Release(record_.name, session_);
+  if (!released.ok()) spdlog::warn("vm {}, release: {}", record_.name, released.ToString());
+  status_.Update([&](Progress& progress) {
+    progress.committed_at_us = committed_at_us;
+    if (progress.resumed_at_us != 0) {
+      progress.after_switch_ms =
+          static_cast<double>(committed_at_us - progress.resumed_at_us) / 1000.0;
+    }
+  });
+  const absl::Status recorded = Write(OwnershipMark::kCommitted);
+  if (!recorded.ok()) spdlog::error("session {}, {}", session_text_, recorded.ToString());
+  // The monitor is free for others again.
+  {
+    Turn::Holder turn(turn_);
+    vmm_.reset();
+  }
+  auto source = parts_.peers.ConnectSource(source_address_);
+  Progress last = Snapshot();
+  last.state = SessionState::kCommitted;
+  while (!source->Arrived(session_text_, last).ok()) {
+    if (!SleepUnlessStopped(kRepeatArrivedEvery)) return;
+  }
+  status_.Apply(SessionEvent::kAllPresent);
+}
+
+Progress DestinationSession::Snapshot() {
+  Progress progress = status_.Snapshot();
+  if (engine_ == nullptr) return progress;
+  const EngineFigures figures = engine_->Figures();
+  progress.data_bytes = figures.data_bytes;
+  progress.present_bytes = figures.present_bytes;
+  progress.faults = figures.faults.faults;
+  progress.fault_p50_us = figures.faults.p50_us;
+  progress.fault_p99_us = figures.faults.p99_us;
+  progress.fault_max_us = figures.faults.max_us;
+  progress.demand_bytes = figures.demand_bytes;
+  progress.bulk_bytes = figures.bulk_bytes;
+  progress.zero_pages = figures.zero_pages;
+  progress.discarded_pages = figures.discarded_pages;
+  return progress;
+}
+
+DestinationSession::~DestinationSession() {
+  {
+    absl::MutexLock lock(&mutex_);
+    stopping_ = true;
+  }
+  if (engine_ != nullptr) engine_->Stop();
+  if (attendant_.joinable()) attendant_.join();
+}
+
+}  // namespace postcopy

@@ -1,0 +1,89 @@
+// One relocation at the destination: gets the waiting VMM ready, loads the machine, becomes the
+// owner, brings the memory, commits.
+//
+// Nothing here runs the guest before the durable record "owner", and no record "owner" is written
+// after "never" or the other way round: whichever is written first decides for both hosts.
+//
+// Threads: operations come from the control plane, one at a time (Turn); a thread of its own attends
+// to the session from the load on: asks the source when the hand-over does not come, then waits for
+// the memory, then commits.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "engine/engine.h"
+#include "engine/userfault_device.h"
+#include "relocation/session.h"
+
+namespace postcopy {
+
+class DestinationSession {
+ public:
+  // Checks the fit, empties and allocates the RAM, arms, opens the lanes. On failure the waiting VMM
+  // is as it was and can be used again.
+  static absl::StatusOr<std::shared_ptr<DestinationSession>> Prepare(const DaemonParts& parts,
+                                                                     const Offer& offer);
+  ~DestinationSession();
+
+  absl::Status OpenIncoming();
+  absl::Status Load(bool run, std::string_view device_state);
+  // RESUME in microseconds since the epoch, 0 if it stays paused. Asking twice is harmless.
+  //   kAborted    "never" is recorded: the source may run it
+  //   kDataLoss   "owner" is recorded and the VMM has ended: the VM is lost as in a crash
+  //   kInternal   neither could be recorded; ask again
+  absl::StatusOr<int64_t> HandOver();
+  // ok: "never" is recorded, a VMM that was used up has ended. kFailedPrecondition: it is the owner.
+  absl::Status Abort(const std::string& reason);
+
+  const std::string& session() const { return session_text_; }
+  Progress Snapshot();
+  bool WaitForChange(SessionState seen, std::chrono::milliseconds timeout) {
+    return status_.WaitForChange(seen, timeout);
+  }
+  SessionState state() const { return status_.state(); }
+
+ private:
+  DestinationSession(const DaemonParts& parts, const Offer& offer, VmRecord record,
+                     SessionId session);
+  absl::Status Arm(const Offer& offer, const std::vector<size_t>& blocks);
+  absl::Status AllocateData(const Offer& offer);
+  absl::Status OpenLanes(const Offer& offer);
+  absl::Status RecordNever(const std::string& reason);
+  // Ends engine and arming; the VMM's RAM reads as zero where it is missing.
+  void Disarm();
+  void Attend();
+  void AwaitHandOver();
+  void AwaitMemory();
+  void Commit();
+  absl::Status Write(OwnershipMark mark);
+  // False once the session is being taken down.
+  bool SleepUnlessStopped(std::chrono::milliseconds time);
+
+  const DaemonParts& parts_;
+  const SessionId session_;
+  const std::string session_text_;
+  const std::string source_address_;
+  const VmRecord record_;
+  SessionStatus status_;
+  Turn turn_;
+
+  // Set up by Prepare(), then constant until Disarm().
+  std::vector<VmBlock> blocks_;  // in the order of the session's layout
+  std::unique_ptr<UserfaultDevice> device_;
+  std::unique_ptr<Engine> engine_;
+  std::unique_ptr<VmmDriver> vmm_;  // used by the operation that has the turn
+
+  absl::Mutex mutex_;
+  bool used_up_ ABSL_GUARDED_BY(mutex_) = false;   // OpenIncoming() was tried
+  bool owner_ ABSL_GUARDED_BY(mutex_) = false;     // "owner" is being or was written
+  bool aborting_ ABSL_GUARDED_BY(mutex_) = false;  // "never" is being or was written
+  bool run_ ABSL_GUARDED_BY(mutex_) = true;
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  std::thread attendant_;
+};
+
+}  // namespace postcopy

@@ -1,0 +1,68 @@
+// The daemon's relocations: finds the session that a call means and passes the call on.
+//
+// A VM has at most one session that has not ended. The last session of each VM is kept, so that its
+// figures can still be asked for.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "relocation/destination_session.h"
+#include "relocation/relocation.h"
+#include "relocation/source_session.h"
+
+namespace postcopy {
+
+class Relocator final : public Relocations {
+ public:
+  explicit Relocator(DaemonParts parts) : parts_(std::move(parts)) {}
+
+  std::vector<VmSummary> List() override;
+  absl::StatusOr<std::string> Prepare(const PrepareOptions& options) override;
+  absl::StatusOr<double> Switch(const std::string& session) override;
+  absl::StatusOr<Progress> Stats(const std::string& vm) override;
+  absl::StatusOr<Progress> WaitForChange(const std::string& vm, SessionState seen,
+                                         std::chrono::milliseconds timeout) override;
+  absl::Status Cancel(const std::string& vm) override;
+  absl::Status Release(const std::string& vm) override;
+  absl::StatusOr<RecoveryReport> Recover(const std::string& vm) override;
+
+  absl::Status OnOffer(const Offer& offer) override;
+  absl::Status OnOpenIncoming(const std::string& session) override;
+  absl::Status OnLoad(const std::string& session, bool run, std::string_view device_state) override;
+  absl::StatusOr<int64_t> OnHandOver(const std::string& session) override;
+  absl::Status OnAbort(const std::string& session, std::string_view reason) override;
+  absl::StatusOr<Progress> OnFigures(const std::string& session) override;
+  absl::Status OnArrived(const std::string& session, const Progress& figures) override;
+  absl::StatusOr<RecordedOutcome> OnQuery(const std::string& session) override;
+
+ private:
+  // One of the two, or neither while Prepare() or OnOffer() works on it.
+  struct Slot {
+    std::shared_ptr<SourceSession> source;
+    std::shared_ptr<DestinationSession> destination;
+    bool preparing = false;
+
+    bool Busy() const;
+  };
+  // Takes the VM's place for a new session; kFailedPrecondition if it is in use.
+  absl::Status Reserve(const std::string& vm) ABSL_LOCKS_EXCLUDED(mutex_);
+  void Fill(const std::string& vm, Slot slot) ABSL_LOCKS_EXCLUDED(mutex_);
+  Slot Find(const std::string& vm) ABSL_LOCKS_EXCLUDED(mutex_);
+  std::shared_ptr<SourceSession> FindSource(const std::string& session)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  std::shared_ptr<DestinationSession> FindDestination(const std::string& session)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  // For a VM of which this daemon knows no session, only what is on disk.
+  absl::StatusOr<RecoveryReport> RecoverFromRecords(const std::string& vm);
+  absl::Status ResumeFromRecord(const OwnershipRecord& record);
+  std::string GuestStateText(const std::string& qmp_path);
+
+  const DaemonParts parts_;
+  absl::Mutex mutex_;
+  std::map<std::string, Slot> slots_ ABSL_GUARDED_BY(mutex_);  // by the VM's name on this host
+};
+
+}  // namespace postcopy

@@ -1,0 +1,404 @@
+#include "relocation/source_session.h"
+
+#include <spdlog/spdlog.h>
+
+#include <random>
+
+#include "absl/strings/str_cat.h"
+#include "relocation/fit.h"
+#include "relocation/memory_match.h"
+#include "server/status.h"
+
+namespace postcopy {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr int kHandOverTries = 20;
+constexpr milliseconds kHandOverRetry{500};
+constexpr milliseconds kVmmEndTimeout{10'000};
+
+SessionId MakeSessionId() {
+  std::random_device random;  // getrandom() on Linux
+  SessionId id;
+  for (std::byte& byte : id.bytes) byte = static_cast<std::byte>(random());
+  return id;
+}
+
+Progress InitialProgress(const PrepareOptions& options, const SessionId& session) {
+  Progress progress;
+  progress.vm = options.vm;
+  progress.session = session.ToString();
+  progress.peer = options.destination;
+  progress.role = SessionRole::kSource;
+  return progress;
+}
+
+}  // namespace
+
+SourceSession::SourceSession(const DaemonParts& parts, const PrepareOptions& options,
+                             VmRecord record, SessionId session)
+    : parts_(parts),
+      options_(options),
+      session_(session),
+      session_text_(session.ToString()),
+      record_(std::move(record)),
+      status_(InitialProgress(options, session)),
+      destination_(parts.peers.ConnectDestination(options.destination)) {}
+
+absl::StatusOr<std::shared_ptr<SourceSession>> SourceSession::Prepare(
+    const DaemonParts& parts, const PrepareOptions& options) {
+  auto record = parts.registry.Find(options.vm);
+  if (!record.ok()) return record.status();
+  if (!record->problem.empty()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("VM ", options.vm, " runs unhooked: ", record->problem));
+  }
+  std::shared_ptr<SourceSession> session(
+      new SourceSession(parts, options, std::move(*record), MakeSessionId()));
+  const std::string vm_name = absl::StrCat("source VM ", options.vm);
+  auto vmm = parts.connect_vmm(session->record_.qmp_path);
+  if (!vmm.ok()) return Prefixed(vm_name, absl::FailedPreconditionError(vmm.status().message()));
+  session->vmm_ = std::move(*vmm);
+  const auto description = session->vmm_->Describe();
+  if (!description.ok()) {
+    return Prefixed(vm_name, absl::FailedPreconditionError(description.status().message()));
+  }
+  absl::Status status = CheckSource(*description, session->record_.pid());
+  if (!status.ok()) return Prefixed(vm_name, status);
+  auto offer = session->MakeOffer(*description);
+  if (!offer.ok()) return Prefixed(vm_name, offer.status());
+
+  // "Prepared" is on disk before anything can be handed over: a daemon that restarts knows from it
+  // that this VM stayed here, and whether it ran.
+  session->was_running_ = description->state == GuestState::kRunning;
+  status = session->Write(OwnershipMark::kPrepared);
+  if (status.ok()) status = session->vmm_->PrepareSource();
+  if (status.ok()) {
+    status = Prefixed(absl::StrCat("destination ", options.destination),
+                      session->destination_->MakeOffer(*offer));
+    if (!status.ok()) {
+      const absl::Status restored = session->vmm_->RestoreSettings();
+      if (!restored.ok()) spdlog::warn("vm {}, {}", options.vm, restored.ToString());
+    }
+  }
+  if (!status.ok()) {
+    parts.page_server.Remove(session->session_);
+    parts.store.Remove(session->session_);
+    return status;
+  }
+  return session;
+}
+
+absl::StatusOr<Offer> SourceSession::MakeOffer(const VmmDescription& vmm) {
+  const auto matched = MatchMemory(record_, vmm, SessionRole::kSource);
+  if (!matched.ok()) return matched.status();
+  auto again = parts_.registry.Find(options_.vm);  // duplicates of the descriptors, to keep
+  if (!again.ok()) return again.status();
+  std::vector<RamFileSource::RegionFile> files;
+  for (const size_t block : matched->blocks) {
+    files.push_back({std::move(again->blocks[block].ram_file), again->blocks[block].file_offset});
+  }
+  auto source = std::make_shared<RamFileSource>(matched->layout, std::move(files));
+
+  Offer offer;
+  offer.session = session_text_;
+  offer.vm = options_.destination_vm.empty() ? options_.vm : options_.destination_vm;
+  offer.source_vm = options_.vm;
+  offer.machine_type = vmm.machine_type;
+  offer.vmm_version = vmm.version;
+  offer.vcpus = vmm.vcpus;
+  offer.devices = vmm.devices;
+  offer.data_addresses = parts_.data_addresses;
+  offer.control_address = parts_.control_address;
+  for (uint32_t i = 0; i < matched->layout.regions.size(); ++i) {
+    auto extents = source->DataExtents({i});
+    if (!extents.ok()) return ToStatus(extents.error());
+    offer.ram.push_back({matched->layout.regions[i], std::move(*extents)});
+  }
+  std::shared_ptr<PageSource> served = source;
+  if (parts_.faults.corrupt_after_pages().has_value()) {
+    served = std::make_shared<CorruptOneByte>(served, *parts_.faults.corrupt_after_pages());
+  }
+  parts_.page_server.Add(session_, served);
+  status_.Update([&](Progress& progress) { progress.ram_bytes = matched->layout.size_bytes(); });
+  return offer;
+}
+
+absl::StatusOr<double> SourceSession::Switch() {
+  Turn::Holder turn(turn_);
+  if (!status_.Apply(SessionEvent::kSwitchBegins)) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("switch ", options_.vm, ": the session is ",
+                     std::string(Name(status_.state()))));
+  }
+  const absl::Status loaded = StopAndLoad();
+  if (!loaded.ok()) return RollBack(loaded, /*must_ask_destination=*/false);
+  if (CancelRequested()) {
+    return RollBack(absl::CancelledError("cancelled by an operator"), false);
+  }
+  const absl::Status recorded = RecordHandOver();
+  // The record may have been written all the same: only the destination's word helps now.
+  if (!recorded.ok()) return RollBack(recorded, /*must_ask_destination=*/true);
+  return FinishHandOver();
+}
+
+absl::Status SourceSession::StopAndLoad() {
+  absl::Status opened = destination_->OpenIncoming(session_text_);
+  if (!opened.ok()) return Prefixed("destination", opened);
+  parts_.faults.Reach("opened");
+  if (CancelRequested()) return absl::CancelledError("cancelled by an operator");
+  stopped_ = true;
+  const auto held = vmm_->StopAndHold();
+  if (!held.ok()) return Prefixed("source", held.status());
+  was_running_ = held->was_running;
+  status_.Update([&](Progress& progress) { progress.stopped_at_us = held->stopped.us; });
+  parts_.page_server.Freeze(session_);
+  parts_.faults.Reach("held");
+  const auto state = vmm_->TakeDeviceState();
+  if (!state.ok()) return Prefixed("source", state.status());
+  status_.Apply(SessionEvent::kStateTaken);
+  parts_.faults.Reach("taken");
+  const absl::Status loaded = destination_->Load(session_text_, was_running_, state->bytes);
+  if (!loaded.ok()) return Prefixed("destination", loaded);
+  parts_.faults.Reach("loaded");
+  return absl::OkStatus();
+}
+
+absl::Status SourceSession::RecordHandOver() {
+  const absl::Status recorded = Write(OwnershipMark::kHandedOver);
+  if (!recorded.ok()) return recorded;
+  status_.Apply(SessionEvent::kHandOver);
+  parts_.faults.Reach("recorded");
+  return absl::OkStatus();
+}
+
+absl::StatusOr<double> SourceSession::FinishHandOver() {
+  absl::StatusOr<int64_t> resumed = absl::UnknownError("");
+  for (int attempt = 0; attempt < kHandOverTries; ++attempt) {
+    resumed = destination_->HandOver(session_text_);
+    if (resumed.ok() || resumed.status().code() == absl::StatusCode::kAborted ||
+        resumed.status().code() == absl::StatusCode::kDataLoss) {
+      break;
+    }
+    spdlog::warn("session {}, hand-over not confirmed: {}", session_text_,
+                 resumed.status().ToString());
+    if (status_.WaitForChange(SessionState::kHandedOver, kHandOverRetry)) break;
+  }
+  parts_.faults.Reach("handed-over");
+  if (resumed.status().code() == absl::StatusCode::kAborted) {
+    return RollBack(resumed.status(), /*must_ask_destination=*/true);
+  }
+  if (resumed.status().code() == absl::StatusCode::kDataLoss) {
+    status_.Apply(SessionEvent::kVmLost, std::string(resumed.status().message()));
+    return resumed.status();
+  }
+  if (!resumed.ok() && status_.state() == SessionState::kHandedOver) {
+    return absl::InternalError(absl::StrCat(
+        "VM ", options_.vm, " was handed over to ", options_.destination,
+        ", which has not confirmed that it runs: ", std::string(resumed.status().message()),
+        "; it stays stopped here; when the destination can be reached it takes over by itself; "
+        "`postcopyctl recover ", options_.vm, "` tells who owns it"));
+  }
+  status_.Update([&](Progress& progress) {
+    if (resumed.ok()) progress.resumed_at_us = *resumed;
+    if (progress.resumed_at_us != 0 && progress.stopped_at_us != 0) {
+      progress.downtime_ms =
+          static_cast<double>(progress.resumed_at_us - progress.stopped_at_us) / 1000.0;
+    }
+  });
+  status_.Apply(SessionEvent::kResumed);
+  return status_.Snapshot().downtime_ms;
+}
+
+absl::Status SourceSession::RollBack(const absl::Status& cause, bool must_ask_destination) {
+  const bool cancelled = cause.code() == absl::StatusCode::kCancelled;
+  const std::string why(cause.message());
+  const absl::Status aborted = destination_->Abort(session_text_, why);
+  if (!aborted.ok() && (must_ask_destination ||
+                        aborted.code() == absl::StatusCode::kFailedPrecondition)) {
+    const std::string error = absl::StrCat(
+        why, "; it is not known whether ", options_.destination, " owns VM ", options_.vm,
+        " (", std::string(aborted.message()), "); it stays stopped here until `postcopyctl recover ",
+        options_.vm, "` has reached the destination");
+    status_.Apply(SessionEvent::kInDoubt, error);
+    return absl::InternalError(error);
+  }
+  // Where the destination could not be reached: it has not been told that it owns the VM, and
+  // without that it never runs it.
+  if (stopped_) {
+    const absl::Status resumed = vmm_->ResumeSource(was_running_);
+    if (!resumed.ok()) {
+      const std::string error =
+          record_.process.HasEnded()
+              ? absl::StrCat("VM ", options_.vm, " has ended as in a crash: its VMM (process ",
+                             record_.pid(), ") ended during the switch, and nobody else can run it; "
+                             "cause: ", why)
+              : absl::StrCat(why, "; and the VM could not be resumed here: ",
+                             std::string(resumed.message()));
+      status_.Apply(SessionEvent::kVmLost, error);
+      parts_.page_server.Remove(session_);
+      return absl::DataLossError(error);
+    }
+  } else {
+    const absl::Status restored = vmm_->RestoreSettings();
+    if (!restored.ok()) spdlog::warn("vm {}, {}", options_.vm, restored.ToString());
+  }
+  const absl::Status recorded = Write(OwnershipMark::kRolledBack);
+  if (!recorded.ok()) spdlog::error("session {}, {}", session_text_, recorded.ToString());
+  status_.Apply(cancelled ? SessionEvent::kCancel : SessionEvent::kRollBack, why);
+  parts_.page_server.Remove(session_);
+  vmm_.reset();
+  if (cancelled) return cause;
+  return absl::AbortedError(
+      absl::StrCat("rolled back, VM ", options_.vm, " goes on at the source: ", why));
+}
+
+bool SourceSession::CancelRequested() {
+  absl::MutexLock lock(&mutex_);
+  return cancel_requested_;
+}
+
+absl::Status SourceSession::Cancel() {
+  const auto refusal = [this](SessionState state) {
+    if (IsAfterSwitch(state)) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          "cancel ", options_.vm, ": too late, ", options_.destination,
+          " owns it since the switch; relocate it back from there"));
+    }
+    return absl::FailedPreconditionError(
+        absl::StrCat("cancel ", options_.vm, ": the session is ", std::string(Name(state))));
+  };
+  {
+    absl::MutexLock lock(&mutex_);
+    cancel_requested_ = true;
+  }
+  Turn::Holder turn(turn_);
+  const SessionState state = status_.state();
+  if (state == SessionState::kCancelled) return absl::OkStatus();
+  if (state != SessionState::kPrepared) return refusal(state);
+  const absl::Status rolled_back =
+      RollBack(absl::CancelledError("cancelled by an operator"), /*must_ask_destination=*/false);
+  return rolled_back.code() == absl::StatusCode::kCancelled ? absl::OkStatus() : rolled_back;
+}
+
+absl::Status SourceSession::OnArrived(const Progress& figures) {
+  // Not through the turn: a hand-over whose answer was lost may still be trying.
+  status_.Update([&](Progress& progress) {
+    const Progress mine = progress;
+    progress = figures;
+    progress.vm = mine.vm;
+    progress.role = mine.role;
+    progress.state = mine.state;
+    progress.peer = mine.peer;
+    progress.stopped_at_us = mine.stopped_at_us;
+    if (progress.stopped_at_us != 0 && progress.resumed_at_us != 0) {
+      progress.downtime_ms =
+          static_cast<double>(progress.resumed_at_us - progress.stopped_at_us) / 1000.0;
+    }
+  });
+  if (status_.state() == SessionState::kCommitted) return absl::OkStatus();
+  const absl::Status recorded = Write(OwnershipMark::kCommitted);
+  if (!recorded.ok()) return recorded;
+  LetGo();
+  if (!status_.Apply(SessionEvent::kAllPresent)) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("arrived: the session is ", std::string(Name(status_.state()))));
+  }
+  return absl::OkStatus();
+}
+
+void SourceSession::LetGo() {
+  parts_.page_server.Remove(session_);
+  if (options_.keep_source) return;
+  const absl::Status released = Release();
+  if (!released.ok()) spdlog::warn("vm {}, {}", options_.vm, released.ToString());
+}
+
+absl::Status SourceSession::Release() {
+  Turn::Holder turn(turn_);
+  if (vmm_ == nullptr || record_.process.HasEnded()) return absl::OkStatus();
+  const absl::Status quit = vmm_->Quit();
+  vmm_.reset();
+  if (!quit.ok()) return Prefixed(absl::StrCat("end the VMM of ", options_.vm), quit);
+  if (!record_.process.WaitEnded(kVmmEndTimeout)) {
+    return absl::DeadlineExceededError(
+        absl::StrCat("end the VMM of ", options_.vm, ": process ", record_.pid(), " lives on"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SourceSession::Write(OwnershipMark mark) {
+  return parts_.store.Write({session_, options_.vm, options_.destination, mark, was_running_});
+}
+
+RecoveryReport SourceSession::Recover() {
+  Turn::Holder turn(turn_);
+  const SessionState state = status_.state();
+  if (state != SessionState::kUnknown && state != SessionState::kHandedOver) {
+    RecoveryReport report{state, "", ""};
+    report.owner = IsAfterSwitch(state) ? "destination" : "source";
+    report.report = absl::StrCat("VM ", options_.vm, ": session ", session_text_, " is ",
+                                 std::string(Name(state)), "; nothing needs to be recovered");
+    return report;
+  }
+  const auto recorded = destination_->Query(session_text_);
+  if (!recorded.ok()) {
+    return {state, "unknown",
+            absl::StrCat("VM ", options_.vm, " stays stopped here: ", options_.destination,
+                         " cannot be asked who owns it (", std::string(recorded.status().message()),
+                         "). Resuming it here by hand could run it twice, unless that host is off "
+                         "for good")};
+  }
+  if (*recorded == RecordedOutcome::kOwner || *recorded == RecordedOutcome::kCommitted) {
+    status_.Apply(SessionEvent::kHandOver);
+    status_.Apply(SessionEvent::kResumed);
+    return {status_.state(), "destination",
+            absl::StrCat("VM ", options_.vm, " is owned by ", options_.destination,
+                         "; its memory goes on arriving there")};
+  }
+  if (state == SessionState::kHandedOver) {
+    // The record here says so, and the destination waits for the word.
+    const auto handed_over = destination_->HandOver(session_text_);
+    if (handed_over.ok()) {
+      status_.Apply(SessionEvent::kResumed);
+      return {status_.state(), "destination",
+              absl::StrCat("VM ", options_.vm, " was handed over again and runs at ",
+                           options_.destination)};
+    }
+  }
+  const absl::Status rolled_back =
+      RollBack(absl::AbortedError("recovered"), /*must_ask_destination=*/true);
+  return {status_.state(), status_.state() == SessionState::kRolledBack ? "source" : "unknown",
+          std::string(rolled_back.message())};
+}
+
+Progress SourceSession::Snapshot() {
+  Progress mine = status_.Snapshot();
+  if (mine.state != SessionState::kHandedOver && mine.state != SessionState::kRunning) return mine;
+  auto theirs = destination_->Figures(session_text_);
+  if (!theirs.ok()) {
+    if (mine.error.empty()) {
+      mine.error = absl::StrCat("no figures from the destination: ",
+                                std::string(theirs.status().message()));
+    }
+    return mine;
+  }
+  if (theirs->state == SessionState::kFailed) {
+    status_.Apply(SessionEvent::kVmLost, theirs->error);
+    mine.state = status_.state();
+  }
+  Progress merged = *theirs;
+  merged.vm = mine.vm;
+  merged.role = mine.role;
+  merged.state = mine.state;
+  merged.peer = mine.peer;
+  merged.elapsed_ms = mine.elapsed_ms;
+  merged.stopped_at_us = mine.stopped_at_us;
+  merged.downtime_ms = mine.downtime_ms;
+  return merged;
+}
+
+SourceSession::~SourceSession() { parts_.page_server.Remove(session_); }
+
+}  // namespace postcopy

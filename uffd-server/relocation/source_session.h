@@ -1,0 +1,81 @@
+// One relocation at the source: checks, stops the VM, takes its state, hands it over, serves its
+// memory until commit, lets it go.
+//
+// The durable record "handed over" is the switch. Before it every failure is rolled back, after the
+// destination was made unable to run the VM. After it this host runs the VM again only if the
+// destination has durably recorded that it never did (docs/decisions/0003).
+//
+// Threads: operations come from the control plane, one at a time (Turn).
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "relocation/relocation.h"
+#include "relocation/session.h"
+
+namespace postcopy {
+
+class SourceSession {
+ public:
+  // Checks both sides and gets the destination ready; the VM runs on.
+  static absl::StatusOr<std::shared_ptr<SourceSession>> Prepare(const DaemonParts& parts,
+                                                                const PrepareOptions& options);
+  ~SourceSession();
+
+  // Stops the VM here and has it resumed there. The downtime in milliseconds.
+  //   kAborted, kCancelled  rolled back: the VM goes on here
+  //   kDataLoss             the VM has ended as in a crash
+  //   kInternal             stopped until it is known who owns it; recover tells
+  absl::StatusOr<double> Switch();
+  // Gives the session up. kFailedPrecondition after the switch.
+  absl::Status Cancel();
+  // Lets a VMM that was kept after commit go.
+  absl::Status Release();
+  // The destination has every page.
+  absl::Status OnArrived(const Progress& figures);
+  // Asks the destination and does what is safe.
+  RecoveryReport Recover();
+
+  const std::string& session() const { return session_text_; }
+  // May ask the destination for its figures.
+  Progress Snapshot();
+  bool WaitForChange(SessionState seen, std::chrono::milliseconds timeout) {
+    return status_.WaitForChange(seen, timeout);
+  }
+  SessionState state() const { return status_.state(); }
+
+ private:
+  SourceSession(const DaemonParts& parts, const PrepareOptions& options, VmRecord record,
+                SessionId session);
+  absl::StatusOr<Offer> MakeOffer(const VmmDescription& vmm);
+  // The steps of the switch; a status that is not ok says which failed.
+  absl::Status StopAndLoad();
+  absl::Status RecordHandOver();
+  absl::StatusOr<double> FinishHandOver();
+  // Makes sure that the destination never runs it, then lets it go on here.
+  absl::Status RollBack(const absl::Status& cause, bool must_ask_destination);
+  absl::Status Write(OwnershipMark mark);
+  bool CancelRequested() ABSL_LOCKS_EXCLUDED(mutex_);
+  void LetGo();
+
+  const DaemonParts& parts_;
+  const PrepareOptions options_;
+  const SessionId session_;
+  const std::string session_text_;
+  const VmRecord record_;
+  SessionStatus status_;
+  Turn turn_;
+  const std::unique_ptr<DestinationPeer> destination_;
+
+  // Used by the operation that has the turn.
+  std::unique_ptr<VmmDriver> vmm_;
+  bool stopped_ = false;  // StopAndHold() was tried
+  bool was_running_ = true;
+
+  absl::Mutex mutex_;
+  bool cancel_requested_ ABSL_GUARDED_BY(mutex_) = false;
+};
+
+}  // namespace postcopy
