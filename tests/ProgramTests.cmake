@@ -1,0 +1,53 @@
+# What is tested by programs that are not built: Python tests of the tree, of the lab and over whole
+# VMs; and a build target that compiles each header alone.
+find_package(Python3 REQUIRED COMPONENTS Interpreter)
+
+function(postcopy_program_test name)
+  cmake_parse_arguments(PARSE_ARGV 1 test "" "LABEL;TIMEOUT" "COMMAND")
+  add_test(NAME ${name} COMMAND ${test_COMMAND} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR}/tests)
+  set_tests_properties(${name} PROPERTIES
+    LABELS ${test_LABEL} TIMEOUT ${test_TIMEOUT} SKIP_RETURN_CODE 77
+    ENVIRONMENT "POSTCOPY_BUILD_DIR=${PROJECT_BINARY_DIR};PYTHONDONTWRITEBYTECODE=1")
+endfunction()
+
+postcopy_program_test(layering LABEL unit TIMEOUT 60
+  COMMAND Python3::Interpreter layering_test.py)
+postcopy_program_test(lab LABEL unit TIMEOUT 120
+  COMMAND Python3::Interpreter -m unittest discover -s lab -p "*_test.py" -t .)
+
+# Each of these relocates VMs and wants the machine for itself. Exit code 77: skipped.
+file(GLOB vm_tests CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/vm/*_test.py)
+foreach(file ${vm_tests})
+  cmake_path(GET file STEM name)
+  postcopy_program_test(vm/${name} LABEL vm TIMEOUT 900 COMMAND Python3::Interpreter ${file})
+  set_tests_properties(vm/${name} PROPERTIES RUN_SERIAL ON)
+endforeach()
+
+# Target `headers`: each header compiles alone. One file a header, written here; nothing is linked.
+file(GLOB_RECURSE headers CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR}
+     ${PROJECT_SOURCE_DIR}/libpostcopy/*.h ${PROJECT_SOURCE_DIR}/libpostcopy/*.hpp
+     ${PROJECT_SOURCE_DIR}/tests/*.h)
+if(POSTCOPY_BUILD_DAEMON)
+  file(GLOB_RECURSE daemon_headers CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR}
+       ${PROJECT_SOURCE_DIR}/uffd-server/*.h)
+  list(APPEND headers ${daemon_headers})
+else()
+  # Fixtures of what is not built then.
+  list(FILTER headers EXCLUDE REGEX "^tests/(engine/memory_fixture|preload|vmm|server|relocation|control)")
+endif()
+list(FILTER headers EXCLUDE REGEX "^tests/lab/guest/")
+foreach(header ${headers})
+  set(alone ${CMAKE_CURRENT_BINARY_DIR}/headers/${header}.cc)
+  string(REGEX REPLACE "^(libpostcopy/include|libpostcopy|uffd-server|tests/lab/load)/" "" path ${header})
+  file(CONFIGURE OUTPUT ${alone} CONTENT "#include \"${path}\"\n#include \"${path}\"\n")
+  list(APPEND alone_files ${alone})
+endforeach()
+add_library(headers OBJECT EXCLUDE_FROM_ALL ${alone_files})
+target_compile_options(headers PRIVATE -O0 -g0)
+target_include_directories(headers PRIVATE ${PROJECT_SOURCE_DIR} ${CMAKE_CURRENT_SOURCE_DIR}/lab/load)
+target_link_libraries(headers PRIVATE postcopy_flags postcopy_engine postcopy_attach GTest::gmock)
+foreach(layer uffd_relocation uffd_control uffd_vmm uffd_server_core)
+  if(TARGET ${layer})
+    target_link_libraries(headers PRIVATE ${layer})
+  endif()
+endforeach()
