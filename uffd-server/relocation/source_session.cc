@@ -178,6 +178,7 @@ absl::StatusOr<double> SourceSession::FinishHandOver() {
   for (int attempt = 0; attempt < kHandOverTries; ++attempt) {
     resumed = destination_->HandOver(session_text_);
     if (resumed.ok() || resumed.status().code() == absl::StatusCode::kAborted ||
+        resumed.status().code() == absl::StatusCode::kNotFound ||
         resumed.status().code() == absl::StatusCode::kDataLoss) {
       break;
     }
@@ -186,7 +187,10 @@ absl::StatusOr<double> SourceSession::FinishHandOver() {
     if (status_.WaitForChange(SessionState::kHandedOver, kHandOverRetry)) break;
   }
   parts_.faults.Reach("handed-over");
-  if (resumed.status().code() == absl::StatusCode::kAborted) {
+  // "Never" is on its disk, or it has lost the session and writes "never" when asked to, unless
+  // "owner" is there.
+  if (resumed.status().code() == absl::StatusCode::kAborted ||
+      resumed.status().code() == absl::StatusCode::kNotFound) {
     return RollBack(resumed.status(), /*must_ask_destination=*/true);
   }
   if (resumed.status().code() == absl::StatusCode::kDataLoss) {
@@ -215,8 +219,13 @@ absl::Status SourceSession::RollBack(const absl::Status& cause, bool must_ask_de
   const bool cancelled = cause.code() == absl::StatusCode::kCancelled;
   const std::string why(cause.message());
   const absl::Status aborted = destination_->Abort(session_text_, why);
-  if (!aborted.ok() && (must_ask_destination ||
-                        aborted.code() == absl::StatusCode::kFailedPrecondition)) {
+  if (aborted.code() == absl::StatusCode::kFailedPrecondition) {
+    status_.Apply(SessionEvent::kHandOver);
+    return absl::InternalError(absl::StrCat(why, "; VM ", options_.vm, " is owned by ",
+                                            options_.destination, " and stays stopped here (",
+                                            std::string(aborted.message()), ")"));
+  }
+  if (!aborted.ok() && must_ask_destination) {
     const std::string error = absl::StrCat(
         why, "; it is not known whether ", options_.destination, " owns VM ", options_.vm,
         " (", std::string(aborted.message()), "); it stays stopped here until `postcopyctl recover ",
