@@ -40,7 +40,7 @@ class GrantWindow {
 
   uint64_t in_flight_bytes_ = 0;
   uint64_t limit_bytes_ = kInitialBytes;
-  std::chrono::nanoseconds shortest_round_trip_{std::chrono::milliseconds(100)};
+  std::chrono::nanoseconds shortest_round_trip_ = std::chrono::nanoseconds::max();  // of none yet
   TimePoint period_start_{};
   uint64_t period_bytes_ = 0;
 };
