@@ -23,8 +23,8 @@ std::optional<Fetch> FetchQueue::Clear(uint32_t id) {
   return fetch;
 }
 
-std::optional<Fetch> FetchQueue::Take(uint32_t id) {
-  if (id >= slots_.size() || !slots_[id].has_value()) return std::nullopt;
+std::optional<Fetch> FetchQueue::Take(uint32_t id, PageAddress page) {
+  if (id >= slots_.size() || !slots_[id].has_value() || slots_[id]->page != page) return std::nullopt;
   return Clear(id);
 }
 

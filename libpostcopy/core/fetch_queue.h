@@ -27,8 +27,9 @@ class FetchQueue {
 
   // The id to send with the request. The page must not be in the queue.
   uint32_t Add(PageAddress page, TimePoint fault_time);
-  // Ends the request `id`. Nothing: no such request waits (it was answered through the bulk).
-  std::optional<Fetch> Take(uint32_t id);
+  // Ends the request `id` for `page`. Nothing: no such request waits; its page came through the bulk,
+  // and its id may be another page's by now.
+  std::optional<Fetch> Take(uint32_t id, PageAddress page);
   // Ends the request for `page`, whatever its id: its content came another way.
   std::optional<Fetch> TakePage(PageAddress page);
   size_t size() const { return used_; }

@@ -35,7 +35,7 @@ void Engine::OnPage(uint32_t id, PageAddress page, wire::Encoding encoding,
   if (encoding == wire::Encoding::kZero) zero_pages_.fetch_add(1, std::memory_order_relaxed);
   demand_bytes_.fetch_add(content.size(), std::memory_order_relaxed);
   Note(installer_.Install(page.region, {page.page, 1}, content));
-  fetcher_.Answered(id);
+  fetcher_.Answered(id, page);
   // The guest gave the page up while it was on its way: it looks again and gets zero.
   if (map_.StateOf(page) == PageState::kDiscarded) {
     device_.Wake(regions_[page.region.value], {page.page, 1});

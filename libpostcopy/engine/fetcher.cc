@@ -21,10 +21,10 @@ void Fetcher::OnDemandServed(PageAddress page) {
   outstanding_.store(queue_.size(), std::memory_order_relaxed);
 }
 
-void Fetcher::Answered(uint32_t id) {
+void Fetcher::Answered(uint32_t id, PageAddress page) {
   const TimePoint now = std::chrono::steady_clock::now();
   MutexLock lock(mutex_);
-  if (const auto fetch = queue_.Take(id)) waits_.Add(now - fetch->fault_time);
+  if (const auto fetch = queue_.Take(id, page)) waits_.Add(now - fetch->fault_time);
   outstanding_.store(queue_.size(), std::memory_order_relaxed);
 }
 

@@ -31,9 +31,9 @@ class Fetcher final : public DemandObserver {
   // Sends the request for a page on which PageMap::MarkDemanded() returned kAskSource.
   void Ask(PageAddress page, TimePoint fault_time) POSTCOPY_EXCLUDES(mutex_);
   void OnDemandServed(PageAddress page) override POSTCOPY_EXCLUDES(mutex_);
-  // The answer to request `id` has come and is dealt with. If nobody was told of it before (the
+  // The answer to request `id` for `page` has come and is dealt with. If nobody was told of it before (the
   // page was given up, or came through the bulk between fault and request), the wait ends now.
-  void Answered(uint32_t id) POSTCOPY_EXCLUDES(mutex_);
+  void Answered(uint32_t id, PageAddress page) POSTCOPY_EXCLUDES(mutex_);
 
   // Requests that have not been answered.
   bool outstanding() const { return outstanding_.load(std::memory_order_relaxed) != 0; }
