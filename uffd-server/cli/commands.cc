@@ -110,7 +110,7 @@ ExitCode Watch(const Invocation& invocation) {
   }
   if (invocation.json) {
     ordered_json json = ToJson(last);
-    json["outcome"] = OutcomeWord(code);
+    json["outcome"] = code == ExitCode::kOk ? "committed" : OutcomeWord(code);
     PrintJson(json);
   } else {
     absl::PrintF("%s\n", watching.Summary(last.elapsed_ms()));

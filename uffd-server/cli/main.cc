@@ -46,6 +46,7 @@ struct Parser {
 };
 
 Parser::Parser() {
+  app.name("postcopyctl");
   app.require_subcommand(1);
   app.fallthrough();
   app.footer(kExitCodes);

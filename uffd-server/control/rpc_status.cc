@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_format.h"
 
 namespace postcopy {
@@ -23,9 +24,13 @@ static_assert(static_cast<int>(absl::StatusCode::kUnauthenticated) ==
 // "connection refused".
 std::string CauseOf(const grpc::Status& status) {
   if (status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED) return "no answer in time";
+  if (status.error_code() == grpc::StatusCode::UNIMPLEMENTED) {
+    return "does not know this call: another version, or no daemon";
+  }
   std::string text = status.error_message();
   if (text.empty()) return absl::StrFormat("status %d", static_cast<int>(status.error_code()));
-  if (const size_t colon = text.rfind(": "); colon != std::string::npos) {
+  const size_t colon = text.rfind(": ");
+  if (absl::StartsWith(text, "failed to connect") && colon != std::string::npos) {
     text.erase(0, colon + 2);
   }
   // "Socket closed" and the like, but not an acronym.

@@ -1,0 +1,184 @@
+// The peers' side: GrpcPeerFactory at one end, PeerService at the other.
+#include <gmock/gmock.h>
+#include <grpcpp/create_channel.h>
+#include <grpcpp/security/credentials.h>
+#include <gtest/gtest.h>
+
+#include <chrono>
+
+#include "control/control_server.h"
+#include "control/device_state.h"
+#include "control/grpc_peer.h"
+#include "control/postcopy.grpc.pb.h"
+#include "tests/control/fake_relocations.h"
+
+namespace postcopy {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+class PeerTest : public ::testing::Test {
+ protected:
+  PeerTest()
+      : server_(ControlServer::Start({.addresses = {"127.0.0.1:0"}}, relocations_).value()),
+        address_(server_->addresses()[0]),
+        destination_(factory_.ConnectDestination(address_)),
+        source_(factory_.ConnectSource(address_)) {}
+
+  // Sends the pieces as they are; the peer's code and text.
+  grpc::Status SendRaw(const std::vector<v1::LoadRequest>& pieces) {
+    const auto stub = v1::Peer::NewStub(
+        grpc::CreateChannel(address_, grpc::InsecureChannelCredentials()));
+    grpc::ClientContext context;
+    v1::SessionResponse response;
+    const auto writer = stub->Load(&context, &response);
+    for (const auto& piece : pieces) {
+      if (!writer->Write(piece)) break;
+    }
+    writer->WritesDone();
+    return writer->Finish();
+  }
+
+  static v1::LoadRequest Piece(const std::string& session, uint64_t total, std::string bytes) {
+    v1::LoadRequest piece;
+    piece.set_session(session);
+    piece.set_total_bytes(total);
+    piece.set_device_state(std::move(bytes));
+    return piece;
+  }
+
+  FakeRelocations relocations_;
+  std::unique_ptr<ControlServer> server_;
+  std::string address_;
+  GrpcPeerFactory factory_;
+  std::unique_ptr<DestinationPeer> destination_;
+  std::unique_ptr<SourcePeer> source_;
+};
+
+TEST_F(PeerTest, EveryCallReachesItsMethod) {
+  const std::string session = kTestSession;
+  relocations_.SetProgress(ProgressIn(SessionState::kRunning));
+  EXPECT_TRUE(destination_->OpenIncoming(session).ok());
+  EXPECT_TRUE(destination_->Load(session, false, "state").ok());
+  EXPECT_EQ(destination_->HandOver(session).value(), 1'700'000'000'000'001);
+  EXPECT_TRUE(destination_->Abort(session, "cut").ok());
+  EXPECT_EQ(destination_->Figures(session)->state, SessionState::kRunning);
+  EXPECT_EQ(destination_->Query(session).value(), RecordedOutcome::kHandedOver);
+  EXPECT_EQ(source_->Query(session).value(), RecordedOutcome::kHandedOver);
+  Progress figures = ProgressIn(SessionState::kCommitted);
+  figures.faults = 4711;
+  EXPECT_TRUE(source_->Arrived(session, figures).ok());
+  EXPECT_EQ(relocations_.figures().faults, 4711u);
+  EXPECT_THAT(relocations_.calls(),
+              ElementsAre("open " + session, "load " + session + " paused", "hand-over " + session,
+                          "abort " + session + " cut", "figures " + session, "query " + session,
+                          "query " + session, "arrived " + session));
+}
+
+TEST_F(PeerTest, OfferArrivesWhole) {
+  Offer offer;
+  offer.session = kTestSession;
+  offer.vm = "web1";
+  offer.source_vm = "web1-a";
+  offer.ram.push_back({{"pc.ram", 64 * kPageBytes}, {{PageIndex{3}, 2}}});
+  offer.vcpus = 2;
+  offer.devices = {"virtio-net-pci", "VGA"};
+  ASSERT_TRUE(destination_->MakeOffer(offer).ok());
+  EXPECT_EQ(relocations_.offer().ram[0].region, offer.ram[0].region);
+  EXPECT_EQ(relocations_.offer().ram[0].data, offer.ram[0].data);
+  EXPECT_EQ(relocations_.offer().devices, offer.devices);
+  EXPECT_EQ(relocations_.offer().source_vm, "web1-a");
+}
+
+TEST_F(PeerTest, LargeOfferFitsTheMessageLimit) {
+  Offer offer;
+  offer.session = kTestSession;
+  offer.vm = offer.source_vm = "web1";
+  constexpr uint64_t kExtents = 1 << 20;
+  offer.ram.push_back({{"pc.ram", (uint64_t{1} << 34) * kPageBytes}, {}});
+  for (uint64_t i = 0; i < kExtents; ++i) {
+    offer.ram[0].data.push_back({PageIndex{(uint64_t{1} << 33) + 2 * i}, 1});
+  }
+  const absl::Status status = destination_->MakeOffer(offer);
+  ASSERT_TRUE(status.ok()) << status;
+  EXPECT_EQ(relocations_.offer().ram[0].data.size(), kExtents);
+}
+
+TEST_F(PeerTest, DeviceStateArrivesWholeAndInOrder) {
+  std::string state(3 * kMaxStatePieceBytes + 12345, '\0');
+  for (size_t i = 0; i < state.size(); ++i) state[i] = static_cast<char>(i * 31 + i / 4096);
+  ASSERT_TRUE(destination_->Load(kTestSession, true, state).ok());
+  EXPECT_TRUE(relocations_.device_state() == state);
+  EXPECT_THAT(relocations_.calls(), ElementsAre(std::string("load ") + kTestSession + " run"));
+  ASSERT_TRUE(destination_->Load(kTestSession, true, "").ok());
+  EXPECT_EQ(relocations_.device_state(), "");
+}
+
+TEST_F(PeerTest, IncompleteDeviceStateIsNeverLoaded) {
+  EXPECT_THAT(SendRaw({Piece(kTestSession, 10, "12345")}).error_message(),
+              HasSubstr("ended after 5 of 10 bytes"));
+  EXPECT_THAT(SendRaw({}).error_message(), HasSubstr("nothing was sent"));
+  EXPECT_THAT(relocations_.calls(), IsEmpty());
+}
+
+TEST_F(PeerTest, DeviceStateBeyondItsLimitsIsRefused) {
+  EXPECT_THAT(SendRaw({Piece(kTestSession, 3, "1234")}).error_message(), HasSubstr("announced"));
+  EXPECT_EQ(SendRaw({Piece(kTestSession, kMaxDeviceStateBytes + 1, "")}).error_code(),
+            grpc::StatusCode::RESOURCE_EXHAUSTED);
+  const std::string piece(kMaxStatePieceBytes + 1, 'x');
+  EXPECT_THAT(SendRaw({Piece(kTestSession, piece.size(), piece)}).error_message(),
+              HasSubstr("piece of"));
+  EXPECT_THAT(relocations_.calls(), IsEmpty());
+}
+
+TEST_F(PeerTest, MalformedSessionIsRefusedBeforeAnythingActsOnIt) {
+  for (const std::string session : {"", "../../etc", "00112233445566778899AABBCCDDEEFF"}) {
+    for (const absl::Status& status :
+         {destination_->OpenIncoming(session), destination_->Load(session, true, "x"),
+          destination_->HandOver(session).status(), destination_->Abort(session, ""),
+          destination_->Figures(session).status(), destination_->Query(session).status(),
+          source_->Arrived(session, ProgressIn(SessionState::kCommitted))}) {
+      EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
+    }
+  }
+  EXPECT_THAT(relocations_.calls(), IsEmpty());
+}
+
+TEST_F(PeerTest, RefusalNamesOperationAddressAndCauseAndKeepsItsCode) {
+  relocations_.Fail("offer", absl::FailedPreconditionError("ram pc.ram: 1 GiB here, 2 GiB there"));
+  Offer offer;
+  offer.session = kTestSession;
+  offer.vm = offer.source_vm = "web1";
+  offer.ram.push_back({{"pc.ram", kPageBytes}, {}});
+  EXPECT_EQ(destination_->MakeOffer(offer),
+            absl::FailedPreconditionError("offer to " + address_ +
+                                          ": ram pc.ram: 1 GiB here, 2 GiB there"));
+  relocations_.Fail("hand-over", absl::DataLossError("it has ended"));
+  EXPECT_EQ(destination_->HandOver(kTestSession).status().code(), absl::StatusCode::kDataLoss);
+}
+
+TEST_F(PeerTest, UnreachablePeerFailsFastWithTheCause) {
+  const auto peer = factory_.ConnectDestination("127.0.0.1:1");
+  const auto before = std::chrono::steady_clock::now();
+  EXPECT_EQ(peer->OpenIncoming(kTestSession),
+            absl::UnavailableError("open incoming to 127.0.0.1:1: connection refused"));
+  EXPECT_EQ(peer->Load(kTestSession, true, std::string(4 << 20, 'x')),
+            absl::UnavailableError("load to 127.0.0.1:1: connection refused"));
+  EXPECT_LT(std::chrono::steady_clock::now() - before, std::chrono::seconds(3));
+}
+
+TEST_F(PeerTest, PeerThatComesBackIsFoundAgain) {
+  ASSERT_TRUE(destination_->OpenIncoming(kTestSession).ok());
+  server_.reset();
+  EXPECT_EQ(destination_->OpenIncoming(kTestSession).code(), absl::StatusCode::kUnavailable);
+  server_ = ControlServer::Start({.addresses = {address_}}, relocations_).value();
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(5);
+  while (!destination_->OpenIncoming(kTestSession).ok()) {
+    ASSERT_LT(std::chrono::steady_clock::now(), deadline);
+  }
+}
+
+}  // namespace
+}  // namespace postcopy
