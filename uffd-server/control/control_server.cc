@@ -5,6 +5,7 @@
 #include <grpcpp/health_check_service_interface.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <chrono>
 #include <utility>
 
@@ -14,6 +15,7 @@
 #include "absl/strings/str_join.h"
 #include "control/address.h"
 #include "control/channel.h"
+#include "control/grpc_log.h"
 #include "control/peer_service.h"
 #include "control/relocation_service.h"
 
@@ -67,6 +69,8 @@ struct ControlServer::Serving {
 absl::StatusOr<std::unique_ptr<ControlServer>> ControlServer::Start(
     const ControlServerOptions& options, Relocations& relocations) {
   if (auto status = CheckAddresses(options); !status.ok()) return status;
+  TakeGrpcLog();
+  TakeLastSystemError();
   grpc::EnableDefaultHealthCheckService(true);
   auto serving = std::make_unique<Serving>(relocations);
   grpc::ServerBuilder builder;
@@ -78,12 +82,16 @@ absl::StatusOr<std::unique_ptr<ControlServer>> ControlServer::Start(
     builder.AddListeningPort(options.addresses[i], grpc::InsecureServerCredentials(), &ports[i]);
   }
   serving->server = builder.BuildAndStart();
+  if (serving->server == nullptr) {
+    const auto failed = std::find(ports.begin(), ports.end(), 0);  // in their order
+    const size_t i = failed == ports.end() ? 0 : static_cast<size_t>(failed - ports.begin());
+    const std::string cause = TakeLastSystemError();
+    return absl::UnavailableError(absl::StrFormat(
+        "listen %s: %s", options.addresses[i],
+        cause.empty() ? "not an address to listen on" : cause));
+  }
   std::vector<std::string> addresses = options.addresses;
   for (size_t i = 0; i < ports.size(); ++i) {
-    if (ports[i] == 0 || serving->server == nullptr) {
-      return absl::UnavailableError(absl::StrFormat(
-          "listen %s: in use, or not an address of this host", addresses[i]));
-    }
     if (!absl::StartsWith(addresses[i], "unix")) addresses[i] = WithPort(addresses[i], ports[i]);
   }
   auto* health = serving->server->GetHealthCheckService();

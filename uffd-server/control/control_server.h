@@ -26,8 +26,8 @@ class ControlServer {
  public:
   // Listens and serves from other threads until Stop(). kInvalidArgument: no address.
   // kFailedPrecondition: an address is neither loopback nor Unix and `insecure` is false.
-  // kUnavailable: an address is in use or not one of this host. `relocations` must outlive the
-  // server.
+  // kUnavailable: an address cannot be listened on; the message names it and the cause.
+  // `relocations` must outlive the server.
   static absl::StatusOr<std::unique_ptr<ControlServer>> Start(const ControlServerOptions& options,
                                                               Relocations& relocations);
   // Stops.
