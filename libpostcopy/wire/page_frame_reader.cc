@@ -36,6 +36,7 @@ PageFrameReader::Outcome PageFrameReader::StartFrame(Item& item) {
 
   const auto type = static_cast<PageFrame>(header.type);
   if (type != PageFrame::kPage && type != PageFrame::kRun) {
+    if (header.encoding != 0) return Outcome::kMalformed;
     if (available() < kFrameHeaderBytes + header.length) return Outcome::kNeedMore;
     item.header = header;
     item.bytes = {start + kFrameHeaderBytes, header.length};

@@ -1,41 +1,15 @@
 // docs/agent-protocol.md and the codec say the same: the document's hex examples are decoded and
 // encoded, and its table of limits is compared with the constants.
-#include <fstream>
 #include <map>
-#include <sstream>
 
 #include "gmock/gmock.h"
+#include "tests/wire/hex_examples.h"
 #include "wire/agent_protocol.h"
 
 namespace postcopy::wire {
 namespace {
 
-std::string ReadDocument() {
-  std::ostringstream text;
-  text << std::ifstream(POSTCOPY_DOCS "/agent-protocol.md").rdbuf();
-  return text.str();
-}
-
-// The bytes of each ```hex block by the name that follows the word hex.
-std::map<std::string, std::vector<std::byte>> ReadExamples() {
-  std::map<std::string, std::vector<std::byte>> examples;
-  std::istringstream document(ReadDocument());
-  std::string line, name;
-  while (std::getline(document, line)) {
-    if (line.rfind("```hex ", 0) == 0) {
-      name = line.substr(7);
-    } else if (line == "```") {
-      name.clear();
-    } else if (!name.empty()) {
-      std::istringstream digits(line.substr(0, line.find('#')));
-      std::string byte;
-      while (digits >> byte) {
-        examples[name].push_back(static_cast<std::byte>(std::stoul(byte, nullptr, 16)));
-      }
-    }
-  }
-  return examples;
-}
+constexpr char kDocument[] = POSTCOPY_DOCS "/agent-protocol.md";
 
 std::map<std::string, AgentMessage> Expected() {
   SessionId session;
@@ -71,7 +45,7 @@ std::map<std::string, AgentMessage> Expected() {
 }
 
 TEST(AgentProtocolDocTest, EveryExampleDecodesToWhatItShows) {
-  const auto examples = ReadExamples();
+  const auto examples = ReadHexExamples(kDocument);
   const auto expected = Expected();
   ASSERT_EQ(examples.size(), expected.size());
   for (const auto& [name, message] : expected) {
@@ -87,14 +61,14 @@ TEST(AgentProtocolDocTest, EveryExampleDecodesToWhatItShows) {
 }
 
 TEST(AgentProtocolDocTest, EveryExampleIsWhatTheEncoderMakes) {
-  const auto examples = ReadExamples();
+  const auto examples = ReadHexExamples(kDocument);
   for (const auto& [name, message] : Expected()) {
     EXPECT_EQ(Encode(message), examples.at(name)) << name;
   }
 }
 
 TEST(AgentProtocolDocTest, TheTableOfLimitsIsTheCodes) {
-  const std::string document = ReadDocument();
+  const std::string document = ReadDocument(kDocument);
   const std::pair<const char*, uint64_t> limits[] = {
       {"kMaxAgentBlocks", kMaxAgentBlocks},         {"kMaxVmNameBytes", kMaxVmNameBytes},
       {"kMaxQmpPathBytes", kMaxQmpPathBytes},       {"kMaxBlockPathBytes", kMaxBlockPathBytes},
