@@ -3,7 +3,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstring>
 
 namespace postcopy {
 namespace {
@@ -11,7 +10,7 @@ namespace {
 template <size_t N>
 void CopyText(std::array<char, N>& to, std::string_view from) {
   const size_t length = std::min(from.size(), N - 1);
-  std::memcpy(to.data(), from.data(), length);
+  from.copy(to.data(), length);
   to[length] = '\0';
 }
 

@@ -11,11 +11,6 @@ namespace {
 
 constexpr uint16_t kFlagArmed = 1;
 
-template <typename... Callables>
-struct Overloaded : Callables... {
-  using Callables::operator()...;
-};
-
 Error Invalid(std::string cause) { return {ErrorCode::kInvalidArgument, std::move(cause)}; }
 
 AgentFrameType TypeOf(const AgentMessage& message) {
@@ -303,17 +298,17 @@ Result<AgentMessage> Decode(const Frame& frame) {
 }  // namespace
 
 size_t CountDescriptors(const AgentMessage& message) {
-  return std::visit(
-      Overloaded{[](const RegisterMessage& m) {
-                   const auto shared = std::count_if(
-                       m.blocks.begin(), m.blocks.end(),
-                       [](const RegisterBlock& b) { return b.kind == BlockKind::kSharedFile; });
-                   return static_cast<size_t>(shared) + (m.armed_session.has_value() ? 1 : 0);
-                 },
-                 [](const RegisteredMessage& m) { return m.has_device ? size_t{1} : size_t{0}; },
-                 [](const ArmedMessage&) { return size_t{1}; },
-                 [](const auto&) { return size_t{0}; }},
-      message);
+  if (const auto* registered = std::get_if<RegisteredMessage>(&message)) {
+    return registered->has_device ? 1 : 0;
+  }
+  if (std::holds_alternative<ArmedMessage>(message)) return 1;
+  const auto* offer = std::get_if<RegisterMessage>(&message);
+  if (offer == nullptr) return 0;
+  const auto shared =
+      std::count_if(offer->blocks.begin(), offer->blocks.end(), [](const RegisterBlock& block) {
+        return block.kind == BlockKind::kSharedFile;
+      });
+  return static_cast<size_t>(shared) + (offer->armed_session.has_value() ? 1 : 0);
 }
 
 Result<void> Validate(const AgentMessage& message) {
