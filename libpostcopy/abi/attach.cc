@@ -11,6 +11,7 @@
 #include <new>
 #include <string>
 
+#include "abi/errno_of.h"
 #include "attach/attach_client.h"
 #include "attach/block_table.h"
 #include "core/units.h"
@@ -26,28 +27,12 @@ struct postcopy_attachment {
 namespace {
 
 using postcopy::BlockTable;
-using postcopy::ErrorCode;
 
 #define POSTCOPY_QUOTED(x) #x
 #define POSTCOPY_TEXT(x) POSTCOPY_QUOTED(x)
 
 // What the first release had: nothing smaller was ever compiled.
 constexpr size_t kFirstOptionsBytes = sizeof(postcopy_attach_options);
-
-int Errno(ErrorCode code) {
-  switch (code) {
-    case ErrorCode::kInvalidArgument: return -EINVAL;
-    case ErrorCode::kNotFound: return -ENOENT;
-    case ErrorCode::kMismatch: return -EBUSY;
-    case ErrorCode::kUnavailable: return -ECONNREFUSED;
-    case ErrorCode::kTimeout: return -ETIMEDOUT;
-    case ErrorCode::kPermission: return -EPERM;
-    case ErrorCode::kProtocol: return -EPROTO;
-    case ErrorCode::kIo: return -EAGAIN;
-    case ErrorCode::kUnsupported: return -EOPNOTSUPP;
-  }
-  return -EIO;
-}
 
 void LogToStderr(const std::string& text) {
   const std::string line = "libpostcopy: " + text + "\n";
@@ -105,7 +90,7 @@ int postcopy_attach(const postcopy_attach_options* options, postcopy_attachment*
     }
     auto made = std::make_unique<postcopy_attachment>();
     auto client = postcopy::AttachClient::Start(std::move(wanted), made->blocks);
-    if (!client.ok()) return Errno(client.error().code);
+    if (!client.ok()) return postcopy::ErrnoOf(client.error().code);
     made->client = std::move(*client);
     *attachment = made.release();
     return 0;

@@ -94,7 +94,7 @@ class ArmedMemory {
 // A page server on loopback with one session.
 class Source {
  public:
-  explicit Source(uint64_t pages, uint32_t seed = 1) {
+  explicit Source(uint64_t pages, uint32_t seed = 1, bool frozen = true) {
     UniqueFd file = MakeRamFile(pages * kPageBytes);
     content_ = FillSource(file.get(), pages, seed);
     std::vector<RamFileSource::RegionFile> files;
@@ -103,7 +103,7 @@ class Source {
     source_ = std::make_shared<RamFileSource>(MemoryLayout{{{"ram", pages * kPageBytes}}},
                                               std::move(files));
     server_->Add(session_, source_);
-    server_->Freeze(session_);
+    if (frozen) server_->Freeze(session_);
   }
   std::unique_ptr<PageTransport> Connect(size_t bulk_lanes = 2) {
     TcpTransportOptions options;

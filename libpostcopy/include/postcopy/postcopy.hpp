@@ -4,6 +4,7 @@
 
 #include <postcopy/postcopy.h>
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -77,6 +78,46 @@ class Attachment {
 
   std::unique_ptr<std::function<void(const std::string&)>> log_;  // outlives the handle
   postcopy_attachment* handle_ = nullptr;
+};
+
+// Memory that arrives from a page server; freed when it is destroyed.
+class Fetching {
+ public:
+  // Empty, with `error` set, on failure.
+  static Fetching Start(const postcopy_engine_options& options, std::error_code& error) {
+    Fetching started;
+    error = {-postcopy_engine_start(&options, &started.handle_), std::generic_category()};
+    return started;
+  }
+
+  Fetching() = default;
+  Fetching(Fetching&& other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
+  Fetching& operator=(Fetching&& other) noexcept {
+    if (this != &other) {
+      postcopy_engine_free(handle_);
+      handle_ = std::exchange(other.handle_, nullptr);
+    }
+    return *this;
+  }
+  ~Fetching() { postcopy_engine_free(handle_); }
+
+  explicit operator bool() const { return handle_ != nullptr; }
+
+  // REQUIRES of the following: not empty. No error: every page is here.
+  std::error_code Wait(std::chrono::milliseconds timeout) {
+    return {-postcopy_engine_wait(handle_, static_cast<unsigned>(timeout.count())),
+            std::generic_category()};
+  }
+  std::string Error() { return postcopy_engine_error(handle_); }
+  postcopy_figures Figures() {
+    postcopy_figures figures{};
+    figures.size = sizeof figures;
+    postcopy_engine_get_figures(handle_, &figures);
+    return figures;
+  }
+
+ private:
+  postcopy_engine* handle_ = nullptr;
 };
 
 }  // namespace postcopy
