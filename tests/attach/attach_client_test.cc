@@ -129,9 +129,12 @@ class AttachClientTest : public ::testing::Test {
 };
 
 TEST_F(AttachClientTest, LooksForNoDaemonBeforeThereIsABlock) {
+  StopDaemon();
   StartClient();
+  StartDaemon();
   AddRam();
   ASSERT_TRUE(Registered());
+  ASSERT_TRUE(Eventually([&] { return !Notices().empty(); }));
   EXPECT_THAT(Notices(), ElementsAre(HasSubstr("VM vm is registered")));
   EXPECT_EQ(registry_->Find("vm")->blocks[0].name, "ram");
 }
