@@ -73,7 +73,7 @@ class FakeRelocations : public Relocations {
   }
   // False: it was not called within 10 s.
   bool AwaitCall(const std::string& call) {
-    const auto called = [&] { return std::find(calls_.begin(), calls_.end(), call) != calls_.end(); };
+    const auto called = [&] { return std::count(calls_.begin(), calls_.end(), call) > 0; };
     const absl::MutexLock lock(&mutex_);
     return mutex_.AwaitWithTimeout(absl::Condition(&called), absl::Seconds(10));
   }
@@ -144,7 +144,9 @@ class FakeRelocations : public Relocations {
     held_.clear();
     return absl::OkStatus();
   }
-  absl::Status Release(const std::string& vm) override { return Called("release", "release " + vm); }
+  absl::Status Release(const std::string& vm) override {
+    return Called("release", "release " + vm);
+  }
   absl::StatusOr<RecoveryReport> Recover(const std::string& vm) override {
     if (auto status = Called("recover", "recover " + vm); !status.ok()) return status;
     return RecoveryReport{SessionState::kUnknown, "destination", "it runs there"};

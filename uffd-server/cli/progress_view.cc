@@ -113,7 +113,9 @@ std::optional<double> ProgressView::remaining_s() const {
 std::string ProgressView::Bar(int width) const {
   const std::string before = absl::StrFormat("%s %s ", last_.vm(), StateWords(last_.state()));
   std::string after = absl::StrFormat("%3d %%", percent());
-  if (const auto rate = rate_bytes_per_s()) absl::StrAppendFormat(&after, "  %.1f MB/s", *rate / 1e6);
+  if (const auto rate = rate_bytes_per_s()) {
+    absl::StrAppendFormat(&after, "  %.1f MB/s", *rate / 1e6);
+  }
   absl::StrAppend(&after, "  ", FaultText(last_));
   if (const auto left = remaining_s()) absl::StrAppend(&after, "  ETA ", RemainingText(*left));
   const int columns = std::max(0, width - 1);
@@ -137,9 +139,13 @@ std::string ProgressView::Line() const {
   }
   absl::StrAppendFormat(&line, ", %d %% of %s present", percent(),
                         MemoryText(last_.data_bytes()));
-  if (const auto rate = rate_bytes_per_s()) absl::StrAppendFormat(&line, ", %.1f MB/s", *rate / 1e6);
+  if (const auto rate = rate_bytes_per_s()) {
+    absl::StrAppendFormat(&line, ", %.1f MB/s", *rate / 1e6);
+  }
   absl::StrAppend(&line, ", ", FaultText(last_));
-  if (const auto left = remaining_s()) absl::StrAppendFormat(&line, ", %s left", RemainingText(*left));
+  if (const auto left = remaining_s()) {
+    absl::StrAppendFormat(&line, ", %s left", RemainingText(*left));
+  }
   return line;
 }
 

@@ -3,10 +3,10 @@
 // Ctrl-C before the switch gives the relocation up. After it there is no way back: the command ends
 // and memory goes on arriving without it.
 #include <chrono>
+#include <optional>
 #include <string>
 #include <utility>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "cli/commands.h"
@@ -118,9 +118,7 @@ Ending Relocating::SwitchAndWatch(const std::string& session, bool wait) {
   RunInterruptibly([&] { downtime_ms = client_.Switch(session); },
                    [&] {
                      const absl::Status cancelled = client_.Cancel(invocation_.vm);
-                     if (!cancelled.ok()) {
-                       watching.Say(absl::StrFormat("cancel: %s", std::string(cancelled.message())));
-                     }
+                     if (!cancelled.ok()) watching.Say(absl::StrCat("cancel: ", cancelled.message()));
                    });
   Ending ending;
   if (!downtime_ms.ok()) {
