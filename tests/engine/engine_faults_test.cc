@@ -1,0 +1,232 @@
+// The engine over a fake device and a loopback transport: what it does when things go wrong, come
+// late, twice or in another order.
+#include "engine/engine.h"
+
+#include "gmock/gmock.h"
+#include "tests/engine/fake_fault_device.h"
+#include "tests/transport/loopback_transport.h"
+
+namespace postcopy {
+namespace {
+
+using Call = FakeFaultDevice::Call;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using testing::Contains;
+using testing::HasSubstr;
+using testing::Not;
+
+constexpr uint64_t kPages = 1024;
+
+FakeFaultDevice::Record Wake(uint64_t page) { return {Call::kWake, {{page}, 1}, {}}; }
+
+class EngineFaultsTest : public testing::Test {
+ protected:
+  void Begin(LoopbackPlan plan = {}) {
+    auto transport = std::make_unique<LoopbackTransport>(layout_, 2, std::move(plan));
+    transport_ = transport.get();
+    engine_.emplace(std::move(transport), device_, regions_);
+    ASSERT_TRUE(engine_->Start().ok());
+  }
+  void Fault(uint64_t page) { Feed(FakeFaultDevice::Missing(regions_[0], page)); }
+  void Discard(uint64_t first, uint64_t pages) {
+    Feed(FakeFaultDevice::Remove(regions_[0], {{first}, pages}));
+  }
+  void Feed(const FaultEvent& event) {
+    device_.FeedBatch({event});
+    device_.AwaitIdle();
+  }
+  // Pages that were filled, each once.
+  std::vector<uint64_t> FilledPages() {
+    std::vector<uint64_t> pages;
+    for (const auto& record : device_.TakeCalls()) {
+      if (record.call != Call::kCopy && record.call != Call::kZero) continue;
+      for (uint64_t i = 0; i < record.pages.count_pages; ++i) {
+        pages.push_back(record.pages.first.value + i);
+      }
+    }
+    return pages;
+  }
+  void ExpectEveryPageFilledOnce() {
+    std::vector<int> times(kPages, 0);
+    for (const uint64_t page : FilledPages()) ++times[page];
+    EXPECT_THAT(times, testing::Each(1));
+  }
+
+  const MemoryLayout layout_{{{"ram", kPages * kPageBytes}}};
+  const std::vector<MappedRegion> regions_{{0x10000000, kPages * kPageBytes, -1, 0}};
+  FakeFaultDevice device_;
+  std::optional<Engine> engine_;
+  LoopbackTransport* transport_ = nullptr;
+};
+
+TEST_F(EngineFaultsTest, BulkAloneFillsEveryPageOnceAndFinishUnregisters) {
+  Begin();
+  engine_->StartBulk();
+  transport_->DeliverAll();
+  ASSERT_EQ(engine_->WaitComplete(seconds(5)), Engine::Wait::kComplete);
+  ExpectEveryPageFilledOnce();
+  ASSERT_TRUE(engine_->Finish().ok());
+  EXPECT_THAT(device_.TakeCalls(),
+              Contains(FakeFaultDevice::Record{Call::kUnregister, {{0}, kPages}, {}}).Times(1));
+  EXPECT_EQ(engine_->WaitComplete(seconds(5)), Engine::Wait::kComplete);
+}
+
+TEST_F(EngineFaultsTest, DemandedPagesAndBulkTogetherFillEveryPageOnce) {
+  for (const auto order : {LoopbackPlan::Order::kAsAsked, LoopbackPlan::Order::kNewestFirst,
+                           LoopbackPlan::Order::kBulkFirst}) {
+    Begin(LoopbackPlan().Deliver(order));
+    engine_->StartBulk();
+    for (uint64_t page = 5; page < kPages; page += 97) {
+      Fault(page);
+      transport_->DeliverOne();
+    }
+    transport_->DeliverAll();
+    ASSERT_EQ(engine_->WaitComplete(seconds(5)), Engine::Wait::kComplete);
+    ExpectEveryPageFilledOnce();
+    const FaultFigures faults = engine_->Figures().faults;
+    EXPECT_EQ(faults.served, faults.faults);
+    engine_.reset();
+  }
+}
+
+TEST_F(EngineFaultsTest, DeliveriesThatComeTwiceAreInstalledOnce) {
+  LoopbackPlan plan;
+  for (size_t delivery = 2; delivery < 200; delivery += 3) plan.Duplicate(delivery);
+  Begin(plan);
+  engine_->StartBulk();
+  Fault(500);
+  Fault(501);
+  transport_->DeliverAll();
+  ASSERT_EQ(engine_->WaitComplete(seconds(5)), Engine::Wait::kComplete);
+  ExpectEveryPageFilledOnce();
+}
+
+TEST_F(EngineFaultsTest, DiscardsAloneCompleteIt) {
+  Begin();
+  EXPECT_EQ(engine_->WaitComplete(milliseconds(0)), Engine::Wait::kTimeout);
+  Discard(0, kPages);
+  EXPECT_EQ(engine_->WaitComplete(seconds(5)), Engine::Wait::kComplete);
+  EXPECT_THAT(FilledPages(), testing::IsEmpty());
+}
+
+TEST_F(EngineFaultsTest, PageThatComesAfterItsDiscardIsDroppedAndItsWaiterLooksAgain) {
+  Begin();
+  Fault(5);
+  Discard(5, 1);
+  device_.TakeCalls();
+  ASSERT_TRUE(transport_->DeliverOne());
+  EXPECT_THAT(device_.TakeCalls(), testing::ElementsAre(Wake(5)));
+  EXPECT_EQ(engine_->Figures().faults.served, 1u);
+  Fault(5);
+  EXPECT_THAT(device_.TakeCalls(),
+              testing::ElementsAre(FakeFaultDevice::Record{Call::kZero, {{5}, 1}, {}}));
+}
+
+TEST_F(EngineFaultsTest, PageThatTheBulkBroughtFirstIsServedOnceAndItsReplyDropped) {
+  Begin(LoopbackPlan().Deliver(LoopbackPlan::Order::kBulkFirst));
+  engine_->StartBulk();
+  ASSERT_TRUE(transport_->DeliverOne());  // the map: the first 128 pages are granted
+  Fault(5);
+  transport_->DeliverAll();
+  const EngineFigures figures = engine_->Figures();
+  EXPECT_EQ(figures.faults.faults, 1u);
+  EXPECT_EQ(figures.faults.served, 1u);
+  ExpectEveryPageFilledOnce();
+}
+
+TEST_F(EngineFaultsTest, CutLanesAreOneFailureWithTheFirstCauseAndNothingIsUnregistered) {
+  Begin(LoopbackPlan().CutAfterDeliveries(3));
+  engine_->StartBulk();
+  transport_->DeliverAll();
+  ASSERT_EQ(engine_->WaitComplete(seconds(5)), Engine::Wait::kBroken);
+  EXPECT_EQ(engine_->failure()->message, "page server: lane 0 was cut by the plan");
+  engine_->Stop();
+  EXPECT_THAT(device_.TakeCalls(),
+              Not(Contains(testing::Field(&FakeFaultDevice::Record::call, Call::kUnregister))));
+}
+
+TEST_F(EngineFaultsTest, EveryPlaceToCutLeavesWhatCameAndReportsTheCut) {
+  for (size_t deliveries = 0; deliveries < 40; ++deliveries) {
+    Begin(LoopbackPlan().CutAfterDeliveries(deliveries));
+    engine_->StartBulk();
+    transport_->DeliverAll();
+    ASSERT_EQ(engine_->WaitComplete(seconds(5)), Engine::Wait::kBroken) << deliveries;
+    engine_.reset();
+  }
+}
+
+TEST_F(EngineFaultsTest, FaultAfterTheCutKeepsWaiting) {
+  Begin(LoopbackPlan().CutAfterDeliveries(1));
+  engine_->StartBulk();
+  transport_->DeliverAll();
+  device_.TakeCalls();
+  Fault(900);
+  EXPECT_THAT(device_.TakeCalls(), testing::IsEmpty());  // neither zeros nor a wake
+  EXPECT_EQ(engine_->Figures().faults.served, 0u);
+}
+
+TEST_F(EngineFaultsTest, HolesOfTheMapAreNeverAskedFor) {
+  Begin();
+  transport_->SetMap({{{0}, {{{100}, 50}, {{200}, 10}}, false}, {{0}, {{{400}, 1}}, true}});
+  engine_->StartBulk();
+  transport_->DeliverAll();
+  ASSERT_EQ(engine_->WaitComplete(seconds(5)), Engine::Wait::kComplete);
+  const auto filled = FilledPages();
+  EXPECT_EQ(filled.size(), 61u);
+  EXPECT_THAT(filled, testing::Each(testing::AnyOf(testing::AllOf(testing::Ge(100), testing::Lt(150)),
+                                                   testing::AllOf(testing::Ge(200), testing::Lt(210)),
+                                                   400)));
+  EXPECT_EQ(engine_->Figures().data_bytes, 61 * kPageBytes);
+  EXPECT_EQ(engine_->Figures().present_bytes, 61 * kPageBytes);
+}
+
+TEST_F(EngineFaultsTest, EmptyMapIsComplete) {
+  Begin();
+  transport_->SetMap({{{0}, {}, true}});
+  engine_->StartBulk();
+  transport_->DeliverAll();
+  EXPECT_EQ(engine_->WaitComplete(seconds(5)), Engine::Wait::kComplete);
+}
+
+TEST_F(EngineFaultsTest, MapOutOfOrderIsAFailure) {
+  Begin();
+  transport_->SetMap({{{0}, {{{100}, 50}}, false}, {{0}, {{{120}, 1}}, true}});
+  engine_->StartBulk();
+  transport_->DeliverAll();
+  ASSERT_EQ(engine_->WaitComplete(seconds(5)), Engine::Wait::kBroken);
+  EXPECT_THAT(engine_->failure()->message, HasSubstr("hole map is out of order"));
+}
+
+TEST_F(EngineFaultsTest, ProcessThatIsGoneIsAFailureFromEitherSide) {
+  Begin();
+  device_.Script(Call::kCopy, {{InstallOutcome::kProcessGone}});
+  Fault(4);
+  transport_->DeliverAll();
+  ASSERT_EQ(engine_->WaitComplete(seconds(5)), Engine::Wait::kBroken);
+  EXPECT_THAT(engine_->failure()->message, HasSubstr("process is gone"));
+  engine_.reset();
+
+  Begin();
+  device_.FailReads({ErrorCode::kUnavailable, "read events: the process is gone"});
+  ASSERT_EQ(engine_->WaitComplete(seconds(5)), Engine::Wait::kBroken);
+}
+
+TEST_F(EngineFaultsTest, RefusedInstallIsAFailureThatNamesItsCause) {
+  Begin();
+  device_.Script(Call::kCopy, {{InstallOutcome::kFailed, 0, ENOMEM}});
+  Fault(4);
+  transport_->DeliverAll();
+  ASSERT_EQ(engine_->WaitComplete(seconds(5)), Engine::Wait::kBroken);
+  EXPECT_THAT(engine_->failure()->message, HasSubstr("install guest memory: Cannot allocate"));
+}
+
+TEST_F(EngineFaultsTest, StopEndsAWaitThatIsNotComplete) {
+  Begin();
+  engine_->Stop();
+  EXPECT_EQ(engine_->WaitComplete(seconds(5)), Engine::Wait::kStopped);
+  engine_->Stop();
+}
+
+}  // namespace
+}  // namespace postcopy
