@@ -1,9 +1,9 @@
 #include "control/control_server.h"
 
-#include <gtest/gtest.h>
 #include <grpcpp/create_channel.h>
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/security/credentials.h>
+#include <gtest/gtest.h>
 
 #include <chrono>
 #include <filesystem>
@@ -99,8 +99,8 @@ TEST(ControlServerTest, AddressInUseIsNamed) {
   const auto second = ControlServer::Start({.addresses = {first->addresses()[0]}}, relocations);
   ASSERT_FALSE(second.ok());
   EXPECT_EQ(second.status().code(), absl::StatusCode::kUnavailable);
-  EXPECT_EQ(second.status(), absl::UnavailableError("listen " + first->addresses()[0] +
-                                                    ": address already in use"));
+  EXPECT_EQ(second.status(),
+            absl::UnavailableError("listen " + first->addresses()[0] + ": address already in use"));
 }
 
 TEST(ControlServerTest, TheAddressThatFailsIsTheOneNamed) {
@@ -110,8 +110,8 @@ TEST(ControlServerTest, TheAddressThatFailsIsTheOneNamed) {
   const std::string taken = first->addresses()[0];
   for (const std::string& wrong : {taken, std::string("unix:/no/such/folder/socket"),
                                    std::string("192.0.2.1:0"), std::string("no such host:1")}) {
-    const auto second = ControlServer::Start(
-        {.addresses = {"127.0.0.1:0", wrong}, .insecure = true}, relocations);
+    const auto second =
+        ControlServer::Start({.addresses = {"127.0.0.1:0", wrong}, .insecure = true}, relocations);
     ASSERT_FALSE(second.ok());
     EXPECT_EQ(second.status().code(), absl::StatusCode::kUnavailable);
     EXPECT_EQ(second.status().ToString().find("listen " + wrong + ": "), 13u) << second.status();

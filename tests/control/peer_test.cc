@@ -29,8 +29,8 @@ class PeerTest : public ::testing::Test {
 
   // Sends the pieces as they are; the peer's code and text.
   grpc::Status SendRaw(const std::vector<v1::LoadRequest>& pieces) {
-    const auto stub = v1::Peer::NewStub(
-        grpc::CreateChannel(address_, grpc::InsecureChannelCredentials()));
+    const auto stub =
+        v1::Peer::NewStub(grpc::CreateChannel(address_, grpc::InsecureChannelCredentials()));
     grpc::ClientContext context;
     v1::SessionResponse response;
     const auto writer = stub->Load(&context, &response);

@@ -58,8 +58,8 @@ const std::vector<std::string> kRelocate{"relocate", "web1", "--to", "10.77.0.12
 
 TEST_F(PostcopyctlTest, RelocatePreparesSwitchesAndWaitsForCommit) {
   LetItCommit();
-  const Finished run = Run({"relocate", "web1", "--to", "10.77.0.12", "--as", "web1-b",
-                            "--keep-source"});
+  const Finished run =
+      Run({"relocate", "web1", "--to", "10.77.0.12", "--as", "web1-b", "--keep-source"});
   EXPECT_EQ(run.code, 0) << run.err;
   EXPECT_THAT(run.out, HasSubstr("web1: running"));
   EXPECT_THAT(run.out, HasSubstr("web1: committed, 100 % of 1 GiB present"));
@@ -237,7 +237,11 @@ TEST_F(PostcopyctlTest, UnreachableDaemonIsFiveAndFast) {
 
 TEST_F(PostcopyctlTest, WrongCommandLinesAreTwo) {
   for (const std::vector<std::string>& arguments : std::vector<std::vector<std::string>>{
-           {}, {"teleport"}, {"relocate", "web1"}, {"relocate", "--to", "b"}, {"cancel"},
+           {},
+           {"teleport"},
+           {"relocate", "web1"},
+           {"relocate", "--to", "b"},
+           {"cancel"},
            {"list", "--no-such-option"},
            {"relocate", "web1", "--to", "b", "--no-wait", "--prepare-only"}}) {
     const Finished run = Run(arguments);
@@ -248,8 +252,8 @@ TEST_F(PostcopyctlTest, WrongCommandLinesAreTwo) {
 }
 
 TEST_F(PostcopyctlTest, HelpHasAnExampleOfEachCommand) {
-  for (const std::string command : {"relocate", "switch", "list", "watch", "cancel", "stats",
-                                    "recover", "release"}) {
+  for (const std::string command :
+       {"relocate", "switch", "list", "watch", "cancel", "stats", "recover", "release"}) {
     const Finished run = Run({command, "--help"});
     EXPECT_EQ(run.code, 0);
     EXPECT_THAT(run.out, HasSubstr("Example:\n  postcopyctl " + command));

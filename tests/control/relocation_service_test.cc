@@ -77,9 +77,8 @@ TEST_F(RelocationServiceTest, EveryCallReachesItsMethod) {
   EXPECT_EQ(report->owner(), "destination");
   EXPECT_EQ(report->report(), "it runs there");
   EXPECT_EQ(report->state(), v1::STATE_UNKNOWN);
-  EXPECT_THAT(relocations_.calls(),
-              ElementsAre(std::string("switch ") + kTestSession, "stats web1", "cancel web1",
-                          "release web1", "recover web1"));
+  EXPECT_THAT(relocations_.calls(), ElementsAre(std::string("switch ") + kTestSession, "stats web1",
+                                                "cancel web1", "release web1", "recover web1"));
 }
 
 TEST_F(RelocationServiceTest, EveryCodeAndItsTextArrive) {
@@ -108,10 +107,9 @@ TEST_F(RelocationServiceTest, UnreachableDaemonIsNamedAndFast) {
 TEST_F(RelocationServiceTest, WatchStreamsAtOnceThenEachChangeUntilTheEnd) {
   relocations_.Switch(kTestSession).IgnoreError();
   relocations_.SetProgress(ProgressIn(SessionState::kStopping));
-  relocations_.AfterSwitch({ProgressIn(SessionState::kStopped),
-                            ProgressIn(SessionState::kHandedOver),
-                            ProgressIn(SessionState::kRunning),
-                            ProgressIn(SessionState::kCommitted)});
+  relocations_.AfterSwitch(
+      {ProgressIn(SessionState::kStopped), ProgressIn(SessionState::kHandedOver),
+       ProgressIn(SessionState::kRunning), ProgressIn(SessionState::kCommitted)});
   std::vector<v1::State> seen;
   const absl::Status status =
       client_.Watch("web1", std::chrono::minutes(1), {},
@@ -145,13 +143,12 @@ TEST_F(RelocationServiceTest, WatchOfAnEndedSessionIsOneMessage) {
 
 TEST_F(RelocationServiceTest, WatchEndsWhenAnotherSessionTakesItsPlace) {
   int count = 0;
-  const absl::Status status =
-      client_.Watch("web1", milliseconds(20), {}, [&](const v1::Progress&) {
-        if (++count > 1) return;
-        Progress other = ProgressIn(SessionState::kPrepared);
-        other.session = std::string(32, 'f');
-        relocations_.SetProgress(other);
-      });
+  const absl::Status status = client_.Watch("web1", milliseconds(20), {}, [&](const v1::Progress&) {
+    if (++count > 1) return;
+    Progress other = ProgressIn(SessionState::kPrepared);
+    other.session = std::string(32, 'f');
+    relocations_.SetProgress(other);
+  });
   EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
   EXPECT_THAT(std::string(status.message()), HasSubstr("forgotten"));
 }

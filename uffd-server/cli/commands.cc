@@ -72,8 +72,7 @@ ExitCode List(const Invocation& invocation) {
     PrintJson(ToJson(*list));
     return ExitCode::kOk;
   }
-  std::vector<std::vector<std::string>> rows{
-      {"NAME", "PID", "GUEST", "RAM", "SESSION", "PROBLEM"}};
+  std::vector<std::vector<std::string>> rows{{"NAME", "PID", "GUEST", "RAM", "SESSION", "PROBLEM"}};
   for (const v1::Vm& vm : list->vms()) {
     rows.push_back({vm.name(), std::to_string(vm.pid()), OrDash(vm.guest_state()),
                     MemoryText(vm.ram_bytes()), SessionText(vm), OrDash(vm.problem())});

@@ -17,7 +17,7 @@ enum class ExitCode : int {
   kUnreachable = 5,  // the daemon or its peer
   kRolledBack = 6,   // the switch failed; the VM goes on at the source
   kCancelled = 7,
-  kUnfinished = 8,   // switched but not finished, or nobody knows
+  kUnfinished = 8,  // switched but not finished, or nobody knows
 };
 
 ExitCode ForStatus(const absl::Status& status);

@@ -19,7 +19,6 @@ bool WaitUnlessInterrupted(const absl::Notification& done);
 
 // Runs `work` on a thread of its own and returns when it has returned. On a signal meanwhile
 // `on_interrupt` is called once, on this thread: it makes `work` return soon.
-void RunInterruptibly(const std::function<void()>& work,
-                      const std::function<void()>& on_interrupt);
+void RunInterruptibly(const std::function<void()>& work, const std::function<void()>& on_interrupt);
 
 }  // namespace postcopy

@@ -70,8 +70,7 @@ Parser::Parser() {
   sub->add_flag("--no-wait", no_wait, "end at the switch; memory goes on arriving")
       ->excludes(prepare_only);
 
-  sub = AddForVm("switch", "Moves a VM that `relocate --prepare-only` has prepared",
-                 "switch web1",
+  sub = AddForVm("switch", "Moves a VM that `relocate --prepare-only` has prepared", "switch web1",
                  [this](const Invocation& asked) { return postcopy::Switch(asked, !no_wait); });
   sub->add_flag("--no-wait", no_wait, "end at the switch; memory goes on arriving");
 
@@ -79,13 +78,12 @@ Parser::Parser() {
       "list --daemon 10.77.0.12:7700", postcopy::List);
   AddForVm("watch", "Shows the progress of a relocation until it has ended, at either side",
            "watch web1", postcopy::Watch);
-  AddForVm("stats", "Shows all figures of a relocation once, at either side",
-           "stats web1 --json", postcopy::Stats);
+  AddForVm("stats", "Shows all figures of a relocation once, at either side", "stats web1 --json",
+           postcopy::Stats);
   AddForVm("cancel", "Gives a relocation up before the switch", "cancel web1", postcopy::Cancel);
-  AddForVm("recover", "Says who owns a VM after a failure, and does what is safe",
-           "recover web1", postcopy::Recover);
-  AddForVm("release", "Lets a kept source VMM go after commit", "release web1",
-           postcopy::Release);
+  AddForVm("recover", "Says who owns a VM after a failure, and does what is safe", "recover web1",
+           postcopy::Recover);
+  AddForVm("release", "Lets a kept source VMM go after commit", "release web1", postcopy::Release);
 }
 
 }  // namespace

@@ -40,12 +40,12 @@ std::string WithReason(std::string text, const v1::Progress& progress) {
 }
 
 std::string Figures(const v1::Progress& progress) {
-  return absl::StrFormat("downtime %.1f ms, %d faults (p50 %s, p99 %s), %.1f MB moved, %.1f MB of "
-                         "it on demand",
-                         progress.downtime_ms(), progress.faults(),
-                         DurationText(progress.fault_p50_us()),
-                         DurationText(progress.fault_p99_us()), Megabytes(MovedBytes(progress)),
-                         Megabytes(progress.demand_bytes()));
+  return absl::StrFormat(
+      "downtime %.1f ms, %d faults (p50 %s, p99 %s), %.1f MB moved, %.1f MB of "
+      "it on demand",
+      progress.downtime_ms(), progress.faults(), DurationText(progress.fault_p50_us()),
+      DurationText(progress.fault_p99_us()), Megabytes(MovedBytes(progress)),
+      Megabytes(progress.demand_bytes()));
 }
 
 }  // namespace
@@ -72,8 +72,7 @@ std::string MemoryText(uint64_t bytes) {
 void ProgressView::Add(const v1::Progress& progress) {
   if (progress.session() != last_.session()) samples_.clear();
   last_ = progress;
-  samples_.push_back(
-      {progress.elapsed_ms(), MovedBytes(progress), progress.present_bytes()});
+  samples_.push_back({progress.elapsed_ms(), MovedBytes(progress), progress.present_bytes()});
   while (samples_.size() > 2 && samples_[1].elapsed_ms < progress.elapsed_ms() - kRateOverMs) {
     samples_.pop_front();
   }
@@ -137,8 +136,7 @@ std::string ProgressView::Line() const {
   if (last_.state() != v1::STATE_RUNNING && last_.state() != v1::STATE_COMMITTED) {
     return WithReason(std::move(line), last_);
   }
-  absl::StrAppendFormat(&line, ", %d %% of %s present", percent(),
-                        MemoryText(last_.data_bytes()));
+  absl::StrAppendFormat(&line, ", %d %% of %s present", percent(), MemoryText(last_.data_bytes()));
   if (const auto rate = rate_bytes_per_s()) {
     absl::StrAppendFormat(&line, ", %.1f MB/s", *rate / 1e6);
   }

@@ -22,8 +22,8 @@ using std::chrono::steady_clock;
 
 struct Ending {
   ExitCode code = ExitCode::kOk;
-  std::string complaint;      // empty: none
-  std::string_view outcome;   // empty: the code's own word
+  std::string complaint;     // empty: none
+  std::string_view outcome;  // empty: the code's own word
 };
 
 class Relocating {
@@ -118,7 +118,8 @@ Ending Relocating::SwitchAndWatch(const std::string& session, bool wait) {
   RunInterruptibly([&] { downtime_ms = client_.Switch(session); },
                    [&] {
                      const absl::Status cancelled = client_.Cancel(invocation_.vm);
-                     if (!cancelled.ok()) watching.Say(absl::StrCat("cancel: ", cancelled.message()));
+                     if (!cancelled.ok())
+                       watching.Say(absl::StrCat("cancel: ", cancelled.message()));
                    });
   Ending ending;
   if (!downtime_ms.ok()) {

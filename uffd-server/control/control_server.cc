@@ -86,9 +86,9 @@ absl::StatusOr<std::unique_ptr<ControlServer>> ControlServer::Start(
     const auto failed = std::find(ports.begin(), ports.end(), 0);  // in their order
     const size_t i = failed == ports.end() ? 0 : static_cast<size_t>(failed - ports.begin());
     const std::string cause = TakeLastSystemError();
-    return absl::UnavailableError(absl::StrFormat(
-        "listen %s: %s", options.addresses[i],
-        cause.empty() ? "not an address to listen on" : cause));
+    return absl::UnavailableError(
+        absl::StrFormat("listen %s: %s", options.addresses[i],
+                        cause.empty() ? "not an address to listen on" : cause));
   }
   std::vector<std::string> addresses = options.addresses;
   for (size_t i = 0; i < ports.size(); ++i) {

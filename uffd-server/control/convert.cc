@@ -58,9 +58,9 @@ absl::StatusOr<OfferedRegion> FromProto(const v1::RamBlock& block) {
     const uint64_t first = block.data_extents(i);
     const uint64_t count = block.data_extents(i + 1);
     if (first > pages || count > pages - first) {
-      return absl::InvalidArgumentError(absl::StrFormat(
-          "ram %s: extent of %u pages at %u lies beyond its %u pages", block.name(), count, first,
-          pages));
+      return absl::InvalidArgumentError(
+          absl::StrFormat("ram %s: extent of %u pages at %u lies beyond its %u pages", block.name(),
+                          count, first, pages));
     }
     offered.data.push_back({PageIndex{first}, count});
   }
@@ -71,8 +71,7 @@ absl::Status CheckOfferFields(const v1::OfferRequest& message) {
   if (auto status = CheckSession(message.session()); !status.ok()) return status;
   if (auto status = CheckName("vm", message.vm()); !status.ok()) return status;
   if (auto status = CheckName("source_vm", message.source_vm()); !status.ok()) return status;
-  if (message.devices_size() > kMaxListedNames ||
-      message.data_addresses_size() > kMaxListedNames) {
+  if (message.devices_size() > kMaxListedNames || message.data_addresses_size() > kMaxListedNames) {
     return absl::InvalidArgumentError(
         absl::StrFormat("offer: more than %d devices or data addresses", kMaxListedNames));
   }

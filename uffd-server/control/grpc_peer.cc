@@ -85,8 +85,7 @@ class Caller {
     const std::string callee = absl::StrFormat("%s to %s", operation, address_);
     const absl::Status outcome = Outcome(context, status, callee);
     if (outcome.ok() || outcome.message().substr(0, callee.size()) == callee) return outcome;
-    return absl::Status(outcome.code(),
-                        absl::StrFormat("%s: %s", callee, outcome.message()));
+    return absl::Status(outcome.code(), absl::StrFormat("%s: %s", callee, outcome.message()));
   }
 
   const std::string address_;
@@ -110,8 +109,7 @@ class GrpcDestinationPeer final : public DestinationPeer {
                         &v1::Peer::Stub::OpenIncoming);
   }
 
-  absl::Status Load(const std::string& session, bool run,
-                    std::string_view device_state) override {
+  absl::Status Load(const std::string& session, bool run, std::string_view device_state) override {
     return caller_.Load(session, run, device_state);
   }
 
@@ -119,8 +117,8 @@ class GrpcDestinationPeer final : public DestinationPeer {
     v1::SessionRequest request;
     request.set_session(session);
     v1::HandOverResponse response;
-    const absl::Status status = caller_.Call("hand over", kHandOverLimit, request, response,
-                                             &v1::Peer::Stub::HandOver);
+    const absl::Status status =
+        caller_.Call("hand over", kHandOverLimit, request, response, &v1::Peer::Stub::HandOver);
     if (!status.ok()) return status;
     return response.resumed_at_us();
   }

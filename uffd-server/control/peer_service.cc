@@ -35,13 +35,13 @@ absl::Status TakeFirst(const v1::LoadRequest& piece, Incoming& incoming) {
 absl::Status TakePiece(const v1::LoadRequest& piece, Incoming& incoming) {
   const std::string& bytes = piece.device_state();
   if (bytes.size() > kMaxStatePieceBytes) {
-    return absl::InvalidArgumentError(absl::StrFormat(
-        "load %s: piece of %d bytes, at most %d", incoming.session, bytes.size(),
-        kMaxStatePieceBytes));
+    return absl::InvalidArgumentError(absl::StrFormat("load %s: piece of %d bytes, at most %d",
+                                                      incoming.session, bytes.size(),
+                                                      kMaxStatePieceBytes));
   }
   if (bytes.size() > incoming.total_bytes - incoming.bytes.size()) {
-    return absl::InvalidArgumentError(absl::StrFormat(
-        "load %s: more than the announced %u bytes", incoming.session, incoming.total_bytes));
+    return absl::InvalidArgumentError(absl::StrFormat("load %s: more than the announced %u bytes",
+                                                      incoming.session, incoming.total_bytes));
   }
   incoming.bytes += bytes;  // grows with what has come, not with what was announced
   return absl::OkStatus();
@@ -57,8 +57,8 @@ absl::Status Receive(grpc::ServerReader<v1::LoadRequest>* reader, Incoming& inco
   // A broken connection ends the stream just as the sender does.
   if (incoming.bytes.size() != incoming.total_bytes) {
     return absl::InvalidArgumentError(absl::StrFormat("load %s: ended after %d of %u bytes",
-                                               incoming.session, incoming.bytes.size(),
-                                               incoming.total_bytes));
+                                                      incoming.session, incoming.bytes.size(),
+                                                      incoming.total_bytes));
   }
   return absl::OkStatus();
 }
@@ -79,16 +79,14 @@ grpc::Status PeerService::OpenIncoming(grpc::ServerContext* context,
 }
 
 grpc::Status PeerService::Load(grpc::ServerContext* context,
-                               grpc::ServerReader<v1::LoadRequest>* reader,
-                               v1::SessionResponse*) {
+                               grpc::ServerReader<v1::LoadRequest>* reader, v1::SessionResponse*) {
   Incoming incoming;
   absl::Status status = Receive(reader, incoming);
   if (status.ok()) status = relocations_.OnLoad(incoming.session, incoming.run, incoming.bytes);
   return Answer(context, status);
 }
 
-grpc::Status PeerService::HandOver(grpc::ServerContext* context,
-                                   const v1::SessionRequest* request,
+grpc::Status PeerService::HandOver(grpc::ServerContext* context, const v1::SessionRequest* request,
                                    v1::HandOverResponse* response) {
   absl::Status status = CheckSession(request->session());
   if (status.ok()) {
@@ -122,8 +120,7 @@ grpc::Status PeerService::Arrived(grpc::ServerContext* context, const v1::Arrive
   absl::Status status = CheckSession(request->session());
   if (status.ok()) {
     const auto figures = FromProto(request->figures());
-    status = figures.ok() ? relocations_.OnArrived(request->session(), *figures)
-                          : figures.status();
+    status = figures.ok() ? relocations_.OnArrived(request->session(), *figures) : figures.status();
   }
   return Answer(context, status);
 }

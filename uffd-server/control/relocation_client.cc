@@ -47,8 +47,8 @@ RelocationClient::~RelocationClient() = default;
 
 absl::StatusOr<v1::ListResponse> RelocationClient::List() {
   v1::ListResponse response;
-  const absl::Status status = connection_->Call(kShortCallLimit, v1::ListRequest(), response,
-                                                &v1::Relocation::Stub::List);
+  const absl::Status status =
+      connection_->Call(kShortCallLimit, v1::ListRequest(), response, &v1::Relocation::Stub::List);
   if (!status.ok()) return status;
   return response;
 }

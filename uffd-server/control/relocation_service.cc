@@ -55,8 +55,7 @@ grpc::Status RelocationService::Switch(grpc::ServerContext* context,
   return Answer(context, downtime_ms.status());
 }
 
-grpc::Status RelocationService::Watch(grpc::ServerContext* context,
-                                      const v1::WatchRequest* request,
+grpc::Status RelocationService::Watch(grpc::ServerContext* context, const v1::WatchRequest* request,
                                       grpc::ServerWriter<v1::Progress>* writer) {
   absl::Status status = absl::ResourceExhaustedError(
       absl::StrFormat("watch %s: %d others watch already", request->vm(), kMaxWatches));
@@ -96,8 +95,8 @@ absl::Status RelocationService::Stream(grpc::ServerContext* context,
   }
 }
 
-grpc::Status RelocationService::Stats(grpc::ServerContext* context,
-                                      const v1::StatsRequest* request, v1::Progress* response) {
+grpc::Status RelocationService::Stats(grpc::ServerContext* context, const v1::StatsRequest* request,
+                                      v1::Progress* response) {
   const auto progress = relocations_.Stats(request->vm());
   if (progress.ok()) *response = ToProto(*progress);
   return Answer(context, progress.status());
