@@ -74,6 +74,11 @@ Result<UniqueFd> TcpTransport::OpenLane(const TcpTransportOptions& options, wire
       last = welcome.error();
       continue;
     }
+    if (welcome->version != wire::kPageProtocolVersion) {
+      last = Broken("it chose version " + std::to_string(welcome->version) + ", offered was " +
+                    std::to_string(wire::kPageProtocolVersion));
+      continue;
+    }
     SetReceiveTimeout(socket->get(), std::chrono::milliseconds(0));
     EnableKeepalive(socket->get());
     layout = std::move(welcome->layout);

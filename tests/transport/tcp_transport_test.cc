@@ -1,0 +1,311 @@
+// TcpTransport against a page server that says what the test tells it to.
+#include "transport/tcp_transport.h"
+
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+
+#include "gmock/gmock.h"
+#include "tests/transport/scripted_peer.h"
+
+namespace postcopy {
+namespace {
+
+using testing::HasSubstr;
+using wire::Bytes;
+
+constexpr uint64_t kPages = 1000;
+const MemoryLayout kLayout{{{"ram", kPages * kPageBytes}, {"vga", 16 * kPageBytes}}};
+
+// What the transport delivered, as lines of text.
+class RecordingSink final : public PageSink {
+ public:
+  void OnPage(uint32_t id, PageAddress page, wire::Encoding encoding,
+              std::span<const std::byte> content) override {
+    Add("page " + std::to_string(id) + " " + std::to_string(page.page.value) +
+        (encoding == wire::Encoding::kZero ? " zero" : " raw") + " " + std::to_string(content.size()));
+  }
+  void OnRun(size_t lane, RegionId region, PageRange range, wire::Encoding,
+             std::span<const std::byte> content) override {
+    // A run may come in several pieces: its pages are counted.
+    const std::lock_guard lock(mutex_);
+    run_pages_ += range.count_pages;
+    run_bytes_ += content.size();
+    lines_.push_back("run on " + std::to_string(lane) + " region " + std::to_string(region.value));
+    changed_.notify_all();
+  }
+  void OnMap(const wire::MapFields& map) override {
+    Add("map " + std::to_string(map.extents.size()) + (map.last ? " last" : ""));
+  }
+  void OnLaneDown(const Error& cause) override { Add("down: " + cause.message); }
+
+  // Blocks until as many lines are there.
+  std::vector<std::string> Await(size_t count) {
+    std::unique_lock lock(mutex_);
+    changed_.wait_for(lock, std::chrono::seconds(10), [&] { return lines_.size() >= count; });
+    return lines_;
+  }
+  uint64_t AwaitRunPages(uint64_t pages) {
+    std::unique_lock lock(mutex_);
+    changed_.wait_for(lock, std::chrono::seconds(10), [&] { return run_pages_ >= pages; });
+    return run_pages_;
+  }
+  uint64_t run_bytes() {
+    const std::lock_guard lock(mutex_);
+    return run_bytes_;
+  }
+
+ private:
+  void Add(std::string line) {
+    const std::lock_guard lock(mutex_);
+    lines_.push_back(std::move(line));
+    changed_.notify_all();
+  }
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<std::string> lines_;
+  uint64_t run_pages_ = 0;
+  uint64_t run_bytes_ = 0;
+};
+
+class TcpTransportTest : public testing::Test {
+ protected:
+  TcpTransportOptions Options(size_t bulk_lanes) {
+    TcpTransportOptions options;
+    options.addresses = {listener_.address()};
+    options.session = *SessionId::Parse("00112233445566778899aabbccddeeff");
+    options.bulk_lanes = bulk_lanes;
+    return options;
+  }
+  // Connects while the server answers each greeting with the next of `answers`.
+  Result<std::unique_ptr<PageTransport>> ConnectAgainst(const std::vector<Bytes>& answers,
+                                                        size_t bulk_lanes = 0) {
+    std::thread server([&] {
+      for (const Bytes& answer : answers) {
+        lanes_.push_back(listener_.Accept());
+        lanes_.back()->Send(answer);
+        if (answer.empty()) lanes_.back()->Close();
+      }
+    });
+    auto transport = TcpTransport::Connect(Options(bulk_lanes));
+    server.join();
+    return transport;
+  }
+  // A connected transport of `bulk_lanes`; lanes_ are the server's ends, urgent first.
+  void Begin(size_t bulk_lanes) {
+    auto transport = ConnectAgainst(
+        std::vector<Bytes>(bulk_lanes + 1, wire::EncodeWelcome({1, kLayout})), bulk_lanes);
+    ASSERT_TRUE(transport.ok()) << transport.error().message;
+    transport_ = std::move(*transport);
+    ASSERT_TRUE(transport_->Start(sink_).ok());
+  }
+  // What ends a connected lane when the server sends `bytes` on it.
+  std::string DownAfter(const Bytes& bytes, size_t lane, size_t bulk_lanes = 1) {
+    lanes_.clear();
+    RecordingSink sink;
+    auto transport = ConnectAgainst(
+        std::vector<Bytes>(bulk_lanes + 1, wire::EncodeWelcome({1, kLayout})), bulk_lanes);
+    EXPECT_TRUE(transport.ok());
+    EXPECT_TRUE((*transport)->Start(sink).ok());
+    lanes_[lane]->Send(bytes);
+    const auto lines = sink.Await(1);
+    EXPECT_TRUE(lanes_[lane]->Ended());
+    (*transport)->Stop();
+    return lines.empty() ? "" : lines.back();
+  }
+
+  ScriptedListener listener_;
+  std::vector<std::unique_ptr<ScriptedLane>> lanes_;
+  RecordingSink sink_;
+  std::unique_ptr<PageTransport> transport_;
+};
+
+TEST_F(TcpTransportTest, GreetsOnEveryLaneAndTakesTheLayout) {
+  std::vector<wire::Hello> hellos;
+  std::thread server([&] {
+    for (int i = 0; i < 3; ++i) {
+      lanes_.push_back(listener_.Accept());
+      hellos.push_back(*wire::DecodeHello(listener_.last_hello().body));
+      lanes_.back()->Send(wire::EncodeWelcome({1, kLayout}));
+    }
+  });
+  const auto transport = TcpTransport::Connect(Options(2));
+  server.join();
+  ASSERT_TRUE(transport.ok());
+  EXPECT_EQ((*transport)->layout().regions, kLayout.regions);
+  EXPECT_EQ((*transport)->bulk_lanes(), 2u);
+  ASSERT_EQ(hellos.size(), 3u);
+  EXPECT_EQ(hellos[0].lane, wire::Lane::kUrgent);
+  EXPECT_EQ(hellos[1].lane, wire::Lane::kBulk);
+  for (const auto& hello : hellos) EXPECT_EQ(hello.session, Options(0).session);
+}
+
+TEST_F(TcpTransportTest, EveryBadGreetingIsRefusedWithItsCause) {
+  const std::pair<Bytes, const char*> greetings[] = {
+      {Bytes{}, "connection closed"},
+      {Bytes(64, std::byte{0xff}), "malformed greeting"},
+      {wire::EncodeGoodbye(), "greeting expected"},
+      {wire::ZeroPage(1, {{0}, {1}}), "malformed greeting"},
+      {wire::EncodeWelcome({2, kLayout}), "version 2"},
+      {wire::EncodeWelcome({0, kLayout}), "version 0"},
+      {wire::EncodeWelcome({1, {}}), "malformed WELCOME"},
+      {wire::FrameOf(2, 0, 0, 1 << 30, {}), "malformed greeting"},
+      {wire::EncodeError(wire::PageError::kNoSuchSession, "no such session"), "no such session"},
+      {wire::EncodeError(wire::PageError::kVersion, "too old"), "too old"},
+      {wire::FrameOf(9, 0, 0, 2, Bytes(2)), "malformed ERROR"},
+  };
+  for (const auto& [greeting, cause] : greetings) {
+    lanes_.clear();
+    const auto transport = ConnectAgainst({greeting});
+    ASSERT_FALSE(transport.ok()) << cause;
+    EXPECT_THAT(transport.error().message, HasSubstr(cause));
+  }
+}
+
+TEST_F(TcpTransportTest, NotNowIsUnavailableSoThatTheCallerTriesAgain) {
+  const auto transport =
+      ConnectAgainst({wire::EncodeError(wire::PageError::kNotNow, "the VM has not stopped yet")});
+  ASSERT_FALSE(transport.ok());
+  EXPECT_EQ(transport.error().code, ErrorCode::kUnavailable);
+}
+
+TEST_F(TcpTransportTest, LanesThatDisagreeAboutTheLayoutAreRefused) {
+  const MemoryLayout other{{{"ram", kPageBytes}}};
+  const auto transport =
+      ConnectAgainst({wire::EncodeWelcome({1, kLayout}), wire::EncodeWelcome({1, other})}, 1);
+  ASSERT_FALSE(transport.ok());
+  EXPECT_THAT(transport.error().message, HasSubstr("differ in their layout"));
+}
+
+TEST_F(TcpTransportTest, ServerThatSaysNothingTimesOut) {
+  TcpTransportOptions options = Options(0);
+  options.connect_timeout = std::chrono::milliseconds(50);
+  const auto transport = TcpTransport::Connect(options);  // the kernel accepts, nobody answers
+  ASSERT_FALSE(transport.ok());
+  EXPECT_EQ(transport.error().code, ErrorCode::kTimeout);
+  EXPECT_THAT(transport.error().message, HasSubstr(listener_.address()));
+}
+
+TEST_F(TcpTransportTest, SecondAddressIsTriedWhenTheFirstRefuses) {
+  TcpTransportOptions options = Options(0);
+  {
+    const ScriptedListener gone;
+    options.addresses.insert(options.addresses.begin(), gone.address());
+  }
+  std::thread server([&] {
+    lanes_.push_back(listener_.Accept());
+    lanes_.back()->Send(wire::EncodeWelcome({1, kLayout}));
+  });
+  EXPECT_TRUE(TcpTransport::Connect(options).ok());
+  server.join();
+}
+
+TEST_F(TcpTransportTest, NobodyThereNamesTheAddress) {
+  TcpTransportOptions options = Options(0);
+  {
+    const ScriptedListener gone;
+    options.addresses = {gone.address()};
+  }
+  const auto transport = TcpTransport::Connect(options);
+  ASSERT_FALSE(transport.ok());
+  EXPECT_THAT(transport.error().message, HasSubstr("connect tcp://" + options.addresses[0]));
+  EXPECT_EQ(transport.error().code, ErrorCode::kUnavailable);
+}
+
+TEST_F(TcpTransportTest, MessagesGoOutAsTheDocumentSays) {
+  Begin(2);
+  EXPECT_TRUE(transport_->Request(7, {{0}, {123}}));
+  EXPECT_TRUE(transport_->RequestMap());
+  EXPECT_TRUE(transport_->Grant(1, {1}, {{4}, 5}));
+  const auto request = lanes_[0]->Read();
+  ASSERT_TRUE(request.here);
+  EXPECT_EQ(request.type(), wire::PageFrame::kRequest);
+  EXPECT_EQ(wire::DecodePageFields(request.body)->page, (PageAddress{{0}, {123}}));
+  EXPECT_EQ(lanes_[0]->Read().type(), wire::PageFrame::kMapRequest);
+  const auto grant = lanes_[2]->Read();
+  EXPECT_EQ(grant.type(), wire::PageFrame::kGrant);
+  EXPECT_EQ(wire::DecodeRangeFields(grant.body)->range, (PageRange{{4}, 5}));
+}
+
+TEST_F(TcpTransportTest, PagesRunsAndMapsReachTheSinkWhole) {
+  Begin(1);
+  lanes_[0]->Send(wire::RawPage(7, {{0}, {123}}));
+  lanes_[0]->Send(wire::ZeroPage(8, {{0}, {124}}));
+  lanes_[0]->Send(wire::EncodeMap({{0}, {{{0}, 10}, {{20}, 5}}, true}));
+  EXPECT_THAT(sink_.Await(3),
+              testing::ElementsAre("page 7 123 raw 4096", "page 8 124 zero 0", "map 2 last"));
+  lanes_[1]->Send(wire::RawRun({0}, {{0}, 64}));
+  lanes_[1]->Send(wire::ZeroRun({0}, {{64}, 64}));
+  EXPECT_EQ(sink_.AwaitRunPages(128), 128u);
+  EXPECT_EQ(sink_.run_bytes(), 64 * kPageBytes);
+}
+
+TEST_F(TcpTransportTest, LaneEndsOnWhatTheProtocolForbids) {
+  const std::pair<Bytes, const char*> on_urgent[] = {
+      {wire::RawPage(1, {{0}, {kPages}}), "not asked for"},          // outside its region
+      {wire::ZeroPage(1, {{2}, {0}}), "not asked for"},              // no such region
+      {wire::ZeroPage(1, {{0}, {~uint64_t{0}}}), "not asked for"},
+      {wire::ZeroRun({0}, {{0}, 4}), "not asked for"},               // bulk on the urgent lane
+      {wire::EncodeMap({{0}, {{{10}, 5}, {{12}, 1}}, true}), "hole map"},
+      {wire::EncodeMap({{0}, {{{kPages - 1}, 2}}, true}), "hole map"},
+      {wire::EncodeMap({{2}, {}, true}), "hole map"},
+      {wire::EncodeWelcome({1, kLayout}), "unexpected frame of type 2"},
+      {wire::EncodeGoodbye(), "unexpected frame of type 10"},
+      {wire::FrameOf(77, 0, 0, 0, {}), "malformed frame"},
+      {wire::EncodeError(wire::PageError::kReadFailed, "read guest memory: I/O error"),
+       "page server refused: read guest memory: I/O error"},
+  };
+  for (const auto& [bytes, cause] : on_urgent) EXPECT_THAT(DownAfter(bytes, 0), HasSubstr(cause));
+  const std::pair<Bytes, const char*> on_bulk[] = {
+      {wire::ZeroPage(1, {{0}, {1}}), "not asked for"},
+      {wire::ZeroRun({0}, {{kPages - 1}, 2}), "not asked for"},
+      {wire::EncodeMap({{0}, {}, true}), "unexpected frame of type 8"},
+      {wire::ZeroRun({0}, {{0}, 65}), "malformed frame"},
+  };
+  for (const auto& [bytes, cause] : on_bulk) EXPECT_THAT(DownAfter(bytes, 1), HasSubstr(cause));
+}
+
+TEST_F(TcpTransportTest, EachLaneThatIsClosedIsReportedOnce) {
+  Begin(2);
+  for (const auto& lane : lanes_) lane->Close();
+  const auto lines = sink_.Await(3);
+  ASSERT_EQ(lines.size(), 3u);
+  EXPECT_THAT(lines, testing::Each(HasSubstr("down: ")));
+  transport_->Stop();
+  EXPECT_EQ(sink_.Await(3).size(), 3u);
+}
+
+TEST_F(TcpTransportTest, CloseInTheMiddleOfAPageDeliversNothingOfIt) {
+  Begin(0);
+  Bytes half = wire::RawPage(7, {{0}, {123}});
+  half.resize(half.size() / 2);
+  lanes_[0]->Send(half);
+  lanes_[0]->Close();
+  EXPECT_THAT(sink_.Await(1), testing::ElementsAre(HasSubstr("down: ")));
+}
+
+TEST_F(TcpTransportTest, CloseInTheMiddleOfARunDeliversItsWholePages) {
+  Begin(1);
+  Bytes part = wire::RawRun({0}, {{0}, 8});
+  part.resize(wire::kPageFrameBytes + 5 * kPageBytes + 77);
+  lanes_[1]->Send(part);
+  EXPECT_EQ(sink_.AwaitRunPages(5), 5u);
+  lanes_[1]->Close();
+  lanes_[0]->Close();
+  while (sink_.Await(1).back().rfind("down", 0) != 0) std::this_thread::yield();
+  EXPECT_EQ(sink_.run_bytes(), 5 * kPageBytes);
+}
+
+TEST_F(TcpTransportTest, StopSaysGoodbyeAndReportsNoLane) {
+  Begin(2);
+  transport_->Stop();
+  for (const auto& lane : lanes_) {
+    EXPECT_EQ(lane->Read().type(), wire::PageFrame::kGoodbye);
+    EXPECT_TRUE(lane->Ended());
+  }
+  EXPECT_THAT(sink_.Await(0), testing::IsEmpty());
+  EXPECT_FALSE(transport_->Request(1, {{0}, {0}}));
+}
+
+}  // namespace
+}  // namespace postcopy
