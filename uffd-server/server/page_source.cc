@@ -1,11 +1,22 @@
 #include "server/page_source.h"
 
-#include <algorithm>
 #include <bitset>
 
 #include "platform/ram_file.h"
+#include "spdlog/spdlog.h"
 
 namespace postcopy {
+namespace {
+
+// Of 256 byte values a page of code or text has fewer.
+bool LooksRandom(std::span<const std::byte> page) {
+  constexpr size_t kValues = 250;
+  std::bitset<256> seen;
+  for (const std::byte b : page) seen.set(static_cast<size_t>(b));
+  return seen.count() >= kValues;
+}
+
+}  // namespace
 
 RamFileSource::RamFileSource(MemoryLayout layout, std::vector<RegionFile> files)
     : layout_(std::move(layout)), files_(std::move(files)) {}
@@ -32,17 +43,36 @@ Result<std::vector<PageRange>> RamFileSource::DataExtents(RegionId region) {
   return extents;
 }
 
+CorruptOneByte::CorruptOneByte(std::shared_ptr<PageSource> source, uint64_t skip_pages)
+    : source_(std::move(source)), left_to_skip_(skip_pages) {
+  for (const Region& region : source_->layout().regions) read_.emplace_back(region.count_pages());
+}
+
 int CorruptOneByte::Read(RegionId region, PageRange range, std::span<std::byte> to) {
   const int error = source_->Read(region, range, to);
   if (error != 0) return error;
-  for (size_t at = 0; at < to.size() && left_to_skip_.load() >= 0; at += kPageBytes) {
-    std::bitset<256> seen;
-    for (const std::byte b : to.subspan(at, kPageBytes)) seen.set(static_cast<size_t>(b));
-    constexpr size_t kLooksRandom = 250;  // of 256 byte values; code and text have fewer
-    if (seen.count() < kLooksRandom) continue;
-    if (left_to_skip_.fetch_sub(1) == 0) to[at + kPageBytes / 2] ^= std::byte{0x10};
+  for (uint64_t i = 0; i < range.count_pages; ++i) {
+    const auto content = to.subspan(i * kPageBytes, kPageBytes);
+    if (Choose({region, range.first + i}, content)) content[kPageBytes / 2] ^= std::byte{0x10};
   }
   return 0;
+}
+
+bool CorruptOneByte::Choose(PageAddress page, std::span<const std::byte> content) {
+  MutexLock lock(mutex_);
+  if (chosen_.has_value()) return *chosen_ == page;
+  std::vector<bool>& read = read_[page.region.value];
+  if (read[page.page.value]) return false;
+  read[page.page.value] = true;
+  if (!LooksRandom(content)) return false;
+  if (left_to_skip_ > 0) {
+    --left_to_skip_;
+    return false;
+  }
+  chosen_ = page;
+  spdlog::warn("fault plan: a byte is flipped, region {} page {}",
+               source_->layout().regions[page.region.value].name, page.page.value);
+  return true;
 }
 
 }  // namespace postcopy

@@ -4,9 +4,9 @@
 // Thread-safe: every lane of a session reads at the same time.
 #pragma once
 
-#include <atomic>
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -49,13 +49,15 @@ class RamFileSource final : public PageSource {
   Mutex seek_mutex_;  // SEEK_DATA moves the files' positions
 };
 
-// A fault plan: flips one bit of one byte of a page whose content looks random (as file content and
-// checksummed memory do, and as unused memory does not), once, after `skip_pages` such pages.
-// For tests of what notices it.
+// A fault plan: flips one bit of one byte of one page whose content looks random (as file content
+// and checksummed memory do, and as unused memory does not): the first one that is read after
+// `skip_pages` others. For tests of what notices it.
+//
+// The page is flipped each time it is read, and it is none that was read before: of the copies that
+// several lanes may send of it the destination drops all but one, and that one is wrong, too.
 class CorruptOneByte final : public PageSource {
  public:
-  CorruptOneByte(std::shared_ptr<PageSource> source, uint64_t skip_pages)
-      : source_(std::move(source)), left_to_skip_(static_cast<int64_t>(skip_pages)) {}
+  CorruptOneByte(std::shared_ptr<PageSource> source, uint64_t skip_pages);
 
   const MemoryLayout& layout() const override { return source_->layout(); }
   int Read(RegionId region, PageRange range, std::span<std::byte> to) override;
@@ -64,8 +66,15 @@ class CorruptOneByte final : public PageSource {
   }
 
  private:
+  // Whether this page, of this content, is the one to flip.
+  bool Choose(PageAddress page, std::span<const std::byte> content);
+
   const std::shared_ptr<PageSource> source_;
-  std::atomic<int64_t> left_to_skip_;
+  Mutex mutex_;
+  uint64_t left_to_skip_ POSTCOPY_GUARDED_BY(mutex_);
+  std::optional<PageAddress> chosen_ POSTCOPY_GUARDED_BY(mutex_);
+  // By region and page: those read before one was chosen.
+  std::vector<std::vector<bool>> read_ POSTCOPY_GUARDED_BY(mutex_);
 };
 
 }  // namespace postcopy
