@@ -28,14 +28,15 @@ def status(network, address, timeout_s=5):
     return Status(**json.loads(text))
 
 
-def wait_full_passes(network, address, count=1, timeout_s=60):
-    """Waits until `count` passes that began after this call have ended and returns the Status then.
+def wait_full_passes(network, address, count=1, timeout_s=60, since=None):
+    """Waits until `count` passes that began after this call have ended and returns the Status then;
+    with `since`, an earlier Status of the same guest, those that began after that was published.
 
     So `count` + 1 passes end: the first of them was under way. Returns at the first error as well.
     LabError after `timeout_s`, with how far it came; an unanswered question alone is no error.
     """
     deadline = time.monotonic() + timeout_s
-    wanted = None
+    wanted = since.passes + count + 1 if since else None
     last = None
     while time.monotonic() < deadline:
         try:

@@ -1,0 +1,181 @@
+"""One host's daemon: a uffd-server in the host's namespace, and postcopyctl to talk to it.
+
+Owns the daemon's folder (agent socket, ownership records, log). Not responsible for the host's
+network (network.py) or its VMs (qemu.py).
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import time
+
+from .commands import LabError
+
+PORT = 7700
+_PROJECT = pathlib.Path(__file__).resolve().parents[2]
+
+
+@dataclasses.dataclass(frozen=True)
+class Programs:
+    """The project's programs that a relocation takes."""
+
+    daemon: pathlib.Path
+    ctl: pathlib.Path
+    hook: pathlib.Path
+    load_client: pathlib.Path
+
+    @classmethod
+    def built(cls, folder=None):
+        """Those of a CMake build folder; default: `POSTCOPY_BUILD`, or build/release of this
+        checkout. LabError names the first that is not there."""
+        folder = pathlib.Path(folder or os.environ.get("POSTCOPY_BUILD")
+                              or _PROJECT / "build/release")
+        programs = cls(folder / "uffd-server/uffd-server", folder / "uffd-server/cli/postcopyctl",
+                       folder / "libpostcopy/preload/libpostcopy-preload.so",
+                       folder / "bin/lab-load-client")
+        for field in dataclasses.fields(programs):
+            path = getattr(programs, field.name)
+            if not path.exists():
+                raise LabError(f"find the project's programs: {path} is not built")
+        return programs
+
+
+class Host:
+    """A context manager: __enter__ starts the daemon, __exit__ ends it; its folder stays. For one
+    thread.
+
+    `folder` is this host's own (made if missing; short, since a socket's path has 107 bytes).
+    `faults` are fault plans (uffd-server --help), `options` more arguments of the daemon. Records
+    and log outlive the process: start() again is a restart of the same daemon.
+    """
+
+    def __init__(self, network, name, programs, folder, faults=(), options=(), log_level="info"):
+        self.network, self.name, self.programs = network, name, programs
+        self.folder = pathlib.Path(folder)
+        self.faults, self.options, self.log_level = list(faults), list(options), log_level
+        self.address = f"{network.address(name)}:{PORT}"
+        self.runtime_dir = self.folder / "run"
+        self.state_dir = self.folder / "state"
+        self.agent = self.runtime_dir / "agent.sock"
+        self.log_path = self.folder / "uffd-server.log"
+        self.process = None
+
+    def argv(self):
+        """The daemon's command line."""
+        return [self.programs.daemon, "--config", "/dev/null", "--insecure",
+                "--listen", self.address, "--runtime-dir", self.runtime_dir,
+                "--state-dir", self.state_dir, "--log-level", self.log_level,
+                *(word for fault in self.faults for word in ("--fault", fault)), *self.options]
+
+    def start(self, timeout_s=15):
+        """Starts the daemon and returns when it answers. LabError with its words if it ends."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        deadline = time.monotonic() + timeout_s
+        with open(self.log_path, "a") as log:
+            self.process = subprocess.Popen(self.network.exec_argv(self.name, self.argv()),
+                                            stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        while self.ctl("list", timeout_s=timeout_s).returncode != 0:
+            if self.process.poll() is not None:
+                words = "; ".join(self.log().strip().splitlines()[-3:])
+                raise LabError(f"start uffd-server on host {self.name}: it ended with status "
+                               f"{self.process.returncode}: {words or 'no message'}")
+            if time.monotonic() > deadline:
+                raise LabError(f"start uffd-server on host {self.name}: no answer from "
+                               f"{self.address} after {timeout_s} s")
+            time.sleep(0.05)
+        return self
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    def running(self):
+        """Whether the daemon's process lives."""
+        return self.process is not None and self.process.poll() is None
+
+    def stop(self, timeout_s=15):
+        """Asks the daemon to end (SIGTERM) and returns its exit status. LabError if it does not in
+        time. Nothing happens if it does not run."""
+        if self.process is None:
+            return None
+        self.kill(signal.SIGTERM)
+        try:
+            return self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            raise LabError(f"stop uffd-server on host {self.name} (pid {self.pid}): still running "
+                           f"after {timeout_s} s") from None
+
+    def kill(self, number=signal.SIGKILL):
+        """Sends the daemon a signal; after SIGKILL (the default) waits for its end."""
+        if self.running():
+            self.process.send_signal(number)
+            if number == signal.SIGKILL:
+                self.process.wait()
+
+    def restart(self):
+        """Ends the daemon in order and starts it again with the same folders."""
+        self.stop()
+        return self.start()
+
+    def log(self):
+        """What all daemons of this folder have written."""
+        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+
+    def ctl_argv(self, *arguments):
+        """The command that runs postcopyctl here, e.g. to show or start it."""
+        return self.network.exec_argv(
+            self.name, [self.programs.ctl, "--daemon", self.address, *arguments])
+
+    def ctl(self, *arguments, timeout_s=60, show_progress=False):
+        """Runs postcopyctl on this host and returns its subprocess.CompletedProcess, whatever its
+        exit code. With `show_progress` its stderr goes to this process's. LabError after
+        `timeout_s`."""
+        try:
+            return subprocess.run(self.ctl_argv(*arguments), stdin=subprocess.DEVNULL,
+                                  stdout=subprocess.PIPE, text=True, timeout=timeout_s, check=False,
+                                  stderr=None if show_progress else subprocess.PIPE)
+        except subprocess.TimeoutExpired:
+            raise LabError(f"postcopyctl {' '.join(map(str, arguments))} on host {self.name}: "
+                           f"no end after {timeout_s} s") from None
+
+    def ctl_json(self, *arguments, timeout_s=60, show_progress=False):
+        """The same with --json: the object it prints. LabError with its words if it fails."""
+        done = self.ctl(*arguments, "--json", timeout_s=timeout_s, show_progress=show_progress)
+        try:
+            answer = json.loads(done.stdout)
+        except json.JSONDecodeError:
+            answer = {"error": (done.stderr or "").strip() or "no answer"}
+        if done.returncode != 0:
+            raise LabError(f"postcopyctl {' '.join(map(str, arguments))} on host {self.name}: "
+                           f"{answer.get('error')} (exit code {done.returncode})")
+        return answer
+
+    def wait_registered(self, vm, timeout_s=15):
+        """Returns when the daemon knows the VM and can relocate it; LabError with the problem
+        otherwise."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            known = {each["name"]: each for each in self.ctl_json("list")["vms"]}
+            found = known.get(vm)
+            if found and not found["problem"]:
+                return found
+            if found or time.monotonic() > deadline:
+                cause = found["problem"] if found else f"not known after {timeout_s} s"
+                raise LabError(f"register {vm} on host {self.name}: {cause}")
+            time.sleep(0.05)
+
+    def __enter__(self):
+        try:
+            return self.start()
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __exit__(self, *_):
+        try:
+            self.stop()
+        except LabError:
+            self.kill()

@@ -1,0 +1,106 @@
+"""The relocation that the quickstart shows and benchmarks repeat: two hosts with their daemons, a
+guest under load, one move, and what the client and the guest say of it.
+
+Not responsible for printing (the caller's `say`), for building anything, or for what the figures
+mean (verdict.py).
+"""
+
+import dataclasses
+import time
+
+from . import checker, guest, load, qemu, timeline
+from .commands import LabError
+from .two_hosts import VM, TwoHosts
+from .verdict import complaints_of, demand, figures_of, verify
+
+_MARGIN_S = 0.3  # the load runs on for so long after the last window that counts
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    config: qemu.Config = dataclasses.field(default_factory=qemu.Config)
+    connections: int = 8
+    think_ms: int = 5
+    warm_up_s: float = 6.0      # of load before the command; timeline.base_rate needs 5
+    after_commit_s: float = 10.0
+    source_faults: tuple = ()   # fault plans of the source's daemon
+    log_level: str = "info"     # of both daemons
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What one run has come to. `ok`: memory intact and the client has lost nothing."""
+
+    figures: dict
+    windows: list
+    marks: timeline.Marks
+    base: float       # requests per window before the command
+    complaints: list  # what was not as it should be, a sentence each
+
+    @property
+    def ok(self):
+        return not self.complaints
+
+
+def run(plan, programs, folder, say=lambda text: None):
+    """Plays the scenario once and returns its Outcome. LabError when it could not be played to its
+    end. `say` is told before each step what comes; postcopyctl's progress goes to stderr."""
+    parameters = plan.config.guest
+    say("making the guest, if that has not been done: Debian's kernel, busybox, nginx")
+    guest.image()
+    say("making two hosts and a client, with a daemon on each host")
+    with TwoHosts(programs, folder, plan.config, plan.source_faults, plan.log_level) as stage:
+        say(f"booting the guest on host a: {plan.config.memory_mib} MiB of RAM, "
+            f"{parameters.files_mib} MiB of files, {parameters.check_mib} MiB under its memory "
+            "checker; on host b a QEMU waits")
+        source, destination = stage.start_vm("a"), stage.start_vm("b", incoming=True)
+        version = source.qmp.command("query-version")["qemu"]
+        boot_s = source.wait_ready()
+        for host in stage.hosts.values():
+            host.wait_registered(VM)
+        say(f"the guest was ready after {boot_s:.1f} s; {plan.warm_up_s:g} s of load from the "
+            f"client: {plan.connections} kept-open connections, {plan.think_ms} ms between requests")
+        with load.Load(stage.network, programs.load_client, parameters, stage.folder / "load.json",
+                       plan.connections, plan.think_ms) as traffic:
+            time.sleep(plan.warm_up_s)
+            say(f"relocating: postcopyctl --daemon {stage.hosts['a'].address} "
+                f"relocate {VM} --to {stage.hosts['b'].address}")
+            answer, marks, bytes_moved = relocate(stage, source, destination)
+            status_then = _checker_status(stage)
+            say(f"committed; {plan.after_commit_s:g} s more of load, to see the service recover")
+            time.sleep(max(0, marks.commit + plan.after_commit_s + _MARGIN_S - time.time()))
+            report = traffic.stop()
+        say(f"verifying: all {parameters.files} files by SHA-256, two full passes of the checker")
+        check = verify(stage, status_then)
+    base = demand(timeline.base_rate, report.windows, marks.command)
+    figures = figures_of(answer, marks, report, base, bytes_moved, check, plan.after_commit_s)
+    figures["qemu"] = f"{version['major']}.{version['minor']}.{version['micro']}"
+    return Outcome(figures, report.windows, marks, base, complaints_of(report, check))
+
+
+def relocate(stage, source, destination):
+    """Moves the VM from host a to host b and waits for the commit.
+
+    Returns postcopyctl's answer, the Marks and the bytes that host a has sent meanwhile. STOP and
+    RESUME are QEMU's own events, seen by the lab and not by the daemons. LabError as
+    `Host.ctl_json`.
+    """
+    hosts, network = stage.hosts, stage.network
+    monitors = [source.qmp, destination.qmp]  # connected now: events are seen from then on
+    sent_before = network.bytes_sent("a")
+    command = time.time()
+    answer = hosts["a"].ctl_json("relocate", VM, "--to", hosts["b"].address, timeout_s=120,
+                                 show_progress=True)
+    commit = time.time()
+    bytes_moved = network.bytes_sent("a") - sent_before
+    stop, resume = (monitor.wait_event(name, after=command).time
+                    for monitor, name in zip(monitors, ("STOP", "RESUME")))
+    return answer, timeline.Marks(command, stop, resume, commit), bytes_moved
+
+
+def _checker_status(stage):
+    """The checker's Status now, or None if it does not answer."""
+    try:
+        return checker.status(stage.network, stage.config.guest.address)
+    except LabError:
+        return None

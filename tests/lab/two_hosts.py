@@ -1,0 +1,63 @@
+"""The stage of a relocation: a network, a daemon on each of two hosts, and hooked VMs.
+
+What is played on it says scenario.py, or a test. Not responsible for one daemon (host.py) or one
+VM (qemu.py).
+"""
+
+import contextlib
+import dataclasses
+import pathlib
+
+from . import guest, qemu
+from .host import Host
+from .network import Network
+from .ram import RamFolder
+
+VM = "web1"
+
+
+class TwoHosts:
+    """A context manager: the network, a daemon on host a and on host b, a folder for guests' RAM.
+    All that was started on it ends with it. For one thread.
+
+    `folder` takes logs, sockets and records and stays; keep its path short. `config` is what the
+    VMs have in common, `source_faults` the fault plans of host a's daemon.
+    """
+
+    def __init__(self, programs, folder, config=None, source_faults=(), log_level="info"):
+        self.programs, self.folder = programs, pathlib.Path(folder)
+        self.config = config or qemu.Config()
+        self._source_faults, self._log_level = source_faults, log_level
+        self.network = Network()
+        self._image = None
+        self._ram = RamFolder(2 * self.config.memory_mib + 128)
+        self._stack = contextlib.ExitStack()
+        self._started = 0
+        self.hosts = {}  # Host by name
+
+    def start_vm(self, name, incoming=False, **changes):
+        """Starts VM `VM` hooked on host `name`; `changes` are fields of qemu.Config that differ
+        from the stage's. Returns when QEMU answers: the guest boots, or waits for a relocation."""
+        self._started += 1
+        config = dataclasses.replace(
+            self.config, incoming=incoming, hook=str(self.programs.hook),
+            agent=str(self.hosts[name].agent), **changes)
+        vm = qemu.Vm(self.network, name, self._image, self.folder / f"vm{self._started}-{name}",
+                     self._ram.path, name=VM, config=config)
+        return self._stack.enter_context(vm)
+
+    def __enter__(self):
+        with contextlib.ExitStack() as building:
+            self._image = guest.image()
+            building.enter_context(self.network)
+            building.enter_context(self._ram)
+            for name in self.network.hosts:
+                faults = self._source_faults if name == "a" else ()
+                host = Host(self.network, name, self.programs, self.folder / name, faults,
+                            log_level=self._log_level)
+                self.hosts[name] = building.enter_context(host)
+            self._stack = building.pop_all()
+        return self
+
+    def __exit__(self, *exception):
+        return self._stack.__exit__(*exception)

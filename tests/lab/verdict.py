@@ -1,0 +1,102 @@
+"""The verdict on a relocated guest: is its memory intact, what did the client lose, the figures.
+
+Not responsible for playing the scenario (scenario.py) or for the arithmetic of the client's traffic
+(timeline.py).
+"""
+
+import dataclasses
+
+from . import checker, load, timeline
+from .commands import LabError
+
+ARM = "libpostcopy-tcp"
+
+
+@dataclasses.dataclass
+class Check:
+    """What was found of a relocated guest's memory: intact if nothing is complained of."""
+
+    files: dict = dataclasses.field(default_factory=dict)  # of load.verify_files; {}: not asked
+    status: checker.Status = None                          # None: the checker did not say
+    complaints: list = dataclasses.field(default_factory=list)  # a sentence each
+
+
+def verify(stage, status_then):
+    """Checks files and memory of the guest, which has been relocated; `status_then` is its
+    checker's Status at the commit, or None. A check that cannot be made is a complaint."""
+    guest, check = stage.config.guest, Check()
+    try:
+        check.files = load.verify_files(stage.network, stage.programs.load_client, guest,
+                                        timeout_s=120)
+        if not load.files_are_right(check.files):
+            check.complaints.append(_files_complaint(check.files))
+        check.status = checker.wait_full_passes(stage.network, guest.address, 2, since=status_then)
+        if check.status.errors:
+            check.complaints.append(
+                f"the guest's checker found {check.status.errors} wrong words in its memory, the "
+                f"first at offset {check.status.first_error_address}")
+    except LabError as error:
+        check.complaints.append(str(error))
+    return check
+
+
+def complaints_of(report, check):
+    """What a run has to be blamed for, a sentence each; empty: nothing."""
+    complaints = list(check.complaints)
+    if report.failed_requests:
+        complaints.append(f"{report.failed_requests} requests failed")
+    if report.lost_connections:
+        complaints.append(f"{report.lost_connections} connections were lost")
+    return complaints
+
+
+def figures_of(answer, marks, report, base, bytes_moved, check, after_s):
+    """The figures of a run by their public names; times in ms or us as the names say.
+
+    faults, their times (event read to wake) and after_switch_ms (RESUME to last page) are the
+    destination's daemon's; all else was observed from outside the project's own programs.
+    """
+    span = (report.windows, marks.command, marks.commit)
+    return {
+        "downtime_ms": round((marks.resume - marks.stop) * 1000, 3),
+        "total_ms": round((marks.commit - marks.command) * 1000, 1),
+        "after_switch_ms": round(answer["after_switch_ms"], 1),
+        "lost_service_ms": round(demand(timeline.lost_service_ms, *span, base, after_s=after_s), 1),
+        "longest_gap_ms": round(demand(timeline.longest_gap_ms, *span, after_s=after_s), 1),
+        "faults": answer["faults"],
+        "fault_p50_us": round(answer["fault_p50_us"], 1),
+        "fault_p99_us": round(answer["fault_p99_us"], 1),
+        "bytes_moved": bytes_moved,
+        "ram_bytes": answer["ram_bytes"],
+        "failed_requests": report.failed_requests,
+        "verified": not check.complaints,
+        "lost_connections": report.lost_connections,
+        "finished_requests": report.finished_requests,
+        "requests_per_100_ms_before": base,
+        "fault_max_us": round(answer["fault_max_us"], 1),
+        "data_bytes": answer["data_bytes"],
+        "demand_bytes": answer["demand_bytes"],
+        "bulk_bytes": answer["bulk_bytes"],
+        "zero_pages": answer["zero_pages"],
+        "files_checked": check.files.get("checked", 0),
+        "files_wrong": check.files.get("wrong", 0),
+        "checker_passes": check.status.passes if check.status else 0,
+        "checker_errors": check.status.errors if check.status else 0,
+        "arm": ARM,
+    }
+
+
+def _files_complaint(files):
+    if files["error"]:
+        return f"fetching the files failed after {files['checked']} of {files['files']}: " \
+               f"{files['error']}"
+    return f"{files['wrong']} of {files['files']} files are wrong, the first is number " \
+           f"{files['first_wrong']}"
+
+
+def demand(measure, *arguments, **options):
+    """What `measure`, a function of timeline.py, returns; LabError where it raises ValueError."""
+    try:
+        return measure(*arguments, **options)
+    except ValueError as error:
+        raise LabError(f"measure the client's traffic: {error}") from None
