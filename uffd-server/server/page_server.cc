@@ -4,7 +4,7 @@
 
 #include "platform/tcp_socket.h"
 #include "server/page_lane.h"
-#include "server/status.h"
+#include "server/status_of.h"
 
 namespace postcopy {
 
@@ -13,9 +13,9 @@ absl::StatusOr<std::unique_ptr<PageServer>> PageServer::Listen(
   std::unique_ptr<PageServer> server(new PageServer);
   for (const std::string& address : addresses) {
     auto listener = ListenTcp(address);
-    if (!listener.ok()) return ToStatus(listener.error());
+    if (!listener.ok()) return StatusOf(listener.error());
     const auto port = LocalPort(listener->get());
-    if (!port.ok()) return ToStatus(port.error());
+    if (!port.ok()) return StatusOf(port.error());
     server->addresses_.push_back(address.substr(0, address.rfind(':') + 1) + std::to_string(*port));
     server->listeners_.push_back(std::move(*listener));
   }
@@ -114,6 +114,7 @@ void PageServer::RunLane(LaneThread& lane) {
   if (!reason.empty()) spdlog::info("page server: lane closed, peer {}, cause {}", lane.peer, reason);
   Shutdown(lane.socket.get());
   absl::MutexLock lock(&mutex_);
+  lane.session.reset();  // the thread may be joined much later; the source must go with Remove()
   lane.ended = true;
 }
 

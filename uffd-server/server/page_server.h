@@ -48,7 +48,8 @@ class PageServer {
   void Add(const SessionId& id, std::shared_ptr<PageSource> source);
   // The VM has stopped: its pages no longer change and may be served.
   void Freeze(const SessionId& id);
-  // Forgets the session and ends its lanes. When it returns nothing reads the source any more.
+  // Forgets the session and ends its lanes. When it returns nothing reads the source any more, and
+  // the server keeps no reference to it.
   void Remove(const SessionId& id);
   // Where it listens, with the ports that were chosen.
   const std::vector<std::string>& addresses() const { return addresses_; }
@@ -57,7 +58,7 @@ class PageServer {
   struct LaneThread {
     UniqueFd socket;
     std::string peer;
-    std::shared_ptr<ServedSession> session;  // set after its greeting; guarded by mutex_
+    std::shared_ptr<ServedSession> session;  // from its greeting to its end; guarded by mutex_
     bool ended = false;                      // guarded by mutex_
     std::thread thread;
   };
