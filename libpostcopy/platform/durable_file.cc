@@ -49,6 +49,19 @@ Result<void> WriteDurably(const std::string& path, std::string_view content) {
   return {};
 }
 
+Result<void> OverwriteDurably(const std::string& path, std::string_view content) {
+  UniqueFd file(open(path.c_str(), O_WRONLY | O_CLOEXEC));
+  if (!file.valid()) return ErrnoError(errno, "open " + path);
+  ssize_t written;
+  do {
+    written = pwrite(file.get(), content.data(), content.size(), 0);
+  } while (written < 0 && errno == EINTR);
+  if (written < 0) return ErrnoError(errno, "write " + path);
+  if (static_cast<size_t>(written) != content.size()) return ErrnoError(EIO, "write " + path);
+  if (fdatasync(file.get()) != 0) return ErrnoError(errno, "sync " + path);
+  return {};
+}
+
 Result<std::string> ReadWholeFile(const std::string& path, size_t limit_bytes) {
   UniqueFd file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!file.valid()) return ErrnoError(errno, "open " + path);

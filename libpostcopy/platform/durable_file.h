@@ -15,6 +15,12 @@ Result<void> MakeDirectory(const std::string& path);
 // Until then a reader sees the old file, whole, or the new one, whole. Blocks for the disk.
 Result<void> WriteDurably(const std::string& path, std::string_view content);
 
+// Overwrites the start of an existing file, in place; when it returns ok, the content is on disk. One
+// write of at most 512 bytes into one sector, so a reader, also after a crash, sees the old content
+// or the new one. Much cheaper than WriteDurably(), since the file's name and size stay (docs/
+// decisions/0004). kNotFound: no such file. REQUIRES: content.size() <= 512.
+Result<void> OverwriteDurably(const std::string& path, std::string_view content);
+
 // kNotFound: no such file. At most `limit_bytes` are read.
 Result<std::string> ReadWholeFile(const std::string& path, size_t limit_bytes);
 

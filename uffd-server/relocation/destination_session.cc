@@ -8,7 +8,7 @@
 #include "platform/ram_file.h"
 #include "relocation/fit.h"
 #include "relocation/memory_match.h"
-#include "server/status.h"
+#include "server/status_of.h"
 #include "transport/tcp_transport.h"
 
 namespace postcopy {
@@ -76,12 +76,14 @@ absl::StatusOr<std::shared_ptr<DestinationSession>> DestinationSession::Prepare(
     const auto twin = std::find(regions.begin(), regions.end(), offered.region);
     blocks.push_back(matched->blocks[static_cast<size_t>(twin - regions.begin())]);
   }
-  status = session->Arm(offer, blocks);
+  status = session->Write(OwnershipMark::kOffered);
+  if (status.ok()) status = session->Arm(offer, blocks);
   if (status.ok()) status = session->AllocateData(offer);
   if (status.ok()) status = session->OpenLanes(offer);
   if (status.ok()) status = session->vmm_->PrepareDestination();
   if (!status.ok()) {
     session->Disarm();
+    parts.store.Remove(*id);
     return status;
   }
   return session;
@@ -92,7 +94,7 @@ absl::Status DestinationSession::Arm(const Offer& offer, const std::vector<size_
   if (!armed.ok()) return armed.status();
   blocks_ = std::move(armed->blocks);
   auto waiter = Waiter::Create();
-  if (!waiter.ok()) return ToStatus(waiter.error());
+  if (!waiter.ok()) return StatusOf(waiter.error());
   device_ = std::make_unique<UserfaultDevice>(std::move(armed->userfault), std::move(*waiter));
   return absl::OkStatus();
 }
@@ -106,7 +108,7 @@ absl::Status DestinationSession::AllocateData(const Offer& offer) {
         const auto allocated = AllocateRamFile(
             block.ram_file.get(), block.file_offset + data.first.offset_bytes() + done,
             std::min(kAllocateStepBytes, data.size_bytes() - done));
-        if (!allocated.ok()) return ToStatus(allocated.error());
+        if (!allocated.ok()) return StatusOf(allocated.error());
       }
     }
   }
@@ -119,7 +121,7 @@ absl::Status DestinationSession::OpenLanes(const Offer& offer) {
   options.session = session_;
   options.bulk_lanes = parts_.bulk_lanes;
   auto transport = TcpTransport::Connect(options);
-  if (!transport.ok()) return ToStatus(transport.error());
+  if (!transport.ok()) return StatusOf(transport.error());
   const MemoryLayout& layout = (*transport)->layout();
   std::vector<MappedRegion> regions;
   for (size_t i = 0; i < blocks_.size(); ++i) {
@@ -151,7 +153,7 @@ absl::Status DestinationSession::OpenIncoming() {
         absl::StrCat("the session is ", std::string(Name(status_.state()))));
   }
   const auto started = engine_->Start();
-  if (!started.ok()) return ToStatus(started.error());
+  if (!started.ok()) return StatusOf(started.error());
   parts_.faults.Reach("incoming");
   return vmm_->OpenIncoming();
 }
@@ -242,7 +244,7 @@ absl::Status DestinationSession::Abort(const std::string& reason) {
   // A load that waits for pages ends only with its VMM, so this comes before the turn.
   if (used_up) {
     const auto killed = record_.process.Kill();
-    if (!killed.ok()) return ToStatus(killed.error());
+    if (!killed.ok()) return StatusOf(killed.error());
     if (!record_.process.WaitEnded(kVmmEndTimeout)) {
       return absl::InternalError(absl::StrCat("process ", record_.pid(), " does not end"));
     }

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
-#include "server/status.h"
+#include "server/status_of.h"
 
 namespace postcopy {
 namespace {

@@ -190,6 +190,12 @@ absl::StatusOr<RecoveryReport> Relocator::RecoverFromRecords(const std::string& 
           absl::StrCat("VM ", vm, " is owned by this host since session ",
                        last.session.ToString(), ", and this daemon has lost the session: what had "
                        "not arrived stays at ", last.peer)};
+    case OwnershipMark::kOffered:
+      return RecoveryReport{
+          SessionState::kUnknown, "nobody yet",
+          absl::StrCat("VM ", vm, " was offered by ", last.peer, " in session ",
+                       last.session.ToString(), ", and this daemon has lost the session: it never ran "
+                       "here; recover it there")};
     case OwnershipMark::kNever:
       return RecoveryReport{SessionState::kRolledBack, "source",
                             absl::StrCat("VM ", vm, " never ran here; it stayed at ", last.peer)};
@@ -312,7 +318,8 @@ absl::StatusOr<RecordedOutcome> Relocator::OnQuery(const std::string& session) {
     return live ? RecordedOutcome::kPrepared : RecordedOutcome::kNone;
   }
   switch (record->mark) {
-    case OwnershipMark::kPrepared: return RecordedOutcome::kPrepared;
+    case OwnershipMark::kPrepared:
+    case OwnershipMark::kOffered: return RecordedOutcome::kPrepared;
     case OwnershipMark::kHandedOver: return RecordedOutcome::kHandedOver;
     case OwnershipMark::kRolledBack: return RecordedOutcome::kNone;
     case OwnershipMark::kOwner: return RecordedOutcome::kOwner;

@@ -33,6 +33,8 @@ struct DaemonParts {
   std::string control_address;               // where other daemons reach this one
   std::vector<std::string> data_addresses;   // where other daemons reach its page server
   size_t bulk_lanes = 2;
+  // Pause before a hand-over that was not confirmed is repeated.
+  std::chrono::milliseconds hand_over_retry{500};
 };
 
 // State and figures of one session. Thread-safe.

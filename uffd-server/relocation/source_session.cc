@@ -7,7 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "relocation/fit.h"
 #include "relocation/memory_match.h"
-#include "server/status.h"
+#include "server/status_of.h"
 
 namespace postcopy {
 namespace {
@@ -15,7 +15,6 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr int kHandOverTries = 20;
-constexpr milliseconds kHandOverRetry{500};
 constexpr milliseconds kVmmEndTimeout{10'000};
 
 SessionId MakeSessionId() {
@@ -113,7 +112,7 @@ absl::StatusOr<Offer> SourceSession::MakeOffer(const VmmDescription& vmm) {
   offer.control_address = parts_.control_address;
   for (uint32_t i = 0; i < matched->layout.regions.size(); ++i) {
     auto extents = source->DataExtents({i});
-    if (!extents.ok()) return ToStatus(extents.error());
+    if (!extents.ok()) return StatusOf(extents.error());
     offer.ram.push_back({matched->layout.regions[i], std::move(*extents)});
   }
   std::shared_ptr<PageSource> served = source;
@@ -184,7 +183,7 @@ absl::StatusOr<double> SourceSession::FinishHandOver() {
     }
     spdlog::warn("session {}, hand-over not confirmed: {}", session_text_,
                  resumed.status().ToString());
-    if (status_.WaitForChange(SessionState::kHandedOver, kHandOverRetry)) break;
+    if (status_.WaitForChange(SessionState::kHandedOver, parts_.hand_over_retry)) break;
   }
   parts_.faults.Reach("handed-over");
   // "Never" is on its disk, or it has lost the session and writes "never" when asked to, unless
@@ -282,6 +281,7 @@ absl::Status SourceSession::Cancel() {
     absl::MutexLock lock(&mutex_);
     cancel_requested_ = true;
   }
+  spdlog::info("session {}, vm {}, cancel asked for", session_text_, options_.vm);
   Turn::Holder turn(turn_);
   const SessionState state = status_.state();
   if (state == SessionState::kCancelled) return absl::OkStatus();

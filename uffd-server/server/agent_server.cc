@@ -1,18 +1,19 @@
 #include "server/agent_server.h"
 
 #include <fcntl.h>
-#include <poll.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
 #include <filesystem>
+#include <optional>
 #include <system_error>
 #include <utility>
 
 #include "absl/strings/str_format.h"
 #include "platform/duplicate_fd.h"
+#include "platform/poll_set.h"
 #include "platform/ram_file.h"
 #include "platform/userfault.h"
 #include "server/status_of.h"
@@ -141,27 +142,26 @@ void AgentServer::Run() {
 void AgentServer::WaitForWork() {
   const Clock::time_point now = Clock::now();
   Clock::time_point wake_at = Clock::time_point::max();
-  std::vector<pollfd> fds;
-  fds.push_back({wake_->read_end.get(), POLLIN, 0});
+  PollSet waiting;
+  waiting.Add(wake_->read_end.get());
   if (now >= accept_again_) {
-    fds.push_back({listener_.fd(), POLLIN, 0});
+    waiting.Add(listener_.fd());
   } else {
     wake_at = accept_again_;
   }
   for (const auto& [id, client] : clients_) {
-    fds.push_back({client.connection.fd(), POLLIN, 0});
+    waiting.Add(client.connection.fd());
     if (!client.registered) wake_at = std::min(wake_at, client.connected_at + kRegisterTimeout);
   }
-  const size_t first_process = fds.size();
-  for (const int fd : registry_.ProcessDescriptors()) fds.push_back({fd, POLLIN, 0});
-  const int timeout_ms =
-      wake_at == Clock::time_point::max()
-          ? -1
-          : static_cast<int>(std::max<int64_t>(
-                std::chrono::ceil<milliseconds>(wake_at - now).count(), 0));
-  poll(fds.data(), fds.size(), timeout_ms);
-  process_ended_ = std::any_of(fds.begin() + static_cast<ptrdiff_t>(first_process), fds.end(),
-                               [](const pollfd& fd) { return fd.revents != 0; });
+  const size_t first_process = waiting.size();
+  for (const int fd : registry_.ProcessDescriptors()) waiting.Add(fd);
+  std::optional<milliseconds> timeout;
+  if (wake_at != Clock::time_point::max()) timeout = std::chrono::ceil<milliseconds>(wake_at - now);
+  waiting.Wait(timeout);
+  process_ended_ = false;
+  for (size_t place = first_process; place < waiting.size(); ++place) {
+    process_ended_ |= waiting.readable(place);
+  }
 }
 
 void AgentServer::AcceptClients() {

@@ -10,12 +10,13 @@
 
 #include "absl/strings/str_cat.h"
 #include "platform/durable_file.h"
-#include "server/status.h"
+#include "server/status_of.h"
 
 namespace postcopy {
 namespace {
 
-constexpr size_t kMaxRecordBytes = 4096;
+// One sector: overwritten whole or not at all.
+constexpr size_t kRecordBytes = 512;
 
 struct MarkName {
   OwnershipMark mark;
@@ -23,6 +24,7 @@ struct MarkName {
 };
 constexpr std::array kMarkNames = {
     MarkName{OwnershipMark::kPrepared, "prepared"},
+    MarkName{OwnershipMark::kOffered, "offered"},
     MarkName{OwnershipMark::kHandedOver, "handed-over"},
     MarkName{OwnershipMark::kRolledBack, "rolled-back"},
     MarkName{OwnershipMark::kOwner, "owner"},
@@ -60,11 +62,11 @@ std::optional<OwnershipRecord> Parse(const std::string& text) {
 
 absl::StatusOr<OwnershipStore> OwnershipStore::Open(const std::string& directory) {
   const auto made = MakeDirectory(directory);
-  if (!made.ok()) return ToStatus(made.error());
+  if (!made.ok()) return StatusOf(made.error());
   OwnershipStore store(directory);
   const std::string probe = directory + "/.probe";
   const auto written = WriteDurably(probe, "");
-  if (!written.ok()) return ToStatus(written.error());
+  if (!written.ok()) return StatusOf(written.error());
   std::error_code ignored;
   std::filesystem::remove(probe, ignored);
   return store;
@@ -76,18 +78,25 @@ std::string OwnershipStore::PathOf(const SessionId& session) const {
 
 absl::Status OwnershipStore::Write(const OwnershipRecord& record) {
   const nlohmann::json json = {{"session", record.session.ToString()},
-                               {"vm", record.vm},
-                               {"peer", record.peer},
+                               {"vm", record.vm.substr(0, OwnershipRecord::kMaxNameBytes)},
+                               {"peer", record.peer.substr(0, OwnershipRecord::kMaxNameBytes)},
                                {"mark", NameOf(record.mark)},
                                {"run", record.run}};
-  const auto written = WriteDurably(PathOf(record.session), json.dump(2) + "\n");
+  std::string text = json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  text.resize(kRecordBytes - 1, ' ');
+  text += '\n';
+  const std::string path = PathOf(record.session);
+  auto written = OverwriteDurably(path, text);
+  if (!written.ok() && written.error().code == ErrorCode::kNotFound) {
+    written = WriteDurably(path, text);
+  }
   if (written.ok()) return absl::OkStatus();
   return absl::InternalError(absl::StrCat("record ", std::string(NameOf(record.mark)), " for VM ",
                                           record.vm, ": ", written.error().message));
 }
 
 absl::StatusOr<OwnershipRecord> OwnershipStore::Read(const SessionId& session) const {
-  const auto text = ReadWholeFile(PathOf(session), kMaxRecordBytes);
+  const auto text = ReadWholeFile(PathOf(session), kRecordBytes);
   if (!text.ok()) {
     return text.error().code == ErrorCode::kNotFound ? absl::NotFoundError(text.error().message)
                                                      : absl::DataLossError(text.error().message);
@@ -104,7 +113,7 @@ std::vector<OwnershipRecord> OwnershipStore::ReadAll(const std::string& vm) cons
   std::error_code error;
   for (const auto& entry : std::filesystem::directory_iterator(directory_, error)) {
     if (entry.path().extension() != ".json") continue;
-    const auto text = ReadWholeFile(entry.path().string(), kMaxRecordBytes);
+    const auto text = ReadWholeFile(entry.path().string(), kRecordBytes);
     const auto record = text.ok() ? Parse(*text) : std::nullopt;
     if (!record.has_value()) {
       spdlog::warn("ownership record unreadable, file {}", entry.path().string());

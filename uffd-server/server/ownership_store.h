@@ -1,8 +1,9 @@
 // Durable records of who owns which VM: one small JSON file a session in the state directory.
 //
-// A record that Write() has returned ok for survives a crash of the host: it is written to a new
-// file, which is synced, renamed over the old one, and the directory is synced. Whatever happens
-// during Write(), a reader sees the old record or the new one, whole. Thread-safe.
+// A record that Write() has returned ok for survives a crash of the host. The first of a session is
+// written to a new file, which is synced and renamed into place; later ones overwrite its one sector
+// in place, since they are written while the VM stands still. Whatever happens during Write(), a
+// reader sees the old record or the new one, whole. Thread-safe.
 #pragma once
 
 #include <string>
@@ -16,6 +17,7 @@ namespace postcopy {
 
 enum class OwnershipMark {
   kPrepared,    // source: nothing has been handed over
+  kOffered,     // destination: nothing has been handed to it
   kHandedOver,  // source: the destination owns it; this host never runs it again
   kRolledBack,  // source: it stays here
   kOwner,       // destination: owns it
@@ -29,6 +31,8 @@ struct OwnershipRecord {
   std::string peer;  // the other daemon's control address
   OwnershipMark mark = OwnershipMark::kPrepared;
   bool run = true;   // the guest is to run (it was not paused by its operator)
+
+  static constexpr size_t kMaxNameBytes = 80;  // of `vm` and of `peer`; longer ones are cut
 };
 
 class OwnershipStore {

@@ -1,0 +1,155 @@
+// Both ends of a switch as plain objects: a VMM that does what it is told or fails where a test says
+// so, and a destination with a record of its own. They share a World that sees who runs the guest.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "relocation/peer.h"
+#include "relocation/session.h"
+#include "vmm/vmm_driver.h"
+
+namespace postcopy {
+
+// Who runs the guest now, and whether it ever was two at once.
+struct World {
+  bool source_runs = true;
+  bool destination_runs = false;
+  bool ran_twice = false;
+  std::vector<std::string> calls;
+
+  void Note(const std::string& call) {
+    calls.push_back(call);
+    ran_twice |= source_runs && destination_runs;
+  }
+};
+
+class FakeVmm final : public VmmDriver {
+ public:
+  FakeVmm(World& world, VmmDescription description, std::map<std::string, absl::Status>& failures)
+      : world_(world), description_(std::move(description)), failures_(failures) {}
+
+  absl::StatusOr<VmmDescription> Describe() override { return description_; }
+  absl::Status PrepareSource() override { return Step("prepare"); }
+  absl::StatusOr<Held> StopAndHold() override {
+    const absl::Status status = Step("hold");
+    if (!status.ok()) return status;
+    const bool was_running = world_.source_runs;
+    world_.source_runs = false;
+    return Held{was_running, {was_running ? 1000 : 0}};
+  }
+  absl::StatusOr<DeviceState> TakeDeviceState() override {
+    const absl::Status status = Step("take");
+    if (!status.ok()) return status;
+    return DeviceState{"device state", 0};
+  }
+  absl::Status ResumeSource(bool was_running) override {
+    const absl::Status status = Step("resume");
+    if (status.ok()) world_.source_runs = was_running;
+    world_.Note("resumed");
+    return status;
+  }
+  absl::Status RestoreSettings() override { return Step("restore"); }
+  absl::Status Quit() override { return Step("quit"); }
+  absl::Status PrepareDestination() override { return Step("prepare-destination"); }
+  absl::Status OpenIncoming() override { return Step("open"); }
+  absl::Status LoadDeviceState(std::string_view) override { return Step("load"); }
+  absl::StatusOr<EventTime> StartGuest() override {
+    const absl::Status status = Step("start");
+    if (!status.ok()) return status;
+    world_.destination_runs = true;
+    world_.Note("started");
+    return EventTime{2000};
+  }
+  absl::StatusOr<GuestState> QueryState() override { return description_.state; }
+
+ private:
+  absl::Status Step(const std::string& name) {
+    world_.Note("vmm " + name);
+    const auto found = failures_.find("vmm " + name);
+    return found == failures_.end() ? absl::OkStatus() : found->second;
+  }
+
+  World& world_;
+  VmmDescription description_;
+  std::map<std::string, absl::Status>& failures_;
+};
+
+// What the destination's daemon does, with its own durable record.
+struct FakeDestination {
+  World& world;
+  std::map<std::string, absl::Status>& failures;  // by call; the call then does nothing
+  // A call whose answer is lost is carried out all the same.
+  std::map<std::string, absl::Status> lost_answers;
+  RecordedOutcome record = RecordedOutcome::kNone;
+  bool run = false;
+};
+
+class FakeDestinationPeer final : public DestinationPeer {
+ public:
+  explicit FakeDestinationPeer(FakeDestination& at) : at_(at) {}
+
+  absl::Status MakeOffer(const Offer&) override { return Begin("offer"); }
+  absl::Status OpenIncoming(const std::string&) override { return Begin("open"); }
+  absl::Status Load(const std::string&, bool run, std::string_view) override {
+    const absl::Status status = Begin("load");
+    if (status.ok()) at_.run = run;
+    return status.ok() ? Answer("load") : status;
+  }
+  absl::StatusOr<int64_t> HandOver(const std::string&) override {
+    const absl::Status status = Begin("hand-over");
+    if (!status.ok()) return status;
+    if (at_.record == RecordedOutcome::kNever) return absl::AbortedError("never");
+    at_.record = RecordedOutcome::kOwner;
+    at_.world.destination_runs = at_.run;
+    at_.world.Note("destination runs");
+    const absl::Status answer = Answer("hand-over");
+    if (!answer.ok()) return answer;
+    return int64_t{3000};
+  }
+  absl::Status Abort(const std::string&, std::string_view) override {
+    const absl::Status status = Begin("abort");
+    if (!status.ok()) return status;
+    if (at_.record == RecordedOutcome::kOwner) return absl::FailedPreconditionError("owner");
+    at_.record = RecordedOutcome::kNever;
+    return Answer("abort");
+  }
+  absl::StatusOr<Progress> Figures(const std::string&) override {
+    return absl::UnavailableError("no figures");
+  }
+  absl::StatusOr<RecordedOutcome> Query(const std::string&) override {
+    const absl::Status status = Begin("query");
+    if (!status.ok()) return status;
+    return at_.record;
+  }
+
+ private:
+  absl::Status Begin(const std::string& name) {
+    at_.world.Note("destination " + name);
+    const auto found = at_.failures.find("destination " + name);
+    return found == at_.failures.end() ? absl::OkStatus() : found->second;
+  }
+  absl::Status Answer(const std::string& name) {
+    const auto found = at_.lost_answers.find(name);
+    return found == at_.lost_answers.end() ? absl::OkStatus() : found->second;
+  }
+
+  FakeDestination& at_;
+};
+
+class FakePeers final : public PeerFactory {
+ public:
+  explicit FakePeers(FakeDestination& destination) : destination_(destination) {}
+  std::unique_ptr<DestinationPeer> ConnectDestination(const std::string&) override {
+    return std::make_unique<FakeDestinationPeer>(destination_);
+  }
+  std::unique_ptr<SourcePeer> ConnectSource(const std::string&) override { return nullptr; }
+
+ private:
+  FakeDestination& destination_;
+};
+
+}  // namespace postcopy

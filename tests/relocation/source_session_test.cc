@@ -1,0 +1,253 @@
+// The source's half of the switch against a VMM and a destination that fail where a test says so:
+// whatever fails, the guest runs on one side at most, and the state says which.
+#include "relocation/source_session.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "gtest/gtest.h"
+#include "relocation/relocator.h"
+#include "tests/relocation/fakes.h"
+
+namespace postcopy {
+namespace {
+
+using testing::HasSubstr;
+
+constexpr uint64_t kRamBytes = 1 << 20;
+
+class SourceSessionTest : public testing::Test {
+ protected:
+  SourceSessionTest() {
+    char folder[] = "/tmp/postcopy-source-XXXXXX";
+    folder_ = mkdtemp(folder);
+    store_ = std::make_unique<OwnershipStore>(*OwnershipStore::Open(folder_ + "/state"));
+    page_server_ = *PageServer::Listen({"127.0.0.1:0"});
+    RegisterVm();
+    relocator_ = std::make_unique<Relocator>(DaemonParts{
+        .registry = registry_,
+        .page_server = *page_server_,
+        .store = *store_,
+        .peers = peers_,
+        .connect_vmm = [this](const std::string&) -> absl::StatusOr<std::unique_ptr<VmmDriver>> {
+          return std::make_unique<FakeVmm>(world_, description_, failures_);
+        },
+        .faults = {},
+        .control_address = "127.0.0.1:7700",
+        .data_addresses = page_server_->addresses(),
+        .hand_over_retry = std::chrono::milliseconds(1),
+    });
+  }
+  ~SourceSessionTest() override {
+    relocator_.reset();
+    std::filesystem::remove_all(folder_);
+    EXPECT_FALSE(world_.ran_twice) << "the guest ran on both sides";
+  }
+
+  void RegisterVm() {
+    UniqueFd file(memfd_create("ram", MFD_CLOEXEC));
+    ASSERT_EQ(ftruncate(file.get(), kRamBytes), 0);
+    VmRegistry::Registration registration;
+    registration.message.vm_name = "web1";
+    registration.message.qmp_path = "/qmp";
+    wire::RegisterBlock block;
+    block.kind = wire::BlockKind::kSharedFile;
+    block.address = 0x10000;
+    block.size_bytes = kRamBytes;
+    block.path = "/dev/shm/ram";
+    registration.message.blocks.push_back(block);
+    registration.ram_files.push_back(std::move(file));
+    registration.process = std::move(*Pidfd::Open(getpid()));
+    ASSERT_TRUE(registry_.Register(1, std::move(registration)).ok());
+
+    description_.pid = getpid();
+    description_.machine_type = "pc-i440fx-7.2";
+    description_.vcpus = 1;
+    description_.state = GuestState::kRunning;
+    description_.ram.push_back(
+        {"ram", "memory-backend-file", kRamBytes, true, "/dev/shm/ram", false});
+  }
+
+  absl::StatusOr<double> PrepareAndSwitch() {
+    const auto session = relocator_->Prepare({"web1", "there:7700", "", false});
+    if (!session.ok()) return session.status();
+    session_ = *session;
+    return relocator_->Switch(session_);
+  }
+  SessionState state() { return relocator_->Stats("web1")->state; }
+  RecordedOutcome record() { return *relocator_->OnQuery(session_); }
+
+  World world_;
+  std::map<std::string, absl::Status> failures_;
+  FakeDestination destination_{world_, failures_, {}};
+  FakePeers peers_{destination_};
+  VmmDescription description_;
+  std::string folder_;
+  std::string session_;
+  VmRegistry registry_;
+  std::unique_ptr<OwnershipStore> store_;
+  std::unique_ptr<PageServer> page_server_;
+  std::unique_ptr<Relocator> relocator_;
+};
+
+TEST_F(SourceSessionTest, SwitchMovesTheGuestAndCommitLetsTheSourceGo) {
+  const auto downtime = PrepareAndSwitch();
+  ASSERT_TRUE(downtime.ok()) << downtime.status();
+  EXPECT_EQ(*downtime, 2.0);
+  EXPECT_TRUE(world_.destination_runs);
+  EXPECT_EQ(state(), SessionState::kRunning);
+  EXPECT_EQ(record(), RecordedOutcome::kHandedOver);
+  // The process that plays the VMM is this test, which will not end: the quit is asked for only.
+  failures_["vmm quit"] = absl::UnavailableError("no answer");
+  ASSERT_TRUE(relocator_->OnArrived(session_, {}).ok());
+  EXPECT_EQ(state(), SessionState::kCommitted);
+  EXPECT_EQ(record(), RecordedOutcome::kCommitted);
+  EXPECT_THAT(world_.calls, testing::Contains("vmm quit"));
+}
+
+TEST_F(SourceSessionTest, AVmThatItsOperatorPausedStaysPaused) {
+  world_.source_runs = false;
+  description_.state = GuestState::kPaused;
+  ASSERT_TRUE(PrepareAndSwitch().ok());
+  EXPECT_FALSE(world_.destination_runs);
+  EXPECT_FALSE(destination_.run);
+}
+
+// Everything that can fail before the record "handed over".
+class RollBackTest : public SourceSessionTest, public testing::WithParamInterface<const char*> {};
+
+INSTANTIATE_TEST_SUITE_P(Steps, RollBackTest,
+                         testing::Values("destination open", "vmm hold", "vmm take",
+                                         "destination load"));
+
+TEST_P(RollBackTest, TheGuestGoesOnAtTheSourceAndTheDestinationNeverRunsIt) {
+  failures_[GetParam()] = absl::UnavailableError("broken");
+  const auto downtime = PrepareAndSwitch();
+  EXPECT_EQ(downtime.status().code(), absl::StatusCode::kAborted);
+  EXPECT_THAT(std::string(downtime.status().message()), HasSubstr("broken"));
+  EXPECT_TRUE(world_.source_runs);
+  EXPECT_EQ(state(), SessionState::kRolledBack);
+  EXPECT_EQ(destination_.record, RecordedOutcome::kNever);
+  failures_.clear();
+  destination_.record = RecordedOutcome::kNone;
+  EXPECT_TRUE(PrepareAndSwitch().ok()) << "a second relocation works";
+}
+
+TEST_P(RollBackTest, AnUnreachableDestinationCannotKeepTheGuestStopped) {
+  failures_[GetParam()] = absl::UnavailableError("broken");
+  failures_["destination abort"] = absl::UnavailableError("no route");
+  EXPECT_EQ(PrepareAndSwitch().status().code(), absl::StatusCode::kAborted);
+  EXPECT_TRUE(world_.source_runs);
+  EXPECT_FALSE(world_.destination_runs);
+}
+
+TEST_F(SourceSessionTest, AVmmThatDiesDuringTheSwitchIsReportedAsACrash) {
+  failures_["vmm take"] = absl::UnavailableError("connection closed");
+  failures_["vmm resume"] = absl::UnavailableError("connection closed");
+  EXPECT_EQ(PrepareAndSwitch().status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(state(), SessionState::kFailed);
+}
+
+TEST_F(SourceSessionTest, AHandOverWhoseAnswerIsLostIsNotTakenBack) {
+  destination_.lost_answers["hand-over"] = absl::DeadlineExceededError("no answer");
+  const auto downtime = PrepareAndSwitch();
+  EXPECT_EQ(downtime.status().code(), absl::StatusCode::kInternal);
+  EXPECT_THAT(std::string(downtime.status().message()), HasSubstr("recover"));
+  EXPECT_FALSE(world_.source_runs);
+  EXPECT_TRUE(world_.destination_runs);
+  const auto report = relocator_->Recover("web1");
+  ASSERT_TRUE(report.ok());
+  EXPECT_EQ(report->owner, "destination");
+  EXPECT_FALSE(world_.source_runs);
+}
+
+TEST_F(SourceSessionTest, ADestinationThatRecordedNeverGivesTheGuestBack) {
+  failures_["destination hand-over"] = absl::AbortedError("its VMM had ended");
+  EXPECT_EQ(PrepareAndSwitch().status().code(), absl::StatusCode::kAborted);
+  EXPECT_EQ(destination_.record, RecordedOutcome::kNever);
+  EXPECT_TRUE(world_.source_runs);
+  EXPECT_EQ(state(), SessionState::kRolledBack);
+}
+
+TEST_F(SourceSessionTest, AfterTheHandOverAnUnreachableDestinationKeepsTheGuestStopped) {
+  failures_["destination hand-over"] = absl::AbortedError("its VMM had ended");
+  failures_["destination abort"] = absl::UnavailableError("no route");
+  EXPECT_EQ(PrepareAndSwitch().status().code(), absl::StatusCode::kInternal);
+  EXPECT_FALSE(world_.source_runs);
+  failures_.clear();
+  destination_.record = RecordedOutcome::kNever;
+  EXPECT_EQ(relocator_->Recover("web1")->owner, "source");
+  EXPECT_TRUE(world_.source_runs);
+}
+
+TEST_F(SourceSessionTest, ARecordThatCannotBeWrittenIsDecidedByTheDestination) {
+  ASSERT_TRUE(relocator_->Prepare({"web1", "there:7700", "", false}).ok());
+  session_ = relocator_->Stats("web1")->session;
+  std::filesystem::remove_all(folder_ + "/state");
+  EXPECT_EQ(relocator_->Switch(session_).status().code(), absl::StatusCode::kAborted);
+  EXPECT_EQ(destination_.record, RecordedOutcome::kNever);
+  EXPECT_TRUE(world_.source_runs);
+}
+
+TEST_F(SourceSessionTest, ARecordThatMayHaveBeenWrittenKeepsTheGuestStoppedUntilAsked) {
+  ASSERT_TRUE(relocator_->Prepare({"web1", "there:7700", "", false}).ok());
+  session_ = relocator_->Stats("web1")->session;
+  std::filesystem::remove_all(folder_ + "/state");
+  failures_["destination abort"] = absl::UnavailableError("no route");
+  EXPECT_EQ(relocator_->Switch(session_).status().code(), absl::StatusCode::kInternal);
+  EXPECT_EQ(state(), SessionState::kUnknown);
+  EXPECT_FALSE(world_.source_runs);
+  EXPECT_EQ(relocator_->Recover("web1")->state, SessionState::kUnknown);
+  failures_.clear();
+  EXPECT_EQ(relocator_->Recover("web1")->owner, "source");
+  EXPECT_TRUE(world_.source_runs);
+}
+
+TEST_F(SourceSessionTest, CancelBeforeTheSwitchLeavesTheGuestAndAfterItIsRefused) {
+  ASSERT_TRUE(relocator_->Prepare({"web1", "there:7700", "", false}).ok());
+  EXPECT_TRUE(relocator_->Cancel("web1").ok());
+  EXPECT_EQ(state(), SessionState::kCancelled);
+  EXPECT_TRUE(world_.source_runs);
+  EXPECT_THAT(world_.calls, testing::Not(testing::Contains("vmm hold")));
+
+  destination_.record = RecordedOutcome::kNone;
+  ASSERT_TRUE(PrepareAndSwitch().ok());
+  const absl::Status refused = relocator_->Cancel("web1");
+  EXPECT_EQ(refused.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("too late"));
+}
+
+TEST_F(SourceSessionTest, ADaemonThatRestartsBeforeTheHandOverRollsBackOnRecover) {
+  ASSERT_TRUE(relocator_->Prepare({"web1", "there:7700", "", false}).ok());
+  session_ = relocator_->Stats("web1")->session;
+  world_.source_runs = false;  // it had stopped when its daemon died
+  Relocator restarted(DaemonParts{
+      .registry = registry_,
+      .page_server = *page_server_,
+      .store = *store_,
+      .peers = peers_,
+      .connect_vmm = [this](const std::string&) -> absl::StatusOr<std::unique_ptr<VmmDriver>> {
+        return std::make_unique<FakeVmm>(world_, description_, failures_);
+      },
+      .faults = {},
+      .control_address = "127.0.0.1:7700",
+      .data_addresses = {},
+  });
+  const auto report = restarted.Recover("web1");
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_EQ(report->owner, "source");
+  EXPECT_TRUE(world_.source_runs);
+  EXPECT_EQ(destination_.record, RecordedOutcome::kNever);
+}
+
+TEST_F(SourceSessionTest, ASecondRelocationOfTheSameVmIsRefused) {
+  ASSERT_TRUE(relocator_->Prepare({"web1", "there:7700", "", false}).ok());
+  const auto second = relocator_->Prepare({"web1", "elsewhere:7700", "", false});
+  EXPECT_EQ(second.status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(second.status().message()), HasSubstr("another relocation"));
+}
+
+}  // namespace
+}  // namespace postcopy
