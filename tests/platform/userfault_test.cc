@@ -1,0 +1,176 @@
+// What the kernel really answers: the facts that the engine is built on, on this kernel.
+#include "platform/userfault.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <thread>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "platform/ram_file.h"
+
+namespace postcopy {
+namespace {
+
+constexpr uint64_t kPage = 4096;
+constexpr uint64_t kPages = 64;
+constexpr uint64_t kBytes = kPages * kPage;
+
+class UserfaultTest : public testing::Test {
+ protected:
+  ~UserfaultTest() override {
+    if (memory_ != nullptr) munmap(memory_, kBytes);
+  }
+  void MapAnonymous() { Map(-1, MAP_PRIVATE | MAP_ANONYMOUS, FaultMode::kMissing); }
+  void MapFile() {
+    file_ = UniqueFd(memfd_create("ram", MFD_CLOEXEC));
+    ASSERT_EQ(ftruncate(file_.get(), kBytes), 0);
+    Map(file_.get(), MAP_SHARED, FaultMode::kMissingAndMinor);
+  }
+  void Map(int fd, int flags, FaultMode mode) {
+    memory_ = mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, flags, fd, 0);
+    ASSERT_NE(memory_, MAP_FAILED);
+    ASSERT_EQ(madvise(memory_, kBytes, MADV_NOHUGEPAGE), 0);
+    auto userfault = CreateUserfault(-1);
+    ASSERT_TRUE(userfault.ok()) << userfault.error().message;
+    userfault_ = std::move(*userfault);
+    ASSERT_TRUE(RegisterFaults(userfault_.get(), At(0), kBytes, mode).ok());
+  }
+  uint64_t At(uint64_t page) const { return reinterpret_cast<uint64_t>(memory_) + page * kPage; }
+  uint8_t FirstByte(uint64_t page) const {
+    return *reinterpret_cast<volatile uint8_t*>(At(page));
+  }
+  InstallResult Copy(uint64_t page, uint64_t pages) {
+    const std::vector<std::byte> content(pages * kPage, std::byte{0x41});
+    return CopyPages(userfault_.get(), At(page), content.data(), content.size());
+  }
+  void Write(uint64_t page, uint64_t pages) {
+    const std::vector<std::byte> content(pages * kPage, std::byte{0x42});
+    ASSERT_EQ(WriteRamFile(file_.get(), page * kPage, content), 0);
+  }
+  InstallResult Continue(uint64_t page, uint64_t pages) {
+    return ContinuePages(userfault_.get(), At(page), pages * kPage);
+  }
+  InstallResult Zero(uint64_t page, uint64_t pages) {
+    return ZeroPages(userfault_.get(), At(page), pages * kPage);
+  }
+  // The next event; waits for it.
+  FaultEvent Await() {
+    FaultEvent event;
+    for (;;) {
+      const auto count = ReadFaultEvents(userfault_.get(), {&event, 1});
+      EXPECT_TRUE(count.ok());
+      if (*count == 1) return event;
+      std::this_thread::yield();
+    }
+  }
+
+  UniqueFd file_;
+  UniqueFd userfault_;
+  void* memory_ = nullptr;
+};
+
+void ExpectResult(const InstallResult& result, InstallOutcome outcome, uint64_t pages) {
+  EXPECT_EQ(result.outcome, outcome) << "errno " << result.error;
+  EXPECT_EQ(result.done_bytes, pages * kPage);
+}
+
+TEST_F(UserfaultTest, CopyInstallsAndStopsAtAPresentPage) {
+  MapAnonymous();
+  ExpectResult(Copy(4, 1), InstallOutcome::kInstalled, 1);
+  ExpectResult(Copy(4, 2), InstallOutcome::kAlreadyPresent, 0);
+  // A batch that meets it reports what it did, and asks to be tried again from there.
+  ExpectResult(Copy(0, 8), InstallOutcome::kRetry, 4);
+  ExpectResult(Copy(5, 3), InstallOutcome::kInstalled, 3);
+  for (uint64_t page = 0; page < 8; ++page) EXPECT_EQ(FirstByte(page), 0x41);
+}
+
+TEST_F(UserfaultTest, ContinueMapsWhatThePageCacheHas) {
+  MapFile();
+  Write(0, 8);
+  ExpectResult(Continue(0, 8), InstallOutcome::kInstalled, 8);
+  ExpectResult(Continue(0, 1), InstallOutcome::kAlreadyPresent, 0);
+  ExpectResult(Continue(8, 1), InstallOutcome::kNotFilled, 0);
+  EXPECT_EQ(FirstByte(7), 0x42);
+}
+
+TEST_F(UserfaultTest, BatchContinueThatMeetsAPresentPageReportsItsPart) {
+  MapFile();
+  Write(0, 8);
+  ExpectResult(Continue(3, 1), InstallOutcome::kInstalled, 1);
+  ExpectResult(Continue(0, 8), InstallOutcome::kRetry, 3);
+  ExpectResult(Continue(3, 5), InstallOutcome::kAlreadyPresent, 0);
+  ExpectResult(Continue(4, 4), InstallOutcome::kInstalled, 4);
+}
+
+TEST_F(UserfaultTest, ZeroMakesPagesOfBothKinds) {
+  MapAnonymous();
+  ExpectResult(Zero(0, 8), InstallOutcome::kInstalled, 8);
+  EXPECT_EQ(FirstByte(3), 0);
+  munmap(memory_, kBytes);
+  MapFile();
+  ExpectResult(Zero(0, 1), InstallOutcome::kInstalled, 1);
+  Write(1, 1);
+  ExpectResult(Zero(1, 1), InstallOutcome::kAlreadyPresent, 0);
+  EXPECT_EQ(FirstByte(0), 0);
+}
+
+TEST_F(UserfaultTest, RangeThatIsNotRegisteredIsGone) {
+  MapAnonymous();
+  ASSERT_TRUE(UnregisterFaults(userfault_.get(), At(0), kBytes).ok());
+  EXPECT_EQ(Copy(0, 1).outcome, InstallOutcome::kRangeGone);
+}
+
+TEST_F(UserfaultTest, FaultSaysMissingOrMinorAndWhetherItWrites) {
+  MapFile();
+  Write(9, 1);
+  std::thread reader([this] { EXPECT_EQ(FirstByte(9), 0x42); });
+  FaultEvent event = Await();
+  EXPECT_EQ(event.kind, FaultEvent::Kind::kMinor);
+  EXPECT_EQ(event.address & ~(kPage - 1), At(9));
+  EXPECT_FALSE(event.write);
+  ExpectResult(Continue(9, 1), InstallOutcome::kInstalled, 1);
+  reader.join();
+  std::thread writer([this] { *reinterpret_cast<volatile uint8_t*>(At(10)) = 7; });
+  event = Await();
+  EXPECT_EQ(event.kind, FaultEvent::Kind::kMissing);
+  EXPECT_TRUE(event.write);
+  ExpectResult(Zero(10, 1), InstallOutcome::kInstalled, 1);
+  writer.join();
+  EXPECT_EQ(FirstByte(10), 7);
+}
+
+TEST_F(UserfaultTest, WhileADiscardIsUnreadNothingIsInstalled) {
+  MapAnonymous();
+  ExpectResult(Copy(0, 1), InstallOutcome::kInstalled, 1);
+  std::thread discarder([this] { madvise(memory_, kPage, MADV_DONTNEED); });
+  // The discard waits until it has been read; meanwhile installs are refused.
+  while (Copy(1, 1).outcome != InstallOutcome::kRetry) std::this_thread::yield();
+  const FaultEvent event = Await();
+  EXPECT_EQ(event.kind, FaultEvent::Kind::kRemove);
+  EXPECT_EQ(event.address, At(0));
+  EXPECT_EQ(event.end_address, At(1));
+  discarder.join();
+  ExpectResult(Copy(3, 1), InstallOutcome::kInstalled, 1);
+}
+
+TEST_F(UserfaultTest, NothingPendingIsNothing) {
+  MapAnonymous();
+  FaultEvent event;
+  const auto count = ReadFaultEvents(userfault_.get(), {&event, 1});
+  ASSERT_TRUE(count.ok());
+  EXPECT_EQ(*count, 0u);
+}
+
+TEST_F(UserfaultTest, UnregisteringWakesWhoWaitsWithZeros) {
+  MapAnonymous();
+  std::thread reader([this] { EXPECT_EQ(FirstByte(5), 0); });
+  Await();
+  ASSERT_TRUE(UnregisterFaults(userfault_.get(), At(0), kBytes).ok());
+  reader.join();
+}
+
+}  // namespace
+}  // namespace postcopy
