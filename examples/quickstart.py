@@ -105,6 +105,8 @@ def main():
     arguments = parser.parse_args()
     if arguments.runs < 1:
         parser.error("--runs: at least 1")
+    if arguments.json and not pathlib.Path(arguments.json).absolute().parent.is_dir():
+        parser.error(f"--json {arguments.json}: its folder does not exist")
     plan = scenario.Plan(source_faults=(CORRUPTION,) if arguments.corrupt_one_byte else ())
     programs = Programs.built()
     outcomes = []

@@ -90,7 +90,7 @@ def _files_complaint(files):
     if files["error"]:
         return f"fetching the files failed after {files['checked']} of {files['files']}: " \
                f"{files['error']}"
-    return f"{files['wrong']} of {files['files']} files are wrong, the first is number " \
+    return f"{files['wrong']} of {files['files']} files are wrong, the first is " \
            f"{files['first_wrong']}"
 
 
