@@ -58,8 +58,8 @@ def run(plan, programs, folder, say=lambda text: None):
         boot_s = source.wait_ready()
         for host in stage.hosts.values():
             host.wait_registered(VM)
-        say(f"the guest was ready after {boot_s:.1f} s; {plan.warm_up_s:g} s of load from the "
-            f"client: {plan.connections} kept-open connections, {plan.think_ms} ms between requests")
+        say(f"the guest was ready after {boot_s:.1f} s; {plan.warm_up_s:g} s of load over "
+            f"{plan.connections} kept-open connections, {plan.think_ms} ms between requests")
         with load.Load(stage.network, programs.load_client, parameters, stage.folder / "load.json",
                        plan.connections, plan.think_ms) as traffic:
             time.sleep(plan.warm_up_s)
