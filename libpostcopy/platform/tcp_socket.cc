@@ -181,16 +181,22 @@ SocketResult Receive(int socket, std::span<std::byte> into) {
 
 SocketResult SendAll(int socket, std::span<const std::byte> first,
                      std::span<const std::byte> second) {
+  std::span<const std::byte> parts[] = {first, second};
+  return SendParts(socket, parts);
+}
+
+SocketResult SendParts(int socket, std::span<std::span<const std::byte>> parts) {
   size_t sent = 0;
-  while (sent < first.size() + second.size()) {
-    const size_t of_first = sent < first.size() ? sent : first.size();
-    const size_t of_second = sent - of_first;
-    iovec parts[2] = {
-        {const_cast<std::byte*>(first.data()) + of_first, first.size() - of_first},
-        {const_cast<std::byte*>(second.data()) + of_second, second.size() - of_second}};
+  for (;;) {
+    while (!parts.empty() && parts.front().empty()) parts = parts.subspan(1);
+    if (parts.empty()) return {SocketOutcome::kDone, sent, 0};
+    iovec raw[kMaxSendParts];
+    for (size_t i = 0; i < parts.size(); ++i) {
+      raw[i] = {const_cast<std::byte*>(parts[i].data()), parts[i].size()};
+    }
     msghdr message{};
-    message.msg_iov = parts;
-    message.msg_iovlen = 2;
+    message.msg_iov = raw;
+    message.msg_iovlen = parts.size();
     const ssize_t done = sendmsg(socket, &message, MSG_NOSIGNAL);
     if (done < 0) {
       if (errno == EINTR) continue;
@@ -198,8 +204,13 @@ SocketResult SendAll(int socket, std::span<const std::byte> first,
       return {closed ? SocketOutcome::kClosed : SocketOutcome::kFailed, sent, errno};
     }
     sent += static_cast<size_t>(done);
+    for (size_t left = static_cast<size_t>(done); left > 0;) {
+      const size_t of_front = left < parts.front().size() ? left : parts.front().size();
+      parts.front() = parts.front().subspan(of_front);
+      left -= of_front;
+      if (parts.front().empty()) parts = parts.subspan(1);
+    }
   }
-  return {SocketOutcome::kDone, sent, 0};
 }
 
 void TrySend(int socket, std::span<const std::byte> message) {

@@ -43,6 +43,9 @@ SocketResult Receive(int socket, std::span<std::byte> into);
 // Sends everything, in one call to the kernel where it takes it: `first`, then `second`. Blocks.
 SocketResult SendAll(int socket, std::span<const std::byte> first,
                      std::span<const std::byte> second = {});
+// The same for many parts, in their order. Uses up `parts`. REQUIRES: at most kMaxSendParts.
+inline constexpr size_t kMaxSendParts = 128;
+SocketResult SendParts(int socket, std::span<std::span<const std::byte>> parts);
 // Sends one small message if that takes no waiting; otherwise sends nothing that matters any more:
 // for the last words on a connection that is about to be shut down.
 void TrySend(int socket, std::span<const std::byte> message);

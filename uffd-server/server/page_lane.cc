@@ -1,5 +1,6 @@
 #include "server/page_lane.h"
 
+#include <array>
 #include <cstring>
 #include <vector>
 
@@ -117,17 +118,26 @@ class LaneServer {
     }
   }
 
-  // Cuts what was read into runs of zeros and runs of content.
+  // Cuts what was read into runs of zeros and runs of content, and sends them together.
   void SendRuns(RegionId region, PageRange part) {
-    for (uint64_t at = 0; at < part.count_pages && reason_.empty();) {
+    std::array<wire::PageFrameHead, wire::kMaxRunPages> heads;
+    std::array<std::span<const std::byte>, 2 * wire::kMaxRunPages> parts;
+    static_assert(std::tuple_size_v<decltype(parts)> <= kMaxSendParts);
+    size_t runs = 0;
+    size_t content_bytes = 0;
+    for (uint64_t at = 0; at < part.count_pages; ++runs) {
       const bool zero = IsZeroPage(content_.data() + at * kPageBytes);
       uint64_t end = at + 1;
       while (end < part.count_pages && IsZeroPage(content_.data() + end * kPageBytes) == zero) ++end;
-      const auto head = wire::EncodeRun({region, {part.first + at, end - at}},
-                                        zero ? Encoding::kZero : Encoding::kRaw);
-      Send(head, {content_.data() + at * kPageBytes, zero ? 0 : (end - at) * kPageBytes});
+      heads[runs] = wire::EncodeRun({region, {part.first + at, end - at}},
+                                    zero ? Encoding::kZero : Encoding::kRaw);
+      const size_t bytes = zero ? 0 : (end - at) * kPageBytes;
+      parts[2 * runs] = heads[runs];
+      parts[2 * runs + 1] = {content_.data() + at * kPageBytes, bytes};
+      content_bytes += bytes;
       at = end;
     }
+    Sent(SendParts(socket_, std::span(parts).first(2 * runs)), content_bytes);
   }
 
   void AnswerMap() {
@@ -164,12 +174,15 @@ class LaneServer {
   }
 
   void Send(std::span<const std::byte> head, std::span<const std::byte> content = {}) {
-    const auto sent = SendAll(socket_, head, content);
-    if (sent.outcome != SocketOutcome::kDone) {
-      reason_ = absl::StrCat("send: ", std::strerror(sent.error));
+    Sent(SendAll(socket_, head, content), content.size());
+  }
+
+  void Sent(const SocketResult& result, size_t content_bytes) {
+    if (result.outcome != SocketOutcome::kDone) {
+      reason_ = absl::StrCat("send: ", std::strerror(result.error));
       return;
     }
-    session_->sent_bytes.fetch_add(content.size(), std::memory_order_relaxed);
+    session_->sent_bytes.fetch_add(content_bytes, std::memory_order_relaxed);
   }
 
   void Refuse(PageError code, const std::string& text) {
