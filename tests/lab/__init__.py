@@ -4,6 +4,7 @@ Used by the quickstart, the VM tests and the benchmarks. Read in this order: net
 network namespaces), guest.py (kernel and initramfs), qemu.py (one VM), qmp.py (its monitor),
 load.py (the client's traffic), timeline.py (what the traffic says about a relocation).
 
-It knows nothing of uffd-server or postcopyctl: whoever relocates a guest starts those itself, with
-`Network.exec_argv`.
+These know nothing of the project's programs. What relocates stands on top of them: host.py (one
+host's daemon and postcopyctl), two_hosts.py (the stage), scenario.py (one relocation under load)
+and verdict.py (what it has come to).
 """
