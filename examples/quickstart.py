@@ -20,9 +20,6 @@ from lab import reaper, scenario, timeline
 from lab.commands import LabError
 from lab.host import Programs
 
-# So many random-looking pages are let pass first: those of the guest's unpacked kernel image, which
-# nobody reads again, come early in the order of addresses; files and checked memory fill the rest.
-CORRUPTION = "corrupt-one-byte=20000"
 SUMMED = ("failed_requests", "lost_connections")
 
 
@@ -107,7 +104,7 @@ def main():
         parser.error("--runs: at least 1")
     if arguments.json and not pathlib.Path(arguments.json).absolute().parent.is_dir():
         parser.error(f"--json {arguments.json}: its folder does not exist")
-    plan = scenario.Plan(source_faults=(CORRUPTION,) if arguments.corrupt_one_byte else ())
+    plan = scenario.Plan(source_faults=("corrupt-one-byte",) if arguments.corrupt_one_byte else ())
     programs = Programs.built()
     outcomes = []
     for number in range(1, arguments.runs + 1):

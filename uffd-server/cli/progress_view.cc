@@ -136,7 +136,11 @@ std::string ProgressView::Line() const {
   if (last_.state() != v1::STATE_RUNNING && last_.state() != v1::STATE_COMMITTED) {
     return WithReason(std::move(line), last_);
   }
-  absl::StrAppendFormat(&line, ", %d %% of %s present", percent(), MemoryText(last_.data_bytes()));
+  if (last_.data_bytes() == 0) {
+    absl::StrAppend(&line, ", asking what there is to bring");
+  } else {
+    absl::StrAppendFormat(&line, ", %d %% of %s present", percent(), MemoryText(last_.data_bytes()));
+  }
   if (const auto rate = rate_bytes_per_s()) {
     absl::StrAppendFormat(&line, ", %.1f MB/s", *rate / 1e6);
   }

@@ -55,7 +55,6 @@ class Caller {
     piece.set_session(session);
     piece.set_run(run);
     piece.set_total_bytes(device_state.size());
-    piece.set_run(run);
     do {
       const std::string_view bytes = device_state.substr(0, kMaxStatePieceBytes);
       device_state.remove_prefix(bytes.size());

@@ -14,7 +14,8 @@
 namespace postcopy {
 namespace {
 
-constexpr uint64_t kDefaultSkipPages = 1000;
+// The first random-looking pages of a Linux guest are its unpacked kernel image, which nobody checks.
+constexpr uint64_t kDefaultSkipPages = 20000;
 constexpr std::chrono::seconds kLongestHold{60};
 constexpr std::chrono::milliseconds kHoldPoll{5};
 
