@@ -25,27 +25,21 @@ endforeach()
 
 # Target `headers`: each header compiles alone. One file a header, written here; nothing is linked.
 file(GLOB_RECURSE headers CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR}
-     ${PROJECT_SOURCE_DIR}/libpostcopy/*.h ${PROJECT_SOURCE_DIR}/libpostcopy/*.hpp
-     ${PROJECT_SOURCE_DIR}/tests/*.h)
+     ${PROJECT_SOURCE_DIR}/libpostcopy/*.h ${PROJECT_SOURCE_DIR}/libpostcopy/*.hpp)
 if(POSTCOPY_BUILD_DAEMON)
   file(GLOB_RECURSE daemon_headers CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR}
        ${PROJECT_SOURCE_DIR}/uffd-server/*.h)
   list(APPEND headers ${daemon_headers})
-else()
-  # Fixtures of what is not built then.
-  list(FILTER headers EXCLUDE REGEX "^tests/(engine/memory_fixture|preload|vmm|server|relocation|control)")
 endif()
-list(FILTER headers EXCLUDE REGEX "^tests/lab/guest/")
 foreach(header ${headers})
   set(alone ${CMAKE_CURRENT_BINARY_DIR}/headers/${header}.cc)
-  string(REGEX REPLACE "^(libpostcopy/include|libpostcopy|uffd-server|tests/lab/load)/" "" path ${header})
+  string(REGEX REPLACE "^(libpostcopy/include|libpostcopy|uffd-server)/" "" path ${header})
   file(CONFIGURE OUTPUT ${alone} CONTENT "#include \"${path}\"\n#include \"${path}\"\n")
   list(APPEND alone_files ${alone})
 endforeach()
 add_library(headers OBJECT EXCLUDE_FROM_ALL ${alone_files})
 target_compile_options(headers PRIVATE -O0 -g0)
-target_include_directories(headers PRIVATE ${PROJECT_SOURCE_DIR} ${CMAKE_CURRENT_SOURCE_DIR}/lab/load)
-target_link_libraries(headers PRIVATE postcopy_flags postcopy_engine postcopy_attach GTest::gmock)
+target_link_libraries(headers PRIVATE postcopy_flags postcopy_engine postcopy_attach)
 foreach(layer uffd_relocation uffd_control uffd_vmm uffd_server_core)
   if(TARGET ${layer})
     target_link_libraries(headers PRIVATE ${layer})

@@ -61,7 +61,7 @@ run_ctest() {
   # A GoogleTest program leaves its cases there; tests/sum_up.py counts them.
   GTEST_OUTPUT="xml:$results/$label/" "$@" ctest --test-dir "build/$preset" -L "^$selected\$" \
     -j "$jobs" --output-on-failure --no-tests=ignore --output-junit "$results/$label.xml" |
-    grep -v -e '^Internal ctest' -e '^Test project'
+    grep -v -e '^Internal ctest' -e '^Test project' -e '^ *Start ' -e '^$'
   return 0  # what failed is in the results
 }
 
