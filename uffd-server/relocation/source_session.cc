@@ -194,6 +194,7 @@ absl::StatusOr<double> SourceSession::FinishHandOver() {
   }
   if (resumed.status().code() == absl::StatusCode::kDataLoss) {
     status_.Apply(SessionEvent::kVmLost, std::string(resumed.status().message()));
+    vmm_.reset();
     return resumed.status();
   }
   if (!resumed.ok() && status_.state() == SessionState::kHandedOver) {
@@ -319,14 +320,24 @@ absl::Status SourceSession::OnArrived(const Progress& figures) {
 
 void SourceSession::LetGo() {
   parts_.page_server.Remove(session_);
-  if (options_.keep_source) return;
+  if (options_.keep_source) return FreeMonitor();
   const absl::Status released = Release();
   if (!released.ok()) spdlog::warn("vm {}, {}", options_.vm, released.ToString());
 }
 
+void SourceSession::FreeMonitor() {
+  Turn::Holder turn(turn_);
+  vmm_.reset();
+}
+
 absl::Status SourceSession::Release() {
   Turn::Holder turn(turn_);
-  if (vmm_ == nullptr || record_.process.HasEnded()) return absl::OkStatus();
+  if (record_.process.HasEnded()) return absl::OkStatus();
+  if (vmm_ == nullptr) {
+    auto vmm = parts_.connect_vmm(record_.qmp_path);
+    if (!vmm.ok()) return Prefixed(absl::StrCat("end the VMM of ", options_.vm), vmm.status());
+    vmm_ = std::move(*vmm);
+  }
   const absl::Status quit = vmm_->Quit();
   vmm_.reset();
   if (!quit.ok()) return Prefixed(absl::StrCat("end the VMM of ", options_.vm), quit);
@@ -396,6 +407,7 @@ Progress SourceSession::Snapshot() {
   if (theirs->state == SessionState::kFailed) {
     status_.Apply(SessionEvent::kVmLost, theirs->error);
     mine.state = status_.state();
+    if (mine.state == SessionState::kFailed) FreeMonitor();
   }
   Progress merged = *theirs;
   merged.vm = mine.vm;

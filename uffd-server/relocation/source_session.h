@@ -59,6 +59,9 @@ class SourceSession {
   absl::Status Write(OwnershipMark mark);
   bool CancelRequested() ABSL_LOCKS_EXCLUDED(mutex_);
   void LetGo();
+  // Of a VMM that stays here, stopped, for its operator: QEMU answers one client a monitor. Takes
+  // the turn.
+  void FreeMonitor();
 
   const DaemonParts& parts_;
   const PrepareOptions options_;
