@@ -54,6 +54,9 @@ absl::StatusOr<std::shared_ptr<DestinationSession>> DestinationSession::Prepare(
   if (!record->problem.empty()) {
     return absl::FailedPreconditionError(absl::StrCat("it runs unhooked: ", record->problem));
   }
+  std::optional<SessionId> lost;
+  if (record->arming.has_value()) lost = record->arming->session_id;
+  record->arming.reset();
   std::shared_ptr<DestinationSession> session(
       new DestinationSession(parts, offer, std::move(*record), *id));
 
@@ -68,6 +71,13 @@ absl::StatusOr<std::shared_ptr<DestinationSession>> DestinationSession::Prepare(
   if (!matched.ok()) return matched.status();
   status = CheckFit(offer, *description, matched->layout);
   if (!status.ok()) return status;
+
+  if (lost.has_value()) {
+    // Armed for a session that this daemon no longer has. The VMM still waits for a machine, so
+    // nothing has come in that session that anyone needs.
+    status = parts.registry.Release(offer.vm, *lost);
+    if (!status.ok()) return status;
+  }
 
   // The source's order of regions counts.
   std::vector<size_t> blocks;
