@@ -96,6 +96,7 @@ absl::StatusOr<std::shared_ptr<DestinationSession>> DestinationSession::Prepare(
     parts.store.Remove(*id);
     return status;
   }
+  session->attendant_ = std::thread([raw = session.get()] { raw->Attend(); });
   return session;
 }
 
@@ -175,49 +176,78 @@ absl::Status DestinationSession::Load(bool run, std::string_view device_state) {
         absl::StrCat("the session is ", std::string(Name(status_.state()))));
   }
   const absl::Status loaded = vmm_->LoadDeviceState(device_state);
-  if (!loaded.ok()) return loaded;
+  if (!loaded.ok()) {
+    // Not left to the source, which may be out of reach: a VMM that somebody told to go on while it
+    // loaded runs now.
+    {
+      absl::MutexLock lock(&mutex_);
+      aborting_ = true;
+    }
+    absl::Status never = EndVmm();
+    if (never.ok()) never = RecordNever(std::string(loaded.message()));
+    if (!never.ok()) spdlog::error("session {}, {}", session_text_, never.ToString());
+    Disarm();
+    return loaded;
+  }
   {
     absl::MutexLock lock(&mutex_);
     if (aborting_) return absl::AbortedError("the session was given up");
     run_ = run;
   }
   status_.Apply(SessionEvent::kStateTaken);
-  attendant_ = std::thread([this] { Attend(); });
   parts_.faults.Reach("state-loaded");
   return absl::OkStatus();
+}
+
+absl::Status DestinationSession::TakeOwnership() {
+  {
+    absl::MutexLock lock(&mutex_);
+    if (aborting_ || status_.state() == SessionState::kRolledBack) {
+      return absl::AbortedError("this host has recorded that it never runs this VM");
+    }
+    if (status_.state() != SessionState::kStopped) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("hand-over: the session is ", std::string(Name(status_.state()))));
+    }
+    owner_ = true;
+  }
+  if (!record_.process.HasEnded()) {
+    const absl::Status recorded = Write(OwnershipMark::kOwner);
+    if (!recorded.ok()) return absl::InternalError(recorded.message());
+    parts_.faults.Reach("owner-recorded");
+  }
+  if (!record_.process.HasEnded()) {
+    status_.Apply(SessionEvent::kHandOver);
+    return absl::OkStatus();
+  }
+  // Nobody has told it to run, so it never ran: "never" may replace "owner".
+  {
+    absl::MutexLock lock(&mutex_);
+    owner_ = false;
+    aborting_ = true;
+  }
+  const absl::Status never = RecordNever("its VMM had ended before the guest was started");
+  return never.ok() ? absl::AbortedError(
+                          "the destination's VMM had ended before the guest was started")
+                    : never;
 }
 
 absl::StatusOr<int64_t> DestinationSession::HandOver() {
   Turn::Holder turn(turn_);
   const Progress now = status_.Snapshot();
-  if (IsAfterSwitch(now.state)) return now.resumed_at_us;
+  if (now.state == SessionState::kRunning || now.state == SessionState::kCommitted) {
+    return now.resumed_at_us;
+  }
+  if (now.state == SessionState::kFailed) return absl::DataLossError(now.error);
+  if (now.state != SessionState::kHandedOver) {
+    const absl::Status taken = TakeOwnership();
+    if (!taken.ok()) return taken;
+  }
   bool run;
   {
     absl::MutexLock lock(&mutex_);
-    if (aborting_ || now.state == SessionState::kRolledBack) {
-      return absl::AbortedError("this host has recorded that it never runs this VM");
-    }
-    if (now.state != SessionState::kStopped) {
-      return absl::FailedPreconditionError(
-          absl::StrCat("hand-over: the session is ", std::string(Name(now.state))));
-    }
-    owner_ = true;
     run = run_;
   }
-  if (record_.process.HasEnded()) {
-    {
-      absl::MutexLock lock(&mutex_);
-      owner_ = false;
-      aborting_ = true;
-    }
-    const absl::Status never = RecordNever("its VMM had ended before the hand-over");
-    return never.ok() ? absl::AbortedError("the destination's VMM had ended before the hand-over")
-                      : never;
-  }
-  const absl::Status recorded = Write(OwnershipMark::kOwner);
-  if (!recorded.ok()) return absl::InternalError(recorded.message());
-  status_.Apply(SessionEvent::kHandOver);
-  parts_.faults.Reach("owner-recorded");
   int64_t resumed_at_us = 0;
   if (run) {
     const auto started = vmm_->StartGuest();
@@ -253,16 +283,20 @@ absl::Status DestinationSession::Abort(const std::string& reason) {
   }
   // A load that waits for pages ends only with its VMM, so this comes before the turn.
   if (used_up) {
-    const auto killed = record_.process.Kill();
-    if (!killed.ok()) return StatusOf(killed.error());
-    if (!record_.process.WaitEnded(kVmmEndTimeout)) {
-      return absl::InternalError(absl::StrCat("process ", record_.pid(), " does not end"));
-    }
+    const absl::Status ended = EndVmm();
+    if (!ended.ok()) return ended;
   }
   Turn::Holder turn(turn_);
   const absl::Status never = RecordNever(reason);
   Disarm();
   return never;
+}
+
+absl::Status DestinationSession::EndVmm() {
+  const auto killed = record_.process.Kill();
+  if (!killed.ok()) return StatusOf(killed.error());
+  if (record_.process.WaitEnded(kVmmEndTimeout)) return absl::OkStatus();
+  return absl::InternalError(absl::StrCat("process ", record_.pid(), " does not end"));
 }
 
 absl::Status DestinationSession::RecordNever(const std::string& reason) {
@@ -310,32 +344,43 @@ void DestinationSession::Attend() {
 
 void DestinationSession::AwaitHandOver() {
   auto source = parts_.peers.ConnectSource(source_address_);
-  while (status_.state() == SessionState::kStopped ||
-         status_.state() == SessionState::kHandedOver) {
+  for (;;) {
     const SessionState seen = status_.state();
+    if (seen == SessionState::kRunning || IsFinal(seen)) return;
     if (status_.WaitForChange(seen, kLookEvery)) continue;
     if (!SleepUnlessStopped(kAskSourceEvery)) return;
-    if (status_.state() != SessionState::kStopped) continue;
-    const auto recorded = source->Query(session_text_);
-    if (!recorded.ok()) continue;  // stays paused: without the source's word it never runs
-    switch (*recorded) {
-      case RecordedOutcome::kHandedOver: {
-        const auto taken = HandOver();
-        if (!taken.ok()) spdlog::warn("session {}, {}", session_text_, taken.status().ToString());
-        break;
-      }
-      case RecordedOutcome::kNone: {
-        const absl::Status given_up = Abort("the source no longer knows the session");
-        if (!given_up.ok()) spdlog::warn("session {}, {}", session_text_, given_up.ToString());
-        break;
-      }
-      case RecordedOutcome::kPrepared:
-      case RecordedOutcome::kNever:
-      case RecordedOutcome::kOwner:
-      case RecordedOutcome::kCommitted:
-      case RecordedOutcome::kUnreadable: break;
+    if (status_.state() == SessionState::kHandedOver) {
+      TryHandOver();  // its VMM has not started it yet
+    } else if (record_.process.HasEnded()) {
+      GiveUp("its VMM has ended");
+    } else {
+      const auto recorded = source->Query(session_text_);
+      // Without the source's word it stays as it is, and never runs.
+      if (recorded.ok()) Follow(*recorded);
     }
   }
+}
+
+void DestinationSession::Follow(RecordedOutcome recorded) {
+  switch (recorded) {
+    case RecordedOutcome::kHandedOver: return TryHandOver();
+    case RecordedOutcome::kNone: return GiveUp("the source no longer knows the session");
+    case RecordedOutcome::kPrepared:
+    case RecordedOutcome::kNever:
+    case RecordedOutcome::kOwner:
+    case RecordedOutcome::kCommitted:
+    case RecordedOutcome::kUnreadable: return;
+  }
+}
+
+void DestinationSession::TryHandOver() {
+  const auto taken = HandOver();
+  if (!taken.ok()) spdlog::warn("session {}, {}", session_text_, taken.status().ToString());
+}
+
+void DestinationSession::GiveUp(const std::string& reason) {
+  const absl::Status given_up = Abort(reason);
+  if (!given_up.ok()) spdlog::warn("session {}, {}", session_text_, given_up.ToString());
 }
 
 void DestinationSession::AwaitMemory() {

@@ -52,11 +52,19 @@ class DestinationSession {
   absl::Status Arm(const Offer& offer, const std::vector<size_t>& blocks);
   absl::Status AllocateData(const Offer& offer);
   absl::Status OpenLanes(const Offer& offer);
+  // Makes this host the owner. Other statuses than ok: as HandOver().
+  absl::Status TakeOwnership();
+  // Kills the VMM and sees it dead.
+  absl::Status EndVmm();
   absl::Status RecordNever(const std::string& reason);
   // Ends engine and arming; the VMM's RAM reads as zero where it is missing.
   void Disarm();
   void Attend();
   void AwaitHandOver();
+  // Does what the source's record says.
+  void Follow(RecordedOutcome recorded);
+  void TryHandOver();
+  void GiveUp(const std::string& reason);
   void AwaitMemory();
   void Commit();
   absl::Status Write(OwnershipMark mark);

@@ -51,6 +51,15 @@ Relocator::Slot Relocator::Find(const std::string& vm) {
   return found == slots_.end() ? Slot{} : found->second;
 }
 
+bool Relocator::MayHandOver(const std::string& session, const std::string& vm) {
+  absl::MutexLock lock(&mutex_);
+  const auto found = slots_.find(vm);
+  if (found == slots_.end()) return false;
+  const Slot& slot = found->second;
+  return slot.preparing || (slot.source != nullptr && slot.source->session() == session &&
+                            !IsFinal(slot.source->state()));
+}
+
 std::shared_ptr<SourceSession> Relocator::FindSource(const std::string& session) {
   absl::MutexLock lock(&mutex_);
   for (const auto& [vm, slot] : slots_) {
@@ -319,6 +328,8 @@ absl::StatusOr<RecordedOutcome> Relocator::OnQuery(const std::string& session) {
   }
   switch (record->mark) {
     case OwnershipMark::kPrepared:
+      return MayHandOver(session, record->vm) ? RecordedOutcome::kPrepared
+                                              : RecordedOutcome::kNone;
     case OwnershipMark::kOffered: return RecordedOutcome::kPrepared;
     case OwnershipMark::kHandedOver: return RecordedOutcome::kHandedOver;
     case OwnershipMark::kRolledBack: return RecordedOutcome::kNone;

@@ -55,6 +55,8 @@ class Relocator final : public Relocations {
       ABSL_LOCKS_EXCLUDED(mutex_);
   std::shared_ptr<DestinationSession> FindDestination(const std::string& session)
       ABSL_LOCKS_EXCLUDED(mutex_);
+  // Whether a session that is recorded as prepared may still be handed over: only a live one can.
+  bool MayHandOver(const std::string& session, const std::string& vm) ABSL_LOCKS_EXCLUDED(mutex_);
   // For a VM of which this daemon knows no session, only what is on disk.
   absl::StatusOr<RecoveryReport> RecoverFromRecords(const std::string& vm);
   absl::Status ResumeFromRecord(const OwnershipRecord& record);
