@@ -1,0 +1,173 @@
+#!/usr/bin/env python3
+"""A relocation that cannot work is refused before anything stops: with a message that names the
+cause, its exit code, and the VM at the source serving on.
+
+Guests are not waited for: they boot while they are refused. VFIO needs hardware; its refusal is
+shown with a scripted monitor in tests/vmm.
+"""
+
+import contextlib
+import shutil
+import subprocess
+
+import support
+from lab import guest, qemu
+from support import MISFIT, NO_SUCH_VM, OK, UNREACHABLE, USAGE, VM
+
+# No tap: none of these guests is talked to.
+_NO_NETWORK = guest.Parameters(files_mib=0, check_mib=0)
+
+
+class Refusal(support.StageTest):
+    config = qemu.Config(memory_mib=128, guest=_NO_NETWORK)
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        for host in "ab":
+            cls.stage.network.add_tap(host, "tap1")
+
+    def setUp(self):
+        self._vms = self.enterContext(contextlib.ExitStack())
+
+    def vm(self, host, **changes):
+        return self._vms.enter_context(self.stage.vm(host, **changes))
+
+    def assert_refused(self, source, code, *words, options=(), **which):
+        """The relocation ends with `code` and a complaint that has all `words`; the source's guest
+        has never stopped and can still be relocated as far as its daemon is concerned."""
+        source.qmp.poll_events()
+        ended = self.stage.relocate(*options, **which)
+        print(ended)
+        self.assertEqual(ended.code, code, ended.message)
+        for word in words:
+            self.assertIn(word, ended.message)
+        self.assertEqual(source.qmp.command("query-status")["status"], "running")
+        stops = [event.name for event in source.qmp.poll_events() if event.name == "STOP"]
+        self.assertEqual(stops, [], "the guest was stopped")
+        enabled = [each["capability"] for each in source.qmp.command("query-migrate-capabilities")
+                   if each["state"]]
+        self.assertNotIn("x-ignore-shared", enabled, "settings were left changed")
+
+    def test_a_vm_that_the_daemon_does_not_know(self):
+        a = self.vm("a")
+        self.assert_refused(a, NO_SUCH_VM, "web9", vm="web9")
+
+    def test_a_vm_that_the_destination_does_not_know(self):
+        a = self.vm("a")
+        self.assert_refused(a, MISFIT, "destination", VM)
+
+    def test_ram_of_another_size(self):
+        a = self.vm("a")
+        self.vm("b", incoming=True, memory_mib=192)
+        self.assert_refused(a, MISFIT, str(128 << 20), str(192 << 20))
+
+    def test_ram_under_another_name(self):
+        a = self.vm("a")
+        self.vm("b", incoming=True, edits=[("id=ram,", "id=memory,"),
+                                            ("memory-backend=ram", "memory-backend=memory")])
+        self.assert_refused(a, MISFIT, "ram", "memory")
+
+    def test_ram_that_is_in_no_shared_file_at_the_source(self):
+        a = self.vm("a", ram="anon")
+        self.vm("b", incoming=True)
+        self.assert_refused(a, MISFIT, "not in a shared file", "share=on")
+
+    def test_a_private_mapping_of_a_file_at_the_source(self):
+        a = self.vm("a", register=False, edits=[("share=on", "share=off")])
+        support.await_that("it has registered its problem",
+                           lambda: support.ctl(self.stage.hosts["a"], "list").answer["vms"])
+        self.vm("b", incoming=True)
+        self.assert_refused(a, MISFIT, "share=on")
+
+    def test_an_unhooked_qemu_at_the_destination(self):
+        a = self.vm("a")
+        self.vm("b", incoming=True, hook="")
+        self.assert_refused(a, MISFIT, VM, "libpostcopy-preload.so")
+
+    def test_an_unhooked_qemu_at_the_source(self):
+        a = self.vm("a", hook="")
+        self.vm("b", incoming=True)
+        self.assert_refused(a, NO_SUCH_VM, VM, "libpostcopy-preload.so")
+
+    def test_a_destination_that_runs_already(self):
+        a = self.vm("a")
+        self.vm("b")
+        self.assert_refused(a, MISFIT, "-S -incoming defer")
+
+    def test_a_destination_without_S(self):
+        a = self.vm("a")
+        self.vm("b", extra=("-incoming", "defer"))
+        self.assert_refused(a, MISFIT, "without -S")
+
+    def test_a_destination_that_another_relocation_has_taken(self):
+        a = self.vm("a")
+        other = self.vm("a", name="web2", tap="tap1")
+        self.vm("b", incoming=True)
+        self.assertEqual(self.stage.relocate("--prepare-only").code, OK)
+        self.assert_refused(other, MISFIT, "another relocation", options=("--as", VM), vm="web2")
+        self.assertEqual(self.stage.hosts["a"].ctl("cancel", VM).returncode, OK)
+        self.assertEqual(a.qmp.command("query-status")["status"], "running")
+
+    def test_a_source_that_is_being_relocated(self):
+        a = self.vm("a")
+        self.vm("b", incoming=True)
+        self.assertEqual(self.stage.relocate("--prepare-only").code, OK)
+        ended = self.stage.relocate()
+        self.assertEqual(ended.code, MISFIT, ended.message)
+        self.assertIn("another relocation", ended.message)
+        self.assertEqual(self.stage.hosts["a"].ctl("cancel", VM).returncode, OK)
+        self.assertEqual(a.qmp.command("query-status")["status"], "running")
+
+    def test_vhost_user_in_use(self):
+        if shutil.which("qemu-storage-daemon") is None:
+            self.skipTest("missing: qemu-storage-daemon")
+        socket = self.stage.folder / "vhost.sock"
+        self._vms.enter_context(storage_daemon(self.stage.folder / "disk.raw", socket))
+        a = self.vm("a", extra=("-chardev", f"socket,id=vu,path={socket}",
+                                "-device", "vhost-user-blk-pci,chardev=vu,id=disk"))
+        self.vm("b", incoming=True)
+        self.assert_refused(a, MISFIT, "disk", "vhost-user", "another process")
+
+    def test_a_peer_that_nobody_can_reach(self):
+        a = self.vm("a")
+        self.vm("b", incoming=True)
+        self.stage.network.cut("b")
+        self.addCleanup(self.stage.network.restore, "b")
+        self.assert_refused(a, UNREACHABLE, self.stage.hosts["b"].address)
+
+    def test_a_peer_without_a_daemon(self):
+        a = self.vm("a")
+        self.stage.hosts["b"].stop()
+        self.addCleanup(self.stage.hosts["b"].start)
+        self.assert_refused(a, UNREACHABLE, self.stage.hosts["b"].address)
+
+    def test_usage(self):
+        for words in ([], ["relocate"], ["relocate", VM], ["relocate", VM, "--to"], ["fly", VM],
+                      ["list", "--colour"], ["relocate", VM, "--to", "b", "--prepare-only",
+                                             "--no-wait"]):
+            with self.subTest(words=words):
+                done = self.stage.hosts["a"].ctl(*words)
+                self.assertEqual(done.returncode, USAGE, done.stderr)
+                self.assertIn("--help", done.stderr)
+
+
+@contextlib.contextmanager
+def storage_daemon(disk, socket):
+    """A real vhost-user back end: qemu-storage-daemon with a disk of 16 MiB."""
+    with open(disk, "wb") as file:
+        file.truncate(16 << 20)
+    process = subprocess.Popen(
+        ["qemu-storage-daemon", "--blockdev", f"driver=file,node-name=disk,filename={disk}",
+         "--export", f"type=vhost-user-blk,id=export,addr.type=unix,addr.path={socket},"
+                     "node-name=disk,writable=on"])
+    try:
+        support.await_that("the storage daemon listens", socket.exists)
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+if __name__ == "__main__":
+    support.main()
