@@ -24,6 +24,11 @@ bool Relocator::Slot::Busy() const {
 }
 
 absl::Status Relocator::Reserve(const std::string& vm) {
+  const Slot before = Find(vm);
+  if (before.source != nullptr && before.source->IsDead()) {
+    const absl::Status cancelled = before.source->Cancel();  // tells the destination, too
+    if (!cancelled.ok()) spdlog::warn("vm {}, {}", vm, cancelled.ToString());
+  }
   Slot ended;  // destroyed without the lock
   absl::MutexLock lock(&mutex_);
   Slot& slot = slots_[vm];

@@ -39,6 +39,10 @@ class SourceSession {
   RecoveryReport Recover();
 
   const std::string& session() const { return session_text_; }
+  // Its VMM has ended before anything was begun: nothing can become of it.
+  bool IsDead() const {
+    return status_.state() == SessionState::kPrepared && record_.process.HasEnded();
+  }
   // May ask the destination for its figures.
   Progress Snapshot();
   bool WaitForChange(SessionState seen, std::chrono::milliseconds timeout) {
