@@ -51,8 +51,8 @@ class EveryByte(support.StageTest):
             self.assertNotEqual(b.qmp.command("query-status")["status"], "running")
             print(f"{size >> 20} MiB, {has_data >> 20} MiB with data, equal by SHA-256 after "
                   f"{seconds:.1f} s; {len(pages)} pages asked for, {ended.answer['faults']} of "
-                  f"them before the bulk had brought them, p50 {ended.answer['fault_p50_us']:.0f} us, "
-                  f"{ended.answer['zero_pages']} zero pages")
+                  f"them before the bulk had brought them, p50 {ended.answer['fault_p50_us']:.0f} "
+                  f"us, {ended.answer['zero_pages']} zero pages")
             self.assertGreater(ended.answer["faults"], 1000)
             self.check_lives_on(a, b)
             return has_data

@@ -105,6 +105,8 @@ class OwnershipTest(support.StageTest):
         time.sleep(_MORE_S)
         runs = [watch.finish() for watch in self._watches]
         self.assertEqual(overlaps(*runs), [], "the guest ran at both hosts at once")
+        self.assertTrue(runs[0], "the watch has not seen the guest run at its source")
+        self.assertTrue(runs[1] or runs_at != "b", "nor at its destination")
         running = [host for host, vm in self._vms.items()
                    if vm.running() and vm.qmp.command("query-status")["status"] == "running"]
         self.assertEqual(running, [runs_at] if runs_at else [])
