@@ -29,9 +29,9 @@ class Programs:
 
     @classmethod
     def built(cls, folder=None):
-        """Those of a CMake build folder; default: `POSTCOPY_BUILD`, or build/release of this
+        """Those of a CMake build folder; default: `POSTCOPY_BUILD_DIR`, or build/release of this
         checkout. LabError names the first that is not there."""
-        folder = pathlib.Path(folder or os.environ.get("POSTCOPY_BUILD")
+        folder = pathlib.Path(folder or os.environ.get("POSTCOPY_BUILD_DIR")
                               or _PROJECT / "build/release")
         programs = cls(folder / "uffd-server/uffd-server", folder / "uffd-server/cli/postcopyctl",
                        folder / "libpostcopy/preload/libpostcopy-preload.so",

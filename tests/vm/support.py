@@ -68,7 +68,7 @@ class Stage(TwoHosts):
     """TwoHosts with VMs that come and go, and daemons that are given fault plans later."""
 
     def __init__(self, folder, config):
-        super().__init__(Programs.built(os.environ.get("POSTCOPY_BUILD_DIR")), folder, config)
+        super().__init__(Programs.built(), folder, config)
         self._started = 0
         self._saved = self.folder / "guest.state"
 
