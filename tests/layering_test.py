@@ -120,6 +120,15 @@ class LayeringTest(unittest.TestCase):
                 found += complaints_about_head(path, text)
         self.assertEqual(found, [], "\n" + "\n".join(found))
 
+    def test_each_source_file_includes_its_own_header_first(self):
+        """So that compiling x.cc shows that x.h compiles alone."""
+        files = dict(source_files("libpostcopy", "uffd-server"))
+        for path, text in files.items():
+            header = path[:-3] + ".h"
+            if path.endswith(".cc") and header in files:
+                first = includes_of(text)[0]
+                self.assertTrue(header.endswith("/" + first), f"{path} includes {first} first")
+
     def test_long_files_are_named(self):
         for path, text in source_files("libpostcopy", "uffd-server", "tests"):
             lines = text.count("\n")
