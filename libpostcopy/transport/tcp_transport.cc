@@ -210,7 +210,7 @@ void TcpTransport::ReceiveLoop(LaneState& lane, size_t bulk_index, bool urgent) 
 void TcpTransport::Stop() {
   // Pairs with the load in ReceiveLoop.
   if (stopping_.exchange(true, std::memory_order_acq_rel)) return;
-  const auto end = [this](LaneState& lane) {
+  const auto end = [](LaneState& lane) {
     if (!lane.socket.valid()) return;
     TrySend(lane.socket.get(), wire::EncodeGoodbye());
     Shutdown(lane.socket.get());
