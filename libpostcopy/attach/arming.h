@@ -16,7 +16,7 @@ namespace postcopy {
 
 // Empties the blocks, registers them with a new userfaultfd and checks that no page of theirs is
 // present. `device_fd` is /dev/userfaultfd or -1, as for CreateUserfault(). What the blocks held is
-// lost, also on failure; then nothing is registered. Blocks a few ms a GiB of populated memory. If
+// lost, also on failure; then nothing is registered. Takes longer the more was populated. If
 // the VM touches a block meanwhile, its thread waits in a fault, or this fails.
 Result<UniqueFd> ArmBlocks(int device_fd, std::span<const BlockTable::Block> blocks,
                            const PageTableView& page_table);

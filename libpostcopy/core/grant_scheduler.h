@@ -2,7 +2,7 @@
 //
 // A fault at page p makes the pages behind it, and a few before it, the next to be granted: guests
 // touch memory in neighbourhoods (Hines and Gopalan, "Post-copy based live virtual machine
-// migration using adaptive pre-paging and dynamic self-ballooning", VEE 2009, section 3.2). Newer
+// migration using adaptive pre-paging and dynamic self-ballooning", VEE 2009). Newer
 // faults come before older ones.
 //
 // Pure; not thread-safe (the precacher holds a lock around it). The PageMap must outlive it.

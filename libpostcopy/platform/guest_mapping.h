@@ -29,7 +29,7 @@ class PageTableView {
   static Result<PageTableView> Open();
 
   // The address of the first page of the range that is mapped or swapped out, if any. Reads in
-  // chunks of bounded size. About 1 ms a GiB.
+  // chunks of bounded size.
   Result<std::optional<uint64_t>> FindPresent(uint64_t address, uint64_t size_bytes) const;
 
  private:
