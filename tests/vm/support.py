@@ -105,11 +105,15 @@ class Stage(TwoHosts):
         return self.folder / f"watch{number}.qmp"
 
     def save_ready_guest(self):
-        """Boots the stage's guest once, for ready_vm()."""
+        """Boots the stage's guest once, for ready_vm().
+
+        Stopped first: saved while it runs under TCG, now and then a page is missing that it wrote
+        meanwhile (QEMU 7.2, one in about 30 images: the guest's kernel then finds its lists broken).
+        """
         with self.vm("a", register=False, hook="") as vm:
             vm.wait_ready()
+            vm.qmp.command("stop")
             vm.qmp.command("migrate", uri=f"exec:cat >{self._saved}")
-            vm.qmp.wait_event("STOP")
             await_that("the guest is saved",
                        lambda: vm.qmp.command("query-migrate").get("status") == "completed")
 
@@ -117,8 +121,9 @@ class Stage(TwoHosts):
     def ready_vm(self, host):
         """vm(), but its guest goes on from the saved one: it is ready in a fraction of a second."""
         with self.vm(host, extra=("-incoming", f"exec:cat {self._saved}")) as vm:
-            await_that("the saved guest runs",
-                       lambda: vm.qmp.command("query-status")["status"] == "running")
+            await_that("the saved guest is loaded",
+                       lambda: vm.qmp.command("query-status")["status"] == "paused")
+            vm.qmp.command("cont")
             yield vm
 
     def relocating(self, *options, vm=VM, source="a", destination="b"):
