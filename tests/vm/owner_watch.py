@@ -15,7 +15,7 @@ from lab.commands import LabError
 from lab.qmp import Qmp, QmpTimeout
 
 _EVERY_S = 0.004
-_MORE_S = 3.0
+_MORE_S = 1.5  # a destination in doubt asks the source every second
 
 
 @dataclasses.dataclass(frozen=True)
