@@ -39,6 +39,10 @@ install_packages() {
   apt_get update && apt_get install --no-install-recommends "${missing[@]}"
 }
 
+# What ccache must overlook to serve files that use a precompiled header; and that a fresh checkout
+# has fresh times.
+ccache_sloppiness=pch_defines,time_macros,include_file_mtime,include_file_ctime
+
 # build_preset PRESET [TARGET...]: configures and builds one preset of CMakePresets.json, with ccache
 # where it is installed. Without a target: what the build preset says. Quiet unless it fails.
 build_preset() {
@@ -46,7 +50,7 @@ build_preset() {
   local -a launcher=() targets=()
   shift
   [ $# -eq 0 ] || targets=(--target "$@")
-  command -v ccache >/dev/null && launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
+  command -v ccache >/dev/null && launcher=("-DCMAKE_CXX_COMPILER_LAUNCHER=env;CCACHE_SLOPPINESS=$ccache_sloppiness;ccache")
   mkdir -p "$project_folder/build"
   log=$project_folder/build/$preset.log
   if ! (cd "$project_folder" && cmake --preset "$preset" "${launcher[@]}" &&
