@@ -109,6 +109,9 @@ TcpTransport::~TcpTransport() { Stop(); }
 
 Result<void> TcpTransport::Start(PageSink& sink) {
   sink_ = &sink;
+  // Here, so that the threads allocate nothing.
+  urgent_.reader = std::make_unique<PageFrameReader>(kUrgentBufferBytes);
+  for (auto& lane : bulk_) lane->reader = std::make_unique<PageFrameReader>(kBulkBufferBytes);
   auto urgent = QuietThread::Start("pc-urgent", [this] { ReceiveLoop(urgent_, 0, true); });
   if (!urgent.ok()) return urgent.error();
   urgent_.receiver.emplace(std::move(*urgent));
@@ -137,7 +140,7 @@ bool TcpTransport::Grant(size_t lane, RegionId region, PageRange range) {
 }
 
 bool TcpTransport::Dispatch(const PageFrameReader::Item& item, bool is_piece, size_t bulk_index,
-                            bool urgent, Error& cause) {
+                            bool urgent, std::optional<Error>& cause) {
   const auto type = static_cast<PageFrame>(item.header.type);
   const auto encoding = static_cast<Encoding>(item.header.encoding);
   if (is_piece) {
@@ -175,8 +178,8 @@ bool TcpTransport::Dispatch(const PageFrameReader::Item& item, bool is_piece, si
 }
 
 void TcpTransport::ReceiveLoop(LaneState& lane, size_t bulk_index, bool urgent) {
-  PageFrameReader reader(urgent ? kUrgentBufferBytes : kBulkBufferBytes);
-  Error cause{ErrorCode::kUnavailable, "page server: the connection was closed"};
+  PageFrameReader& reader = *lane.reader;
+  std::optional<Error> cause;
   for (bool alive = true; alive;) {
     const auto received = Receive(lane.socket.get(), reader.WritableSpace());
     if (received.outcome != SocketOutcome::kDone) {
@@ -203,7 +206,8 @@ void TcpTransport::ReceiveLoop(LaneState& lane, size_t bulk_index, bool urgent) 
   }
   if (!stopping_.load(std::memory_order_acquire)) {
     Shutdown(lane.socket.get());
-    sink_->OnLaneDown(cause);
+    sink_->OnLaneDown(cause.value_or(
+        Error{ErrorCode::kUnavailable, "page server: the connection was closed"}));
   }
 }
 

@@ -43,6 +43,7 @@ class TcpTransport final : public PageTransport {
   struct LaneState {
     UniqueFd socket;
     Mutex send_mutex;  // keeps frames whole; held across one small send
+    std::unique_ptr<wire::PageFrameReader> reader;  // of the receiver's thread once that runs
     std::optional<QuietThread> receiver;
   };
 
@@ -53,7 +54,7 @@ class TcpTransport final : public PageTransport {
   void ReceiveLoop(LaneState& lane, size_t bulk_index, bool urgent);
   // False: the peer broke the protocol; `cause` says how.
   bool Dispatch(const wire::PageFrameReader::Item& item, bool is_piece, size_t bulk_index,
-                bool urgent, Error& cause);
+                bool urgent, std::optional<Error>& cause);
 
   MemoryLayout layout_;
   LaneState urgent_;
