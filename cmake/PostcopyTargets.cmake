@@ -33,6 +33,25 @@ function(postcopy_layer name)
     ${PROJECT_SOURCE_DIR}/uffd-server)
 endfunction()
 
+# postcopy_targets_below(<folder> <variable>): the libraries and programs that a folder and those below
+# it build.
+function(postcopy_targets_below folder variable)
+  get_property(targets DIRECTORY ${folder} PROPERTY BUILDSYSTEM_TARGETS)
+  get_property(folders DIRECTORY ${folder} PROPERTY SUBDIRECTORIES)
+  set(found)
+  foreach(target ${targets})
+    get_target_property(type ${target} TYPE)
+    if(type MATCHES "LIBRARY|EXECUTABLE" AND NOT type STREQUAL "INTERFACE_LIBRARY")
+      list(APPEND found ${target})
+    endif()
+  endforeach()
+  foreach(below ${folders})
+    postcopy_targets_below(${below} more)
+    list(APPEND found ${more})
+  endforeach()
+  set(${variable} ${found} PARENT_SCOPE)
+endfunction()
+
 # postcopy_hide_all_but(<shared library> <version script>): what is loaded into somebody else's process
 # shows the symbols of the script only, brings its C++ library along, and is never unloaded.
 function(postcopy_hide_all_but target script)

@@ -84,7 +84,7 @@ run_label() {
     vm)
       step vm "install packages of the lab" install_packages lab || return
       step vm "build" build_preset release || return
-      run_ctest vm release vm 1 ;;
+      run_ctest vm release vm "$cores" ;;
     asan)
       step asan "build" build_preset asan || return
       run_ctest asan asan unit "$cores" ;;
