@@ -58,7 +58,7 @@ void AttachClient::Run() {
       switch (Converse(*connection)) {
         case Ending::kStopping: return;
         case Ending::kLost: Pause(options_.first_pause); break;
-        case Ending::kRejected: Pause(options_.longest_pause); break;
+        case Ending::kRejected: Pause(options_.rejected_pause); break;
       }
     }
   } catch (const std::exception& error) {

@@ -35,7 +35,9 @@ struct AttachOptions {
   std::function<void(const std::string&)> notice;
   // Pauses between attempts to reach the daemon double from the first to the longest.
   std::chrono::milliseconds first_pause{100};
-  std::chrono::milliseconds longest_pause{5000};
+  // Short, so that a daemon that comes back finds its VMs within a second.
+  std::chrono::milliseconds longest_pause{400};
+  std::chrono::milliseconds rejected_pause{5000};
 };
 
 class AttachClient {

@@ -63,7 +63,7 @@ TEST_F(PeerTest, EveryCallReachesItsMethod) {
   EXPECT_TRUE(destination_->OpenIncoming(session).ok());
   EXPECT_TRUE(destination_->Load(session, false, "state").ok());
   EXPECT_EQ(destination_->HandOver(session).value(), 1'700'000'000'000'001);
-  EXPECT_TRUE(destination_->Abort(session, "cut").ok());
+  EXPECT_TRUE(destination_->Abort(session, "cut", std::chrono::seconds(10)).ok());
   EXPECT_EQ(destination_->Figures(session)->state, SessionState::kRunning);
   EXPECT_EQ(destination_->Query(session).value(), RecordedOutcome::kHandedOver);
   EXPECT_EQ(source_->Query(session).value(), RecordedOutcome::kHandedOver);
@@ -137,7 +137,7 @@ TEST_F(PeerTest, MalformedSessionIsRefusedBeforeAnythingActsOnIt) {
   for (const std::string session : {"", "../../etc", "00112233445566778899AABBCCDDEEFF"}) {
     for (const absl::Status& status :
          {destination_->OpenIncoming(session), destination_->Load(session, true, "x"),
-          destination_->HandOver(session).status(), destination_->Abort(session, ""),
+          destination_->HandOver(session).status(), destination_->Abort(session, "", std::chrono::seconds(10)),
           destination_->Figures(session).status(), destination_->Query(session).status(),
           source_->Arrived(session, ProgressIn(SessionState::kCommitted))}) {
       EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;

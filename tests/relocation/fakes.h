@@ -20,6 +20,7 @@ struct World {
   bool destination_runs = false;
   bool ran_twice = false;
   std::vector<std::string> calls;
+  GuestState vmm_state = GuestState::kRunning;  // of the VMM that a test is about
 
   void Note(const std::string& call) {
     calls.push_back(call);
@@ -32,23 +33,31 @@ class FakeVmm final : public VmmDriver {
   FakeVmm(World& world, VmmDescription description, std::map<std::string, absl::Status>& failures)
       : world_(world), description_(std::move(description)), failures_(failures) {}
 
-  absl::StatusOr<VmmDescription> Describe() override { return description_; }
+  absl::StatusOr<VmmDescription> Describe() override {
+    description_.state = world_.vmm_state;
+    return description_;
+  }
   absl::Status PrepareSource() override { return Step("prepare"); }
   absl::StatusOr<Held> StopAndHold() override {
     const absl::Status status = Step("hold");
     if (!status.ok()) return status;
     const bool was_running = world_.source_runs;
     world_.source_runs = false;
+    world_.vmm_state = GuestState::kHeldAtSwitchover;
     return Held{was_running, {was_running ? 1000 : 0}};
   }
   absl::StatusOr<DeviceState> TakeDeviceState() override {
     const absl::Status status = Step("take");
     if (!status.ok()) return status;
+    world_.vmm_state = GuestState::kSent;
     return DeviceState{"device state", 0};
   }
   absl::Status ResumeSource(bool was_running) override {
     const absl::Status status = Step("resume");
-    if (status.ok()) world_.source_runs = was_running;
+    if (status.ok()) {
+      world_.source_runs = was_running;
+      world_.vmm_state = was_running ? GuestState::kRunning : GuestState::kPaused;
+    }
     world_.Note("resumed");
     return status;
   }
@@ -64,7 +73,10 @@ class FakeVmm final : public VmmDriver {
     world_.Note("started");
     return EventTime{2000};
   }
-  absl::StatusOr<GuestState> QueryState() override { return description_.state; }
+  absl::Status AwaitStart(std::chrono::milliseconds) override {
+    return absl::UnimplementedError("of a destination");
+  }
+  absl::StatusOr<GuestState> QueryState() override { return world_.vmm_state; }
 
  private:
   absl::Status Step(const std::string& name) {
@@ -110,7 +122,8 @@ class FakeDestinationPeer final : public DestinationPeer {
     if (!answer.ok()) return answer;
     return int64_t{3000};
   }
-  absl::Status Abort(const std::string&, std::string_view) override {
+  absl::Status Abort(const std::string&, std::string_view,
+                     std::chrono::milliseconds) override {
     const absl::Status status = Begin("abort");
     if (!status.ok()) return status;
     if (at_.record == RecordedOutcome::kOwner) return absl::FailedPreconditionError("owner");
@@ -140,13 +153,28 @@ class FakeDestinationPeer final : public DestinationPeer {
   FakeDestination& at_;
 };
 
+// The source's daemon as the destination asks it.
+class FakeSourcePeer final : public SourcePeer {
+ public:
+  explicit FakeSourcePeer(const absl::StatusOr<RecordedOutcome>& record) : record_(record) {}
+  absl::Status Arrived(const std::string&, const Progress&) override { return absl::OkStatus(); }
+  absl::StatusOr<RecordedOutcome> Query(const std::string&) override { return record_; }
+
+ private:
+  const absl::StatusOr<RecordedOutcome>& record_;
+};
+
 class FakePeers final : public PeerFactory {
  public:
   explicit FakePeers(FakeDestination& destination) : destination_(destination) {}
   std::unique_ptr<DestinationPeer> ConnectDestination(const std::string&) override {
     return std::make_unique<FakeDestinationPeer>(destination_);
   }
-  std::unique_ptr<SourcePeer> ConnectSource(const std::string&) override { return nullptr; }
+  std::unique_ptr<SourcePeer> ConnectSource(const std::string&) override {
+    return std::make_unique<FakeSourcePeer>(source_record);
+  }
+  // What the source answers.
+  absl::StatusOr<RecordedOutcome> source_record = RecordedOutcome::kNone;
 
  private:
   FakeDestination& destination_;

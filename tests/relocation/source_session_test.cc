@@ -65,7 +65,6 @@ class SourceSessionTest : public testing::Test {
     description_.pid = getpid();
     description_.machine_type = "pc-i440fx-7.2";
     description_.vcpus = 1;
-    description_.state = GuestState::kRunning;
     description_.ram.push_back(
         {"ram", "memory-backend-file", kRamBytes, true, "/dev/shm/ram", false});
   }
@@ -109,7 +108,7 @@ TEST_F(SourceSessionTest, SwitchMovesTheGuestAndCommitLetsTheSourceGo) {
 
 TEST_F(SourceSessionTest, AVmThatItsOperatorPausedStaysPaused) {
   world_.source_runs = false;
-  description_.state = GuestState::kPaused;
+  world_.vmm_state = GuestState::kPaused;
   ASSERT_TRUE(PrepareAndSwitch().ok());
   EXPECT_FALSE(world_.destination_runs);
   EXPECT_FALSE(destination_.run);
@@ -217,29 +216,6 @@ TEST_F(SourceSessionTest, CancelBeforeTheSwitchLeavesTheGuestAndAfterItIsRefused
   const absl::Status refused = relocator_->Cancel("web1");
   EXPECT_EQ(refused.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(refused.message()), HasSubstr("too late"));
-}
-
-TEST_F(SourceSessionTest, ADaemonThatRestartsBeforeTheHandOverRollsBackOnRecover) {
-  ASSERT_TRUE(relocator_->Prepare({"web1", "there:7700", "", false}).ok());
-  session_ = relocator_->Stats("web1")->session;
-  world_.source_runs = false;  // it had stopped when its daemon died
-  Relocator restarted(DaemonParts{
-      .registry = registry_,
-      .page_server = *page_server_,
-      .store = *store_,
-      .peers = peers_,
-      .connect_vmm = [this](const std::string&) -> absl::StatusOr<std::unique_ptr<VmmDriver>> {
-        return std::make_unique<FakeVmm>(world_, description_, failures_);
-      },
-      .faults = {},
-      .control_address = "127.0.0.1:7700",
-      .data_addresses = {},
-  });
-  const auto report = restarted.Recover("web1");
-  ASSERT_TRUE(report.ok()) << report.status();
-  EXPECT_EQ(report->owner, "source");
-  EXPECT_TRUE(world_.source_runs);
-  EXPECT_EQ(destination_.record, RecordedOutcome::kNever);
 }
 
 TEST_F(SourceSessionTest, ASecondRelocationOfTheSameVmIsRefused) {

@@ -3,6 +3,7 @@
 is cut at the end of the device state, and somebody sends `cont` to a QEMU that is still incoming.
 """
 
+import contextlib
 import threading
 
 import support
@@ -86,18 +87,36 @@ class NaiveOrder(OwnershipTest):
             self.check_one_owner("b")
 
     def test_cont_to_the_destination_before_it_is_the_owner(self):
-        """Its QEMU has all it takes to run and is told to by somebody else: the source has stopped
-        and stays so."""
+        """Its QEMU has all it takes to run and is told to by somebody else: its daemon ends it."""
         holder = self.held("loaded")
         with self.two_vms() as vms:
             relocating = self.stage.relocating()
             wait_held(holder, "loaded")
-            vms["b"].qmp.command("cont")
+            with contextlib.suppress(LabError):  # it may not live to answer
+                vms["b"].qmp.command("cont")
+            vms["b"].wait_exit()
             go_on(holder, "loaded")
             ended = relocating.end()
             print(ended)
-            self.assertEqual(ended.code, OK, ended.message)
-            self.check_one_owner("b")
+            self.assertEqual(ended.code, ROLLED_BACK, ended.message)
+            self.check_one_owner("a")
+
+    def test_cont_to_the_destination_while_the_source_cannot_reach_it(self):
+        """The same with the link cut, so that the source goes on without its word."""
+        holder = self.held("state-loaded", "b")
+        with self.two_vms() as vms:
+            relocating = self.stage.relocating()
+            wait_held(holder, "state-loaded")
+            self.cut()
+            with contextlib.suppress(LabError):  # it may not live to answer
+                vms["b"].qmp.command("cont")
+            vms["b"].wait_exit()
+            ended = relocating.end()
+            print(ended)
+            self.assertEqual(ended.code, ROLLED_BACK, ended.message)
+            go_on(holder, "state-loaded")
+            self.stage.network.restore("b")
+            self.check_one_owner("a")
 
     def test_cont_to_the_incoming_qemu_all_the_time(self):
         holder = self.held("opened")

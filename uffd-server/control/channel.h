@@ -14,8 +14,10 @@ namespace postcopy {
 
 // Limits that both ends of a control connection share.
 inline constexpr int kMaxMessageBytes = 16 << 20;
-inline constexpr std::chrono::milliseconds kKeepaliveInterval{5000};
-inline constexpr std::chrono::milliseconds kKeepaliveTimeout{5000};
+// A peer that has been silent for both together is taken as lost; a call to it that is under way then
+// fails. A VM may stand still meanwhile.
+inline constexpr std::chrono::milliseconds kKeepaliveInterval{1000};
+inline constexpr std::chrono::milliseconds kKeepaliveTimeout{2000};
 
 // A channel that connects when it is first used. A call on it fails at once when the peer refuses,
 // after 2 s when the peer's host does not answer; a lost connection is tried again after 100 ms,

@@ -18,13 +18,13 @@
 namespace postcopy {
 namespace {
 
+using std::chrono::milliseconds;
 using std::chrono::seconds;
 
 constexpr seconds kOfferLimit{60};  // empties, allocates and arms all of the destination's RAM
 constexpr seconds kOpenIncomingLimit{10};
-constexpr seconds kLoadLimit{60};
+constexpr seconds kLoadLimit{15};
 constexpr seconds kHandOverLimit{10};
-constexpr seconds kAbortLimit{10};
 constexpr seconds kQueryLimit{5};
 constexpr seconds kFiguresLimit{2};
 constexpr seconds kArrivedLimit{10};
@@ -36,7 +36,7 @@ class Caller {
       : address_(address), stub_(v1::Peer::NewStub(OpenChannel(address))) {}
 
   template <typename Request, typename Response>
-  absl::Status Call(std::string_view operation, seconds limit, const Request& request,
+  absl::Status Call(std::string_view operation, milliseconds limit, const Request& request,
                     Response& response,
                     grpc::Status (v1::Peer::Stub::*method)(grpc::ClientContext*, const Request&,
                                                            Response*)) const {
@@ -122,12 +122,13 @@ class GrpcDestinationPeer final : public DestinationPeer {
     return response.resumed_at_us();
   }
 
-  absl::Status Abort(const std::string& session, std::string_view reason) override {
+  absl::Status Abort(const std::string& session, std::string_view reason,
+                     milliseconds limit) override {
     v1::AbortRequest request;
     request.set_session(session);
     request.set_reason(std::string(reason));
     v1::SessionResponse response;
-    return caller_.Call("abort", kAbortLimit, request, response, &v1::Peer::Stub::Abort);
+    return caller_.Call("abort", limit, request, response, &v1::Peer::Stub::Abort);
   }
 
   absl::StatusOr<Progress> Figures(const std::string& session) override {

@@ -29,6 +29,11 @@ std::string CauseOf(const grpc::Status& status) {
   }
   std::string text = status.error_message();
   if (text.empty()) return absl::StrFormat("status %d", static_cast<int>(status.error_code()));
+  if (absl::EqualsIgnoreCase(text, "socket closed")) return "it closed the connection";
+  if (absl::EqualsIgnoreCase(text, "recvmsg:Connection timed out") ||
+      absl::EqualsIgnoreCase(text, "keepalive watchdog timeout")) {
+    return "the connection is lost, it has fallen silent";
+  }
   const size_t colon = text.rfind(": ");
   if (absl::StartsWith(text, "failed to connect") && colon != std::string::npos) {
     text.erase(0, colon + 2);

@@ -86,7 +86,7 @@ absl::StatusOr<std::shared_ptr<DestinationSession>> DestinationSession::Prepare(
     const auto twin = std::find(regions.begin(), regions.end(), offered.region);
     blocks.push_back(matched->blocks[static_cast<size_t>(twin - regions.begin())]);
   }
-  status = session->Write(OwnershipMark::kOffered);
+  status = NothingDone(session->Write(OwnershipMark::kOffered));
   if (status.ok()) status = session->Arm(offer, blocks);
   if (status.ok()) status = session->AllocateData(offer);
   if (status.ok()) status = session->OpenLanes(offer);
@@ -166,7 +166,12 @@ absl::Status DestinationSession::OpenIncoming() {
   const auto started = engine_->Start();
   if (!started.ok()) return StatusOf(started.error());
   parts_.faults.Reach("incoming");
-  return vmm_->OpenIncoming();
+  const absl::Status opened = vmm_->OpenIncoming();
+  if (opened.ok()) {
+    absl::MutexLock lock(&mutex_);
+    opened_ = vmm_;
+  }
+  return opened;
 }
 
 absl::Status DestinationSession::Load(bool run, std::string_view device_state) {
@@ -320,7 +325,13 @@ void DestinationSession::Disarm() {
       if (!restored.ok()) spdlog::warn("vm {}, {}", record_.name, restored.ToString());
     }
   }
+  LetGoOfVmm();
+}
+
+void DestinationSession::LetGoOfVmm() {
   vmm_.reset();
+  absl::MutexLock lock(&mutex_);
+  opened_.reset();
 }
 
 absl::Status DestinationSession::Write(OwnershipMark mark) {
@@ -347,8 +358,13 @@ void DestinationSession::AwaitHandOver() {
   for (;;) {
     const SessionState seen = status_.state();
     if (seen == SessionState::kRunning || IsFinal(seen)) return;
-    if (status_.WaitForChange(seen, kLookEvery)) continue;
-    if (!SleepUnlessStopped(kAskSourceEvery)) return;
+    bool changed = false;
+    for (auto waited = milliseconds::zero(); waited < kAskSourceEvery && !changed;
+         waited += kLookEvery) {
+      changed = Watch(seen, kLookEvery);
+      if (!SleepUnlessStopped(milliseconds::zero())) return;
+    }
+    if (changed) continue;
     if (status_.state() == SessionState::kHandedOver) {
       TryHandOver();  // its VMM has not started it yet
     } else if (record_.process.HasEnded()) {
@@ -359,6 +375,28 @@ void DestinationSession::AwaitHandOver() {
       if (recorded.ok()) Follow(*recorded);
     }
   }
+}
+
+bool DestinationSession::Watch(SessionState seen, milliseconds time) {
+  std::shared_ptr<VmmDriver> vmm;
+  {
+    absl::MutexLock lock(&mutex_);
+    if (!owner_) vmm = opened_;
+  }
+  if (vmm == nullptr) return status_.WaitForChange(seen, time);
+  const absl::Status started = vmm->AwaitStart(time);
+  // Its connection has ended, with its process in all likelihood.
+  if (absl::IsUnavailable(started)) return status_.WaitForChange(seen, time);
+  if (started.ok()) {
+    bool ours;
+    {
+      absl::MutexLock lock(&mutex_);
+      ours = owner_;
+    }
+    // Whoever started it did not ask whether the source had let it go.
+    if (!ours) GiveUp("somebody started the guest here before this host was its owner");
+  }
+  return status_.state() != seen;
 }
 
 void DestinationSession::Follow(RecordedOutcome recorded) {
@@ -427,7 +465,7 @@ void DestinationSession::Commit() {
   // The monitor is free for others again.
   {
     Turn::Holder turn(turn_);
-    vmm_.reset();
+    LetGoOfVmm();
   }
   auto source = parts_.peers.ConnectSource(source_address_);
   Progress last = Snapshot();

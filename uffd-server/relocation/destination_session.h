@@ -59,8 +59,12 @@ class DestinationSession {
   absl::Status RecordNever(const std::string& reason);
   // Ends engine and arming; the VMM's RAM reads as zero where it is missing.
   void Disarm();
+  void LetGoOfVmm();
   void Attend();
   void AwaitHandOver();
+  // Waits for a change from `seen`, for `time` at most, and ends a guest that somebody starts here
+  // meanwhile without this host's being its owner. False: nothing has happened.
+  bool Watch(SessionState seen, std::chrono::milliseconds time);
   // Does what the source's record says.
   void Follow(RecordedOutcome recorded);
   void TryHandOver();
@@ -83,13 +87,15 @@ class DestinationSession {
   std::vector<VmBlock> blocks_;  // in the order of the session's layout
   std::unique_ptr<UserfaultDevice> device_;
   std::unique_ptr<Engine> engine_;
-  std::unique_ptr<VmmDriver> vmm_;  // used by the operation that has the turn
+  std::shared_ptr<VmmDriver> vmm_;  // used by the operation that has the turn
 
   absl::Mutex mutex_;
   bool used_up_ ABSL_GUARDED_BY(mutex_) = false;   // OpenIncoming() was tried
   bool owner_ ABSL_GUARDED_BY(mutex_) = false;     // "owner" is being or was written
   bool aborting_ ABSL_GUARDED_BY(mutex_) = false;  // "never" is being or was written
   bool run_ ABSL_GUARDED_BY(mutex_) = true;
+  // The VMM from OpenIncoming() until it is let go, for the attendant to watch.
+  std::shared_ptr<VmmDriver> opened_ ABSL_GUARDED_BY(mutex_);
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread attendant_;
 };

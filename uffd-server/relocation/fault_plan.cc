@@ -37,7 +37,8 @@ absl::StatusOr<FaultPlan> FaultPlan::Parse(const std::vector<std::string>& fault
     if (name == "corrupt-one-byte" && (value.empty() || absl::SimpleAtoi(value, &pages))) {
       plan.corrupt_after_pages_ = pages;
     } else if (name == "hold-at" && kSteps.count(value) != 0) {
-      plan.hold_at_.insert(value);
+      absl::MutexLock lock(&plan.holds_->mutex);
+      plan.holds_->steps.insert(value);
     } else {
       return absl::InvalidArgumentError(
           absl::StrCat("fault ", fault, ": not corrupt-one-byte[=PAGES] or hold-at=STEP"));
@@ -47,7 +48,10 @@ absl::StatusOr<FaultPlan> FaultPlan::Parse(const std::vector<std::string>& fault
 }
 
 void FaultPlan::Reach(const std::string& step) const {
-  if (hold_at_.count(step) == 0) return;
+  {
+    absl::MutexLock lock(&holds_->mutex);
+    if (holds_->steps.erase(step) == 0) return;
+  }
   const std::string path = absl::StrCat(runtime_dir_, "/held-", step);
   std::ofstream(path) << "remove this file to go on\n";
   spdlog::warn("fault plan: held at step {}, file {}", step, path);

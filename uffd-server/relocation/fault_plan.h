@@ -1,20 +1,23 @@
 // Faults that a daemon makes on purpose, at named places, for tests of what becomes of the VM.
 //
 //   corrupt-one-byte[=N]  one bit of one byte is flipped on its way, after N random-looking pages
-//   hold-at=STEP          at that step of a relocation the daemon makes the file
-//                         <runtime-dir>/held-STEP and goes on when it is removed (or after 60 s)
+//   hold-at=STEP          the first time that a relocation comes to that step the daemon makes the
+//                         file <runtime-dir>/held-STEP and goes on when it is removed (or after 60 s)
 //
 // Steps at the source: opened, held, taken, loaded, recorded, handed-over; at the destination:
 // incoming, state-loaded, owner-recorded, resumed.
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <set>
 #include <string>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
 
 namespace postcopy {
 
@@ -32,7 +35,12 @@ class FaultPlan {
 
  private:
   std::optional<uint64_t> corrupt_after_pages_;
-  std::set<std::string> hold_at_;
+  // Steps that nobody has come to yet; copies of a plan share them.
+  struct Holds {
+    absl::Mutex mutex;
+    std::set<std::string> steps ABSL_GUARDED_BY(mutex);
+  };
+  std::shared_ptr<Holds> holds_ = std::make_shared<Holds>();
   std::string runtime_dir_;
 };
 

@@ -64,8 +64,9 @@ class DestinationPeer {
   //   kAborted: the destination has recorded that it never runs it; kDataLoss: it owns it and the
   //   VM has ended as in a crash; anything else: ask again.
   virtual absl::StatusOr<int64_t> HandOver(const std::string& session) = 0;
-  // ok: the destination has recorded that it never runs this session's VM.
-  virtual absl::Status Abort(const std::string& session, std::string_view reason) = 0;
+  // ok: the destination has recorded that it never runs this session's VM. Waits for `limit` at most.
+  virtual absl::Status Abort(const std::string& session, std::string_view reason,
+                             std::chrono::milliseconds limit) = 0;
   virtual absl::StatusOr<Progress> Figures(const std::string& session) = 0;
   virtual absl::StatusOr<RecordedOutcome> Query(const std::string& session) = 0;
 };

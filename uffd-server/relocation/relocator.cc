@@ -7,6 +7,9 @@
 namespace postcopy {
 namespace {
 
+constexpr std::chrono::milliseconds kSettleAgain{1'000};
+constexpr std::chrono::milliseconds kSettleTimeout{15'000};
+
 absl::Status NoSession(const std::string& session) {
   return absl::NotFoundError(absl::StrCat("no session ", session, " on this host"));
 }
@@ -16,6 +19,74 @@ absl::Status NoSessionOf(const std::string& vm) {
 }
 
 }  // namespace
+
+Relocator::Relocator(DaemonParts parts) : parts_(std::move(parts)) {
+  settler_ = std::thread([this] { SettleLostSessions(); });
+  parts_.registry.SetObserver([this](const std::string& vm) { NoteRegistered(vm); });
+}
+
+Relocator::~Relocator() {
+  parts_.registry.SetObserver({});
+  {
+    absl::MutexLock lock(&mutex_);
+    ending_ = true;
+  }
+  settler_.join();
+}
+
+void Relocator::NoteRegistered(const std::string& vm) {
+  absl::MutexLock lock(&mutex_);
+  const auto [slot, is_new] = slots_.try_emplace(vm);
+  if (!is_new) return;  // this daemon has, or had, its session
+  slot->second.settling = true;
+  unsettled_.insert(vm);
+}
+
+void Relocator::SettleLostSessions() {
+  const auto to_do = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return ending_ || !unsettled_.empty();
+  };
+  for (;;) {
+    std::set<std::string> vms;
+    {
+      absl::MutexLock lock(&mutex_);
+      mutex_.Await(absl::Condition(&to_do));
+      if (ending_) return;
+      vms.swap(unsettled_);
+    }
+    for (const std::string& vm : vms) SettleOne(vm);
+    absl::MutexLock lock(&mutex_);
+    // Nothing that registers from now on has to wait, only what could not be settled.
+    const auto new_one = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+      if (ending_) return true;
+      for (const std::string& vm : unsettled_) {
+        if (slots_[vm].settling) return true;
+      }
+      return false;
+    };
+    if (!unsettled_.empty()) {
+      mutex_.AwaitWithTimeout(absl::Condition(&new_one), absl::FromChrono(kSettleAgain));
+    }
+  }
+}
+
+void Relocator::SettleOne(const std::string& vm) {
+  {
+    absl::MutexLock lock(&mutex_);
+    Slot& slot = slots_[vm];
+    if (slot.Busy() || slot.source != nullptr || slot.destination != nullptr) return;
+    slot.settling = true;
+  }
+  const bool settled = lost_.Settle(vm);
+  absl::MutexLock lock(&mutex_);
+  Slot& slot = slots_[vm];
+  slot.settling = false;
+  if (!settled) {
+    unsettled_.insert(vm);
+  } else if (!slot.Busy() && slot.source == nullptr && slot.destination == nullptr) {
+    slots_.erase(vm);
+  }
+}
 
 bool Relocator::Slot::Busy() const {
   if (preparing) return true;
@@ -31,6 +102,14 @@ absl::Status Relocator::Reserve(const std::string& vm) {
   }
   Slot ended;  // destroyed without the lock
   absl::MutexLock lock(&mutex_);
+  const auto settled = [this, &vm]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return !slots_[vm].settling;
+  };
+  if (!mutex_.AwaitWithTimeout(absl::Condition(&settled), absl::FromChrono(kSettleTimeout))) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "VM ", vm, ": what an earlier uffd-server left of its last relocation is still being put in "
+        "order; `postcopyctl recover ", vm, "` tells more"));
+  }
   Slot& slot = slots_[vm];
   if (slot.Busy()) {
     return absl::FailedPreconditionError(
@@ -187,75 +266,7 @@ absl::StatusOr<RecoveryReport> Relocator::Recover(const std::string& vm) {
                      std::string(Name(progress.state)),
                      progress.error.empty() ? "" : absl::StrCat("; ", progress.error))};
   }
-  return RecoverFromRecords(vm);
-}
-
-absl::StatusOr<RecoveryReport> Relocator::RecoverFromRecords(const std::string& vm) {
-  const std::vector<OwnershipRecord> records = parts_.store.ReadAll(vm);
-  if (records.empty()) return NoSessionOf(vm);
-  const OwnershipRecord& last = records.back();
-  switch (last.mark) {
-    case OwnershipMark::kRolledBack:
-      return RecoveryReport{SessionState::kRolledBack, "source",
-                            absl::StrCat("VM ", vm, " stayed here; nothing needs to be recovered")};
-    case OwnershipMark::kOwner:
-      return RecoveryReport{
-          SessionState::kHandedOver, "destination",
-          absl::StrCat("VM ", vm, " is owned by this host since session ",
-                       last.session.ToString(), ", and this daemon has lost the session: what had "
-                       "not arrived stays at ", last.peer)};
-    case OwnershipMark::kOffered:
-      return RecoveryReport{
-          SessionState::kUnknown, "nobody yet",
-          absl::StrCat("VM ", vm, " was offered by ", last.peer, " in session ",
-                       last.session.ToString(), ", and this daemon has lost the session: it never ran "
-                       "here; recover it there")};
-    case OwnershipMark::kNever:
-      return RecoveryReport{SessionState::kRolledBack, "source",
-                            absl::StrCat("VM ", vm, " never ran here; it stayed at ", last.peer)};
-    case OwnershipMark::kCommitted:
-      return RecoveryReport{SessionState::kCommitted, "destination",
-                            absl::StrCat("the last relocation of VM ", vm, " was committed")};
-    case OwnershipMark::kPrepared:
-    case OwnershipMark::kHandedOver: break;
-  }
-  const std::string session = last.session.ToString();
-  auto destination = parts_.peers.ConnectDestination(last.peer);
-  const bool handed_over = last.mark == OwnershipMark::kHandedOver;
-  if (handed_over && destination->HandOver(session).ok()) {
-    return RecoveryReport{SessionState::kRunning, "destination",
-                          absl::StrCat("VM ", vm, " runs at ", last.peer)};
-  }
-  const absl::Status aborted = destination->Abort(session, "recovered by the source");
-  if (aborted.code() == absl::StatusCode::kFailedPrecondition) {
-    return RecoveryReport{SessionState::kHandedOver, "destination",
-                          absl::StrCat("VM ", vm, " is owned by ", last.peer, ": ",
-                                       std::string(aborted.message()))};
-  }
-  if (!aborted.ok() && handed_over) {
-    return RecoveryReport{
-        SessionState::kUnknown, "unknown",
-        absl::StrCat("VM ", vm, " was handed over to ", last.peer, ", which cannot be asked (",
-                     std::string(aborted.message()), "). It stays stopped here. Resuming it here by "
-                     "hand could run it twice, unless that host is off for good")};
-  }
-  // It was never handed over, or the destination has recorded that it never ran it.
-  const absl::Status resumed = ResumeFromRecord(last);
-  if (!resumed.ok()) return resumed;
-  return RecoveryReport{SessionState::kRolledBack, "source",
-                        absl::StrCat("VM ", vm, " goes on here")};
-}
-
-absl::Status Relocator::ResumeFromRecord(const OwnershipRecord& record) {
-  const auto vm = parts_.registry.Find(record.vm);
-  if (!vm.ok()) return vm.status();
-  auto vmm = parts_.connect_vmm(vm->qmp_path);
-  if (!vmm.ok()) return vmm.status();
-  const absl::Status resumed = (*vmm)->ResumeSource(record.run);
-  if (!resumed.ok()) return resumed;
-  OwnershipRecord rolled_back = record;
-  rolled_back.mark = OwnershipMark::kRolledBack;
-  return parts_.store.Write(rolled_back);
+  return lost_.Recover(vm);
 }
 
 absl::Status Relocator::OnOffer(const Offer& offer) {
@@ -290,18 +301,7 @@ absl::StatusOr<int64_t> Relocator::OnHandOver(const std::string& session) {
 absl::Status Relocator::OnAbort(const std::string& session, std::string_view reason) {
   const auto destination = FindDestination(session);
   if (destination != nullptr) return destination->Abort(std::string(reason));
-  // A session that this daemon has lost: its record, if there is one, decides.
-  const auto id = SessionId::Parse(session);
-  if (!id.has_value()) return absl::InvalidArgumentError("abort: malformed session id");
-  const auto record = parts_.store.Read(*id);
-  if (record.ok() && (record->mark == OwnershipMark::kOwner ||
-                      record->mark == OwnershipMark::kCommitted)) {
-    return absl::FailedPreconditionError("this host owns the VM: it cannot give it back");
-  }
-  if (!record.ok() && record.status().code() != absl::StatusCode::kNotFound) {
-    return record.status();
-  }
-  return parts_.store.Write({*id, "", "", OwnershipMark::kNever, false});
+  return lost_.Abort(session, reason);
 }
 
 absl::StatusOr<Progress> Relocator::OnFigures(const std::string& session) {

@@ -1,15 +1,19 @@
 // The daemon's relocations: finds the session that a call means and passes the call on.
 //
 // A VM has at most one session that has not ended. The last session of each VM is kept, so that its
-// figures can still be asked for.
+// figures can still be asked for. A thread of its own puts in order what an earlier daemon has left of
+// VMs that register.
 #pragma once
 
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "relocation/destination_session.h"
+#include "relocation/lost_sessions.h"
 #include "relocation/relocation.h"
 #include "relocation/source_session.h"
 
@@ -17,7 +21,8 @@ namespace postcopy {
 
 class Relocator final : public Relocations {
  public:
-  explicit Relocator(DaemonParts parts) : parts_(std::move(parts)) {}
+  explicit Relocator(DaemonParts parts);
+  ~Relocator() override;
 
   std::vector<VmSummary> List() override;
   absl::StatusOr<std::string> Prepare(const PrepareOptions& options) override;
@@ -44,6 +49,7 @@ class Relocator final : public Relocations {
     std::shared_ptr<SourceSession> source;
     std::shared_ptr<DestinationSession> destination;
     bool preparing = false;
+    bool settling = false;  // its last session, of another daemon's time, is being put in order
 
     bool Busy() const;
   };
@@ -57,14 +63,19 @@ class Relocator final : public Relocations {
       ABSL_LOCKS_EXCLUDED(mutex_);
   // Whether a session that is recorded as prepared may still be handed over: only a live one can.
   bool MayHandOver(const std::string& session, const std::string& vm) ABSL_LOCKS_EXCLUDED(mutex_);
-  // For a VM of which this daemon knows no session, only what is on disk.
-  absl::StatusOr<RecoveryReport> RecoverFromRecords(const std::string& vm);
-  absl::Status ResumeFromRecord(const OwnershipRecord& record);
   std::string GuestStateText(const std::string& qmp_path);
+  void NoteRegistered(const std::string& vm) ABSL_LOCKS_EXCLUDED(mutex_);
+  void SettleLostSessions() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Settles one VM's, unless a session has begun meanwhile; it is tried again if it cannot be yet.
+  void SettleOne(const std::string& vm) ABSL_LOCKS_EXCLUDED(mutex_);
 
   const DaemonParts parts_;
+  LostSessions lost_{parts_};
   absl::Mutex mutex_;
   std::map<std::string, Slot> slots_ ABSL_GUARDED_BY(mutex_);  // by the VM's name on this host
+  std::set<std::string> unsettled_ ABSL_GUARDED_BY(mutex_);
+  bool ending_ ABSL_GUARDED_BY(mutex_) = false;
+  std::thread settler_;
 };
 
 }  // namespace postcopy

@@ -66,6 +66,10 @@ bool SessionStatus::WaitForChange(SessionState seen, std::chrono::milliseconds t
 
 int64_t NowUs() { return absl::ToUnixMicros(absl::Now()); }
 
+absl::Status NothingDone(const absl::Status& written) {
+  return written.ok() ? written : absl::ResourceExhaustedError(written.message());
+}
+
 absl::Status Prefixed(const std::string& prefix, const absl::Status& status) {
   if (status.ok()) return status;
   return absl::Status(status.code(), absl::StrCat(prefix, ": ", status.message()));

@@ -89,6 +89,10 @@ class Turn {
 // Wall clock, microseconds since the epoch.
 int64_t NowUs();
 
+// For a record that could not be written while nothing depended on it yet: kResourceExhausted with
+// the same message; ok stays ok.
+absl::Status NothingDone(const absl::Status& written);
+
 // `status` with `prefix` before its message; ok stays ok.
 absl::Status Prefixed(const std::string& prefix, const absl::Status& status);
 

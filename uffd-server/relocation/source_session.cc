@@ -16,6 +16,10 @@ using std::chrono::milliseconds;
 
 constexpr int kHandOverTries = 20;
 constexpr milliseconds kVmmEndTimeout{10'000};
+// For the destination's "never". The VM stands still meanwhile, so where its word is not needed, only
+// welcome, it is not waited for long.
+constexpr milliseconds kAbortTimeout{10'000};
+constexpr milliseconds kQuickAbortTimeout{300};
 
 SessionId MakeSessionId() {
   std::random_device random;  // getrandom() on Linux
@@ -71,7 +75,7 @@ absl::StatusOr<std::shared_ptr<SourceSession>> SourceSession::Prepare(
   // "Prepared" is on disk before anything can be handed over: a daemon that restarts knows from it
   // that this VM stayed here, and whether it ran.
   session->was_running_ = description->state == GuestState::kRunning;
-  status = session->Write(OwnershipMark::kPrepared);
+  status = NothingDone(session->Write(OwnershipMark::kPrepared));
   if (status.ok()) status = session->vmm_->PrepareSource();
   if (status.ok()) {
     status = Prefixed(absl::StrCat("destination ", options.destination),
@@ -218,7 +222,8 @@ absl::StatusOr<double> SourceSession::FinishHandOver() {
 absl::Status SourceSession::RollBack(const absl::Status& cause, bool must_ask_destination) {
   const bool cancelled = cause.code() == absl::StatusCode::kCancelled;
   const std::string why(cause.message());
-  const absl::Status aborted = destination_->Abort(session_text_, why);
+  const absl::Status aborted = destination_->Abort(
+      session_text_, why, must_ask_destination ? kAbortTimeout : kQuickAbortTimeout);
   if (aborted.code() == absl::StatusCode::kFailedPrecondition) {
     status_.Apply(SessionEvent::kHandOver);
     return absl::InternalError(absl::StrCat(why, "; VM ", options_.vm, " is owned by ",

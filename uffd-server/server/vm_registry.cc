@@ -219,9 +219,24 @@ void VmRegistry::Wake() {
   if (wake) wake();
 }
 
+void VmRegistry::SetObserver(std::function<void(const std::string& name)> registered) {
+  absl::MutexLock lock(&observer_mutex_);
+  observer_ = std::move(registered);
+  if (!observer_) return;
+  for (const VmRecord& vm : List()) observer_(vm.name);
+}
+
 absl::Status VmRegistry::Register(AgentClientId client, Registration registration) {
-  absl::MutexLock lock(&mutex_);
   const std::string name = registration.message.vm_name;
+  const absl::Status added = Add(client, name, std::move(registration));
+  absl::MutexLock lock(&observer_mutex_);
+  if (added.ok() && observer_) observer_(name);
+  return added;
+}
+
+absl::Status VmRegistry::Add(AgentClientId client, const std::string& name,
+                             Registration registration) {
+  absl::MutexLock lock(&mutex_);
   if (Vm* other = FindByClient(client); other != nullptr && other->record.name != name) {
     return absl::InvalidArgumentError(absl::StrFormat(
         "this connection has registered VM \"%s\" before, not \"%s\"", other->record.name, name));

@@ -97,6 +97,11 @@ class VmRegistry {
   // is a success. kNotFound, kUnavailable and kDeadlineExceeded as with Arm().
   absl::Status Release(std::string_view name, const SessionId& session_id);
 
+  // `registered` is called under no lock, in the agent's thread, each time a VM has registered, and at
+  // once for those that are there. Empty: nobody is told any more; the last call has returned.
+  void SetObserver(std::function<void(const std::string& name)> registered)
+      ABSL_LOCKS_EXCLUDED(observer_mutex_, mutex_);
+
   // --- for AgentServer -------------------------------------------------------------------------
 
   // `wake` is called, from any thread and under no lock, when TakeCommands() has something. It may be
@@ -111,7 +116,8 @@ class VmRegistry {
   };
   // Adds or replaces the VM of this name. kAlreadyExists: another live process has the name;
   // kInvalidArgument: this client registered under another name before.
-  absl::Status Register(AgentClientId client, Registration registration);
+  absl::Status Register(AgentClientId client, Registration registration)
+      ABSL_LOCKS_EXCLUDED(observer_mutex_, mutex_);
   // The hook's answers. False: nobody asked this client for it, a violation.
   bool OnArmed(AgentClientId client, const SessionId& session_id, UniqueFd userfault);
   bool OnArmFailed(AgentClientId client, const SessionId& session_id, std::string text);
@@ -160,6 +166,12 @@ class VmRegistry {
   absl::Status AwaitRequest(std::string_view name, const std::shared_ptr<Request>& request,
                             std::chrono::milliseconds timeout) ABSL_LOCKS_EXCLUDED(mutex_);
   void Wake() ABSL_LOCKS_EXCLUDED(mutex_);
+
+  absl::Status Add(AgentClientId client, const std::string& name, Registration registration)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+
+  absl::Mutex observer_mutex_;  // held while the observer is called
+  std::function<void(const std::string& name)> observer_ ABSL_GUARDED_BY(observer_mutex_);
 
   mutable absl::Mutex mutex_;
   std::map<std::string, Vm, std::less<>> vms_ ABSL_GUARDED_BY(mutex_);

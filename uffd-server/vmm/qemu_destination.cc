@@ -42,7 +42,7 @@ absl::Status QemuDriver::OpenIncoming() {
   const absl::Status passed =
       qmp_->PassDescriptor(kIncomingFd, ends->second.get(), limits_.command);
   if (!passed.ok()) return passed;
-  incoming_cursor_ = qmp_->EventCursor();
+  incoming_cursor_ = start_cursor_ = qmp_->EventCursor();
   const absl::Status opened =
       Ask("migrate-incoming", {{"uri", std::string("fd:") + kIncomingFd}}).status();
   if (opened.ok()) incoming_ = std::move(ends->first);
@@ -127,6 +127,15 @@ absl::StatusOr<EventTime> QemuDriver::StartGuest() {
     }
     if (!event.ok()) return event.status();
     if (event->name == "RESUME") return event->time;
+  }
+}
+
+absl::Status QemuDriver::AwaitStart(milliseconds timeout) {
+  const TimePoint deadline = steady_clock::now() + timeout;
+  for (;;) {
+    absl::StatusOr<QmpEvent> event = qmp_->NextEvent(start_cursor_, TimeLeft(deadline));
+    if (!event.ok()) return event.status();
+    if (event->name == "RESUME") return absl::OkStatus();
   }
 }
 

@@ -33,9 +33,9 @@ namespace postcopy {
 struct QemuLimits {
   std::chrono::milliseconds connect{5'000};
   std::chrono::milliseconds command{5'000};  // one QMP answer
-  std::chrono::milliseconds hold{20'000};    // migrate to pre-switchover
-  std::chrono::milliseconds take{20'000};    // pre-switchover to the end of the state
-  std::chrono::milliseconds load{60'000};    // the load waits for pages of the guest's RAM
+  std::chrono::milliseconds hold{10'000};    // migrate to pre-switchover
+  std::chrono::milliseconds take{10'000};    // pre-switchover to the end of the state
+  std::chrono::milliseconds load{10'000};    // the load waits for pages of the guest's RAM
   std::chrono::milliseconds start{10'000};   // cont to RESUME
   std::chrono::milliseconds resume{20'000};  // cancel to running again
 };
@@ -66,6 +66,7 @@ class QemuDriver final : public VmmDriver {
   absl::Status OpenIncoming() override;
   absl::Status LoadDeviceState(std::string_view bytes) override;
   absl::StatusOr<EventTime> StartGuest() override;
+  absl::Status AwaitStart(std::chrono::milliseconds timeout) override;
 
  private:
   using TimePoint = std::chrono::steady_clock::time_point;
@@ -103,6 +104,9 @@ class QemuDriver final : public VmmDriver {
   std::unique_ptr<StateStream> outgoing_;
   UniqueFd incoming_;
   uint64_t incoming_cursor_ = 0;  // events since OpenIncoming()
+
+  // Set by OpenIncoming(), then AwaitStart()'s own.
+  uint64_t start_cursor_ = 0;
 };
 
 }  // namespace postcopy

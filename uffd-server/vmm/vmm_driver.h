@@ -5,7 +5,7 @@
 // limit of its own, and returns kDeadlineExceeded when the VMM does not answer within it: while a
 // VMM's main thread waits for a missing page it answers nothing. kUnavailable: the connection to
 // the VMM has ended, as it does when the process ends; this driver is of no more use then. Not
-// thread-safe, except Describe() and QueryState(), which may run beside another call.
+// thread-safe, except Describe(), QueryState() and AwaitStart(), which may run beside another call.
 #pragma once
 
 #include <chrono>
@@ -116,6 +116,10 @@ class VmmDriver {
   // Never to be called before LoadDeviceState() has returned ok: a VMM that is still loading would
   // run by itself at the end; kFailedPrecondition then, and nothing was sent.
   virtual absl::StatusOr<EventTime> StartGuest() = 0;
+  // Waits until the VMM reports that the guest runs, whoever has started it, since OpenIncoming() or
+  // since the last such report that this call returned. kDeadlineExceeded: not within `timeout`. May
+  // run beside the other calls, in one thread, once OpenIncoming() has returned ok.
+  virtual absl::Status AwaitStart(std::chrono::milliseconds timeout) = 0;
 
   // --- either ----------------------------------------------------------------------------------
 

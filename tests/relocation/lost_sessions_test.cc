@@ -1,0 +1,210 @@
+// What a daemon makes of records that an earlier one has left: only VMMs that are in the middle of the
+// recorded session are touched, and nothing that may run elsewhere is started.
+#include "relocation/lost_sessions.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "gtest/gtest.h"
+#include "tests/relocation/fakes.h"
+
+namespace postcopy {
+namespace {
+
+// Of the VMM: a process that waits to be killed.
+class Sleeper {
+ public:
+  Sleeper() : pid_(fork()) {
+    if (pid_ == 0) {
+      for (;;) pause();
+    }
+  }
+  ~Sleeper() { kill(pid_, SIGKILL); }
+  pid_t pid() const { return pid_; }
+
+ private:
+  const pid_t pid_;
+};
+
+class LostSessionsTest : public testing::Test {
+ protected:
+  LostSessionsTest() {
+    char folder[] = "/tmp/postcopy-lost-XXXXXX";
+    folder_ = mkdtemp(folder);
+    store_ = std::make_unique<OwnershipStore>(*OwnershipStore::Open(folder_));
+    page_server_ = *PageServer::Listen({"127.0.0.1:0"});
+    parts_ = std::make_unique<DaemonParts>(DaemonParts{
+        .registry = registry_,
+        .page_server = *page_server_,
+        .store = *store_,
+        .peers = peers_,
+        .connect_vmm = [this](const std::string&) -> absl::StatusOr<std::unique_ptr<VmmDriver>> {
+          return std::make_unique<FakeVmm>(world_, VmmDescription{}, failures_);
+        },
+        .faults = {},
+        .control_address = "here:7700",
+        .data_addresses = {},
+    });
+    session_.bytes[0] = std::byte{7};
+  }
+  ~LostSessionsTest() override { std::filesystem::remove_all(folder_); }
+
+  void Record(OwnershipMark mark, bool run = true) {
+    ASSERT_TRUE(store_->Write({session_, "web1", "there:7700", mark, run}).ok());
+  }
+  OwnershipMark mark() { return store_->Read(session_)->mark; }
+
+  void Register(bool armed) {
+    VmRegistry::Registration registration;
+    registration.message.vm_name = "web1";
+    registration.message.qmp_path = "/qmp";
+    if (armed) {
+      registration.message.armed_session = session_;
+      registration.userfault = UniqueFd(dup(0));
+    }
+    registration.process = std::move(*Pidfd::Open(vmm_.pid()));
+    ASSERT_TRUE(registry_.Register(1, std::move(registration)).ok());
+  }
+
+  World world_;
+  std::map<std::string, absl::Status> failures_;
+  FakeDestination destination_{world_, failures_, {}};
+  FakePeers peers_{destination_};
+  std::string folder_;
+  Sleeper vmm_;
+  VmRegistry registry_;
+  std::unique_ptr<OwnershipStore> store_;
+  std::unique_ptr<PageServer> page_server_;
+  std::unique_ptr<DaemonParts> parts_;
+  SessionId session_{};
+};
+
+TEST_F(LostSessionsTest, ASourceThatHadStoppedGoesOn) {
+  for (const GuestState state : {GuestState::kHeldAtSwitchover, GuestState::kSent,
+                                 GuestState::kOther}) {
+    Record(OwnershipMark::kPrepared);
+    Register(false);
+    world_.source_runs = false;
+    world_.vmm_state = state;
+    EXPECT_TRUE(LostSessions(*parts_).Settle("web1"));
+    EXPECT_TRUE(world_.source_runs);
+    EXPECT_EQ(mark(), OwnershipMark::kRolledBack);
+  }
+}
+
+TEST_F(LostSessionsTest, ASourceThatWasPausedStaysSo) {
+  Record(OwnershipMark::kPrepared, /*run=*/false);
+  Register(false);
+  world_.source_runs = false;
+  world_.vmm_state = GuestState::kSent;
+  EXPECT_TRUE(LostSessions(*parts_).Settle("web1"));
+  EXPECT_FALSE(world_.source_runs);
+  EXPECT_EQ(world_.vmm_state, GuestState::kPaused);
+}
+
+TEST_F(LostSessionsTest, AVmmThatIsNotInTheMiddleOfItIsLeftAlone) {
+  for (const GuestState state : {GuestState::kRunning, GuestState::kPaused,
+                                 GuestState::kWaitsForIncoming}) {
+    Record(OwnershipMark::kPrepared);
+    Register(false);
+    world_.vmm_state = state;
+    EXPECT_TRUE(LostSessions(*parts_).Settle("web1"));
+    EXPECT_THAT(world_.calls, testing::IsEmpty());
+    EXPECT_EQ(mark(), OwnershipMark::kRolledBack);
+  }
+}
+
+TEST_F(LostSessionsTest, WhatWasHandedOverIsNeverResumed) {
+  for (const OwnershipMark recorded : {OwnershipMark::kHandedOver, OwnershipMark::kCommitted}) {
+    Record(recorded);
+    Register(false);
+    world_.source_runs = false;
+    world_.vmm_state = GuestState::kSent;
+    EXPECT_TRUE(LostSessions(*parts_).Settle("web1"));
+    EXPECT_FALSE(world_.source_runs);
+    EXPECT_EQ(mark(), recorded);
+  }
+}
+
+TEST_F(LostSessionsTest, ASourceThatCannotBeReachedIsTriedAgain) {
+  Record(OwnershipMark::kPrepared);
+  Register(false);
+  world_.source_runs = false;
+  world_.vmm_state = GuestState::kSent;
+  failures_["vmm resume"] = absl::DeadlineExceededError("busy");
+  EXPECT_FALSE(LostSessions(*parts_).Settle("web1"));
+  EXPECT_EQ(mark(), OwnershipMark::kPrepared);
+  failures_.clear();
+  EXPECT_TRUE(LostSessions(*parts_).Settle("web1"));
+  EXPECT_TRUE(world_.source_runs);
+}
+
+TEST_F(LostSessionsTest, ADestinationWaitsForTheSourcesWord) {
+  Record(OwnershipMark::kOffered);
+  Register(true);
+  world_.vmm_state = GuestState::kPaused;
+  for (const absl::StatusOr<RecordedOutcome>& word :
+       {absl::StatusOr<RecordedOutcome>(absl::UnavailableError("cut")),
+        absl::StatusOr<RecordedOutcome>(RecordedOutcome::kPrepared),
+        absl::StatusOr<RecordedOutcome>(RecordedOutcome::kHandedOver)}) {
+    peers_.source_record = word;
+    EXPECT_FALSE(LostSessions(*parts_).Settle("web1"));
+    EXPECT_EQ(mark(), OwnershipMark::kOffered);
+    EXPECT_FALSE(registry_.Find("web1")->process.HasEnded());
+  }
+}
+
+TEST_F(LostSessionsTest, ADestinationThatHadBegunToLoadIsEnded) {
+  Record(OwnershipMark::kOffered);
+  Register(true);
+  world_.vmm_state = GuestState::kPaused;
+  const Pidfd process = std::move(registry_.Find("web1")->process);
+  EXPECT_TRUE(LostSessions(*parts_).Settle("web1"));
+  EXPECT_TRUE(process.HasEnded());
+  EXPECT_EQ(mark(), OwnershipMark::kNever);
+}
+
+TEST_F(LostSessionsTest, AVmmOfThatNameThatIsNotArmedForItLivesOn) {
+  Record(OwnershipMark::kOffered);
+  Register(false);
+  world_.vmm_state = GuestState::kRunning;
+  EXPECT_TRUE(LostSessions(*parts_).Settle("web1"));
+  EXPECT_FALSE(registry_.Find("web1")->process.HasEnded());
+  EXPECT_EQ(mark(), OwnershipMark::kNever);
+}
+
+TEST_F(LostSessionsTest, AnAbortIsRecordedUnlessThisHostIsTheOwner) {
+  LostSessions lost(*parts_);
+  EXPECT_TRUE(lost.Abort(session_.ToString(), "").ok());  // of which nothing is known
+  EXPECT_EQ(mark(), OwnershipMark::kNever);
+  Record(OwnershipMark::kOffered);
+  Register(true);
+  world_.vmm_state = GuestState::kPaused;
+  EXPECT_TRUE(lost.Abort(session_.ToString(), "").ok());
+  EXPECT_EQ(mark(), OwnershipMark::kNever);
+  for (const OwnershipMark own : {OwnershipMark::kOwner, OwnershipMark::kCommitted,
+                                  OwnershipMark::kPrepared, OwnershipMark::kHandedOver}) {
+    Record(own);
+    EXPECT_EQ(lost.Abort(session_.ToString(), "").code(), absl::StatusCode::kFailedPrecondition);
+    EXPECT_EQ(mark(), own);
+  }
+  EXPECT_EQ(lost.Abort("no session", "").code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST_F(LostSessionsTest, RecoverTellsWhoOwnsIt) {
+  Record(OwnershipMark::kPrepared);
+  Register(false);
+  world_.source_runs = false;
+  world_.vmm_state = GuestState::kSent;
+  const auto report = LostSessions(*parts_).Recover("web1");
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_EQ(report->owner, "source");
+  EXPECT_TRUE(world_.source_runs);
+  EXPECT_EQ(destination_.record, RecordedOutcome::kNever);
+  EXPECT_EQ(LostSessions(*parts_).Recover("web2").status().code(), absl::StatusCode::kNotFound);
+}
+
+}  // namespace
+}  // namespace postcopy
