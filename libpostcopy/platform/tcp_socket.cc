@@ -129,8 +129,7 @@ Result<UniqueFd> ListenTcp(const std::string& address) {
   UniqueFd socket(::socket(at.ai_family, at.ai_socktype | SOCK_CLOEXEC, at.ai_protocol));
   if (!socket.valid()) return ErrnoError(errno, "listen tcp://" + address);
   SetInt(socket.get(), SOL_SOCKET, SO_REUSEADDR, 1);
-  constexpr int kBacklog = 64;
-  if (bind(socket.get(), at.ai_addr, at.ai_addrlen) != 0 || listen(socket.get(), kBacklog) != 0) {
+  if (bind(socket.get(), at.ai_addr, at.ai_addrlen) != 0 || listen(socket.get(), SOMAXCONN) != 0) {
     return ErrnoError(errno, "listen tcp://" + address);
   }
   return socket;

@@ -2,6 +2,7 @@
 #include "server/page_server.h"
 
 #include <cerrno>
+#include <filesystem>
 #include <random>
 #include <thread>
 
@@ -329,6 +330,24 @@ TEST_F(PageServerTest, OneLaneTooManyIsClosedAndARoomThatIsFreeAgainIsUsed) {
     lane->Send(wire::EncodeHello({1, Lane::kBulk, session_}));
     served = lane->Read().here;
   }
+}
+
+TEST_F(PageServerTest, ConnectionsThatNeverGreetDoNotKeepOthersOut) {
+  std::vector<std::unique_ptr<ScriptedLane>> silent;
+  for (size_t i = 0; i < 2 * PageServer::kMaxLanes; ++i) silent.push_back(Connect());
+  auto lane = Greet(Lane::kUrgent);
+  lane->Send(wire::EncodeRequest({1, {{0}, {0}}}));
+  EXPECT_EQ(lane->Read().type(), PageFrame::kPage);
+  EXPECT_TRUE(silent.front()->Ended());
+}
+
+TEST_F(PageServerTest, LanesThatHaveEndedKeepNoDescriptors) {
+  const auto open_descriptors = [] {
+    return std::distance(std::filesystem::directory_iterator("/proc/self/fd"), {});
+  };
+  const auto before = open_descriptors();
+  for (int i = 0; i < 20; ++i) Greet(Lane::kBulk)->Send(wire::EncodeGoodbye());
+  while (open_descriptors() > before) std::this_thread::yield();
 }
 
 TEST_F(PageServerTest, GarbageOfAnyKindNeverTakesTheServerDown) {

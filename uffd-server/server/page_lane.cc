@@ -30,8 +30,7 @@ class LaneServer {
   LaneServer(int socket, const FindSession& find)
       : socket_(socket),
         find_(find),
-        reader_(PageFrameReader::kMinCapacityBytes),
-        content_(wire::kMaxRunPages * kPageBytes) {}
+        reader_(PageFrameReader::kMinCapacityBytes) {}
 
   std::string Run() {
     SetReceiveTimeout(socket_, kGreetingTimeout);
@@ -91,6 +90,7 @@ class LaneServer {
     session_ = find_(hello->session);
     if (session_ == nullptr) return Refuse(PageError::kNoSuchSession, "no such session");
     lane_ = hello->lane;
+    content_.resize(wire::kMaxRunPages * kPageBytes);  // not before: whoever connects would cost it
     SetReceiveTimeout(socket_, std::chrono::milliseconds(0));
     EnableKeepalive(socket_);
     Send(wire::EncodeWelcome({wire::kPageProtocolVersion, session_->source->layout()}));

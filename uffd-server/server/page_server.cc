@@ -2,6 +2,8 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
+
 #include "platform/tcp_socket.h"
 #include "server/page_lane.h"
 #include "server/status_of.h"
@@ -31,7 +33,9 @@ PageServer::~PageServer() {
   {
     absl::MutexLock lock(&mutex_);
     sessions_.clear();
-    for (LaneThread& lane : lanes_) Shutdown(lane.socket.get());
+    for (LaneThread& lane : lanes_) {
+      if (!lane.ended) Shutdown(lane.socket.get());
+    }
   }
   // No acceptor is left, so the list no longer changes.
   for (LaneThread& lane : lanes_) lane.thread.join();
@@ -81,6 +85,22 @@ void PageServer::ReapEnded() {
   for (LaneThread& lane : ended) lane.thread.join();
 }
 
+bool PageServer::MakeRoom() {
+  const auto open = std::count_if(lanes_.begin(), lanes_.end(), [](const LaneThread& lane) {
+    return !lane.closing && !lane.ended;
+  });
+  if (static_cast<size_t>(open) < kMaxLanes) return true;
+  const auto silent = std::find_if(lanes_.begin(), lanes_.end(), [](const LaneThread& lane) {
+    return !lane.closing && !lane.ended && lane.session == nullptr;
+  });
+  if (silent == lanes_.end()) return false;
+  spdlog::info("page server: lane closed, peer {}, cause it has not greeted and others want its place",
+               silent->peer);
+  silent->closing = true;
+  Shutdown(silent->socket.get());
+  return true;
+}
+
 void PageServer::AcceptLoop(int listener) {
   for (;;) {
     std::string peer;
@@ -93,7 +113,7 @@ void PageServer::AcceptLoop(int listener) {
     }
     ReapEnded();
     absl::MutexLock lock(&mutex_);
-    if (lanes_.size() >= kMaxLanes) {
+    if (!MakeRoom()) {
       spdlog::warn("page server: lane refused, peer {}, cause {} lanes are open", peer, kMaxLanes);
       continue;
     }
@@ -108,13 +128,14 @@ void PageServer::RunLane(LaneThread& lane) {
   const std::string reason = ServeLane(lane.socket.get(), [&](const SessionId& id) {
     absl::MutexLock lock(&mutex_);
     const auto found = sessions_.find(id);
-    if (found != sessions_.end()) lane.session = found->second;
+    if (found != sessions_.end() && !lane.closing) lane.session = found->second;
     return lane.session;
   });
   if (!reason.empty()) spdlog::info("page server: lane closed, peer {}, cause {}", lane.peer, reason);
-  Shutdown(lane.socket.get());
   absl::MutexLock lock(&mutex_);
-  lane.session.reset();  // the thread may be joined much later; the source must go with Remove()
+  // The thread may be joined much later: the source must go with Remove(), the peer must see the end.
+  lane.session.reset();
+  lane.socket.Reset();
   lane.ended = true;
 }
 

@@ -35,7 +35,8 @@ struct ServedSession {
 
 class PageServer {
  public:
-  // Lanes at once, over all sessions; one more is closed at once.
+  // Lanes at once, over all sessions. One more takes the place of the connection that has been silent
+  // longest since it was made; where all have greeted it is closed at once.
   static constexpr size_t kMaxLanes = 256;
 
   // Listens on every address ("host:port"; port 0 chooses one). Fails, naming the address, if one
@@ -56,9 +57,10 @@ class PageServer {
 
  private:
   struct LaneThread {
-    UniqueFd socket;
+    UniqueFd socket;  // closed under mutex_ when it has ended
     std::string peer;
     std::shared_ptr<ServedSession> session;  // from its greeting to its end; guarded by mutex_
+    bool closing = false;                    // made room for another; guarded by mutex_
     bool ended = false;                      // guarded by mutex_
     std::thread thread;
   };
@@ -67,6 +69,8 @@ class PageServer {
   void AcceptLoop(int listener);
   void RunLane(LaneThread& lane);
   void ReapEnded() ABSL_LOCKS_EXCLUDED(mutex_);
+  // False: as many lanes as may be have greeted.
+  bool MakeRoom() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   std::vector<std::string> addresses_;
   std::vector<UniqueFd> listeners_;
