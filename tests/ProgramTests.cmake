@@ -3,12 +3,12 @@
 find_package(Python3 REQUIRED COMPONENTS Interpreter)
 
 function(postcopy_program_test name)
-  cmake_parse_arguments(PARSE_ARGV 1 test "" "LABEL;TIMEOUT" "COMMAND")
+  cmake_parse_arguments(PARSE_ARGV 1 test "" "LABEL;TIMEOUT;QEMU" "COMMAND")
   add_test(NAME ${name} COMMAND ${test_COMMAND} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR}/tests)
   set_tests_properties(${name} PROPERTIES
     LABELS ${test_LABEL} TIMEOUT ${test_TIMEOUT} SKIP_RETURN_CODE 77
     ENVIRONMENT "POSTCOPY_BUILD_DIR=${PROJECT_BINARY_DIR};PYTHONDONTWRITEBYTECODE=1;\
-POSTCOPY_LOAD_CLIENT=${PROJECT_BINARY_DIR}/bin/lab-load-client")
+POSTCOPY_LOAD_CLIENT=${PROJECT_BINARY_DIR}/bin/lab-load-client;POSTCOPY_LAB_QEMU=${test_QEMU}")
 endfunction()
 
 postcopy_program_test(layering LABEL unit TIMEOUT 60
@@ -21,9 +21,14 @@ file(GLOB vm_tests CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/vm/*_test.py)
 foreach(file ${vm_tests})
   cmake_path(GET file STEM name)
   postcopy_program_test(vm/${name} LABEL vm TIMEOUT 900 COMMAND Python3::Interpreter ${file})
+  postcopy_program_test(matrix/${name}-10.0 LABEL matrix TIMEOUT 900 QEMU 10.0
+    COMMAND Python3::Interpreter ${file})
 endforeach()
+postcopy_program_test(matrix/every_byte_test-7.2-to-10.0 LABEL matrix TIMEOUT 900 QEMU 7.2:10.0
+  COMMAND Python3::Interpreter ${CMAKE_CURRENT_SOURCE_DIR}/vm/every_byte_test.py)
 # Want the machine for themselves: they fault faster than the bulk arrives.
-set_tests_properties(vm/every_byte_test vm/hops_test PROPERTIES RUN_SERIAL ON)
+set_tests_properties(vm/every_byte_test vm/hops_test matrix/every_byte_test-10.0
+  matrix/hops_test-10.0 matrix/every_byte_test-7.2-to-10.0 PROPERTIES RUN_SERIAL ON)
 set_tests_properties(vm/one_owner_test PROPERTIES COST 100)  # the longest: begun first
 
 # Target `headers`: each header compiles alone. One file a header, written here; nothing is linked.

@@ -7,13 +7,15 @@ cd "$(dirname "$0")/.." || exit 2
 source tests/setup.sh
 
 ci_labels=(unit process asan tsan thread-safety vm)
+other_labels=(fuzz matrix)
+fuzz_seconds=60  # a target
 
 usage() {
   cat <<'USAGE'
 usage: tests/run.sh [--label LABEL]... [--list]
 
-  --label LABEL   run only this label; may be repeated
-  --list          print the labels, in the order they run
+  --label LABEL   run only this label; may be repeated. Without: those that CI runs
+  --list          print the labels; those in brackets do not run in CI
 
 example: tests/run.sh --label unit
 USAGE
@@ -24,11 +26,11 @@ while [ $# -gt 0 ]; do
   case $1 in
     --label)
       [ $# -ge 2 ] || { usage >&2; exit 2; }
-      printf '%s\n' "${ci_labels[@]}" | grep -qxF -- "$2" ||
-        { echo "run.sh: no label $2; there are: ${ci_labels[*]}" >&2; exit 2; }
+      printf '%s\n' "${ci_labels[@]}" "${other_labels[@]}" | grep -qxF -- "$2" ||
+        { echo "run.sh: no label $2; there are: ${ci_labels[*]} ${other_labels[*]}" >&2; exit 2; }
       labels+=("$2")
       shift 2 ;;
-    --list) printf '%s\n' "${ci_labels[@]}"; exit 0 ;;
+    --list) printf '%s\n' "${ci_labels[@]}" "${other_labels[@]/#/(}" | sed 's/^(.*/&)/'; exit 0 ;;
     -h | --help) usage; exit 0 ;;
     *) echo "run.sh: unknown argument $1" >&2; usage >&2; exit 2 ;;
   esac
@@ -81,16 +83,23 @@ run_label() {
     process)
       step process "build" build_preset release || return
       run_ctest process release process 1 ;;
-    vm)
-      step vm "install packages of the lab" install_packages lab || return
-      step vm "build" build_preset release || return
-      run_ctest vm release vm "$cores" ;;
+    vm | matrix)
+      step "$label" "install packages of the lab" install_packages lab || return
+      step "$label" "build" build_preset release || return
+      run_ctest "$label" release "$label" "$cores" ;;
     asan)
       step asan "build" build_preset asan || return
       run_ctest asan asan unit "$cores" ;;
     tsan)
       step tsan "build" build_preset tsan || return
       run_ctest tsan tsan unit "$cores" fixed_addresses ;;
+    fuzz)
+      step fuzz "install clang" install_packages fuzz || return
+      step fuzz "build" build_preset fuzz || return
+      tests/fuzz/run.sh "$PWD/build/fuzz" "$fuzz_seconds" | while IFS=$'\t' read -r outcome name words; do
+        echo "$name $outcome: $words"
+        note fuzz "$name" "$outcome" "$words"
+      done ;;
     thread-safety)
       step thread-safety "install clang" install_packages analysis || return
       step thread-safety "lock annotations" build_preset clang-tsa || return

@@ -12,6 +12,7 @@
 #include "control/control_server.h"
 #include "control/grpc_peer.h"
 #include "control/version.h"
+#include "platform/descriptor_limit.h"
 #include "platform/tcp_socket.h"
 #include "relocation/relocator.h"
 #include "server/agent_server.h"
@@ -34,6 +35,7 @@ struct Options {
   std::vector<std::string> advertise_data;
   std::string runtime_dir = "/run/postcopy";
   std::string state_dir = "/var/lib/postcopy";
+  std::string agent_group;
   bool insecure = false;
   size_t bulk_lanes = 2;
   std::vector<std::string> faults;
@@ -54,6 +56,9 @@ void Declare(CLI::App& app, Options& options) {
                  "Page server addresses that other daemons are told (default: --data-listen)");
   app.add_option("--runtime-dir", options.runtime_dir, "Directory of agent.sock")
       ->capture_default_str();
+  app.add_option("--agent-group", options.agent_group,
+                 "Group whose processes may register VMs at agent.sock, e.g. that of an unprivileged "
+                 "QEMU (default: the daemon's own)");
   app.add_option("--state-dir", options.state_dir, "Directory of the ownership records")
       ->capture_default_str();
   app.add_flag("--insecure", options.insecure,
@@ -108,9 +113,13 @@ int Run(Options options) {
   sigaddset(&ends, SIGTERM);
   pthread_sigmask(SIG_BLOCK, &ends, nullptr);
 
+  const auto descriptors = RaiseDescriptorLimit();
+  if (!descriptors.ok()) spdlog::warn("{}", descriptors.error().message);
+
   VmRegistry registry;
   AgentServerOptions agent_options;
   agent_options.runtime_dir = options.runtime_dir;
+  agent_options.socket_group = options.agent_group;
   auto agent_server = AgentServer::Start(agent_options, registry);
   if (!agent_server.ok()) return Fail(agent_server.status());
   auto page_server = PageServer::Listen(options.data_listen);

@@ -1,6 +1,7 @@
 #include "platform/unix_channel.h"
 
 #include <poll.h>
+#include <grp.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -15,7 +16,6 @@
 namespace postcopy {
 namespace {
 
-constexpr int kListenBacklog = 64;
 
 Result<sockaddr_un> MakeAddress(const std::string& path) {
   sockaddr_un address{};
@@ -132,7 +132,8 @@ Result<size_t> UnixChannel::Receive(std::span<std::byte> to, std::vector<UniqueF
   }
 }
 
-Result<UnixListener> UnixListener::Listen(const std::string& path, unsigned mode) {
+Result<UnixListener> UnixListener::Listen(const std::string& path, unsigned mode,
+                                          const std::string& group) {
   auto address = MakeAddress(path);
   if (!address.ok()) return address.error();
   auto socket = MakeSocket();
@@ -141,10 +142,21 @@ Result<UnixListener> UnixListener::Listen(const std::string& path, unsigned mode
     return ErrnoError(errno, "bind unix:" + path);
   }
   // Nobody can connect before listen(): the permissions are right from the first moment.
+  if (!group.empty()) {
+    const ::group* const entry = getgrnam(group.c_str());
+    if (entry == nullptr) {
+      unlink(path.c_str());
+      return Error{ErrorCode::kNotFound, "give unix:" + path + " to group " + group +
+                                             ": there is no such group"};
+    }
+    if (chown(path.c_str(), static_cast<uid_t>(-1), entry->gr_gid) != 0) {
+      return ErrnoError(errno, "give unix:" + path + " to group " + group);
+    }
+  }
   if (chmod(path.c_str(), static_cast<mode_t>(mode)) != 0) {
     return ErrnoError(errno, "set permissions of unix:" + path);
   }
-  if (listen(socket->get(), kListenBacklog) != 0) return ErrnoError(errno, "listen unix:" + path);
+  if (listen(socket->get(), SOMAXCONN) != 0) return ErrnoError(errno, "listen unix:" + path);
   return UnixListener(std::move(*socket));
 }
 

@@ -52,8 +52,10 @@ class UnixChannel {
 
 class UnixListener {
  public:
-  // Binds to `path`, which must not exist, gives it the permissions `mode`, and listens.
-  static Result<UnixListener> Listen(const std::string& path, unsigned mode);
+  // Binds to `path`, which must not exist, gives it the permissions `mode` and, if not empty, to the
+  // group of that name, and listens. kNotFound: no such group.
+  static Result<UnixListener> Listen(const std::string& path, unsigned mode,
+                                     const std::string& group = "");
 
   // Still owned by this object; readable when Accept() has something.
   int fd() const { return socket_.get(); }

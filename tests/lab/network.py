@@ -9,14 +9,21 @@ kills whatever is left inside.
 """
 
 import contextlib
+import ctypes
+import fcntl
 import os
 import signal
+import struct
 import threading
 
 from . import reaper
 from .commands import LabError, run
 
 _PREFIX_LENGTH = 24
+_CLONE_NEWNET = 0x40000000
+_TUNSETIFF = 0x400454CA
+_IFF_TAP_NO_PI = 0x1002
+_libc = ctypes.CDLL(None, use_errno=True)
 _QUIET = """
 echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6
 echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6
@@ -57,6 +64,36 @@ class Network:
     def exec_argv(self, host, argv):
         """`argv` prefixed to run in the host's namespace; the pid started is the program's."""
         return ["ip", "netns", "exec", self.namespace(host), *map(str, argv)]
+
+    def inside(self, host, function):
+        """What `function()` returns, called in a thread inside the host's namespace: sockets and
+        taps that it opens belong there. Passes on what it raises."""
+        outcome = []
+
+        def enter():
+            try:
+                with open(f"/run/netns/{self.namespace(host)}") as file:
+                    if _libc.setns(file.fileno(), _CLONE_NEWNET) != 0:
+                        raise OSError(ctypes.get_errno(), "setns")
+                outcome.append((function(), None))
+            except Exception as error:  # to be raised in the caller's thread
+                outcome.append((None, error))
+
+        thread = threading.Thread(target=enter)
+        thread.start()
+        thread.join()
+        result, error = outcome[0]
+        if error is not None:
+            raise error
+        return result
+
+    def open_tap(self, host, tap):
+        """A file that is the tap `tap` of the host, for a QEMU that may not open one by itself."""
+        def attach():
+            file = open("/dev/net/tun", "r+b", buffering=0)
+            fcntl.ioctl(file, _TUNSETIFF, struct.pack("16sH22x", tap.encode(), _IFF_TAP_NO_PI))
+            return file
+        return self.inside(host, attach)
 
     def add_tap(self, host, tap):
         """Another tap on the host's bridge, for a second QEMU there (tap0 exists)."""

@@ -103,6 +103,43 @@ def unpacked(package, cache):
     return folder
 
 
+def unpacked_backports(names, cache):
+    """The folder where these packages of Debian 12's backports lie in `cache`, all in one tree.
+
+    Like unpacked(). The machine's own apt sources stay as they are: the suite is asked for from the
+    mirror that they name, with lists that are thrown away.
+    """
+    folder = pathlib.Path(cache) / "unpacked" / f"backports-{names[0]}"
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache, prefix="download-") as scratch:
+        os.chmod(scratch, 0o777)  # apt fetches as its own user
+        scratch = pathlib.Path(scratch)
+        (scratch / "lists/partial").mkdir(parents=True)
+        (scratch / "sources.list").write_text(_backports_source())
+        options = ["-o", f"Dir::Etc::sourcelist={scratch}/sources.list",
+                   "-o", "Dir::Etc::sourceparts=-", "-o", f"Dir::State::lists={scratch}/lists"]
+        apt_get(*options, "update")
+        apt_get(*options, "download", *names, cwd=scratch)
+        tree = scratch / "tree"
+        for archive in scratch.glob("*.deb"):
+            run(["dpkg", "-x", str(archive), str(tree)], timeout_s=300)
+        os.rename(tree, folder)
+    return folder
+
+
+def _backports_source():
+    """A line of sources.list for bookworm-backports, at the mirror that bookworm comes from."""
+    listed = run(["apt-get", "indextargets", "--format", "$(SITE) $(CODENAME) $(COMPONENT)",
+                  "Created-By: Packages"], what="ask apt for its sources")
+    for line in listed.splitlines():
+        site, codename, component = line.split()
+        if codename == "bookworm" and component == "main":
+            return f"deb {site} bookworm-backports main\n"
+    raise LabError("find Debian's backports: apt has no source of bookworm's main component")
+
+
 def kernel_package(cache):
     """The package that linux-image-cloud-amd64 depends on now, or the newest one in `cache`."""
     kept = sorted((pathlib.Path(cache) / "unpacked").glob("linux-image-*-cloud-amd64"),

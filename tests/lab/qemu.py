@@ -7,6 +7,7 @@ responsible for the network (network.py), for what the guest does (guest.py) or 
 import dataclasses
 import os
 import pathlib
+import pwd
 import signal
 import subprocess
 import time
@@ -14,6 +15,7 @@ import time
 from .commands import LabError
 from .guest import Parameters
 from .qmp import Qmp
+from .releases import INSTALLED, Release
 
 MAC = "52:54:00:77:00:02"  # of the one guest, the same wherever it runs
 
@@ -31,9 +33,10 @@ class Config:
     smp: int = 1
     accel: str = "tcg"
     guest: Parameters = dataclasses.field(default_factory=Parameters)
+    user: str = ""                   # QEMU runs as this user, its tap opened for it; "": as we do
     incoming: bool = False           # wait for a relocation: -S -incoming defer
     tap: str = "tap0"
-    qemu: str = "qemu-system-x86_64"
+    qemu: Release = Release(INSTALLED)
     extra: tuple = ()                # more arguments of QEMU, last
     hook: str = ""                   # path of libpostcopy-preload.so; "": not hooked
     agent: str = ""                  # POSTCOPY_AGENT for the hook: the daemon's socket
@@ -62,6 +65,7 @@ class Vm:
         self.process = None
         self.exit_status = None  # QEMU's, or minus the signal that ended it; None while it runs
         self._qmp = None
+        self._tap = None  # opened for a QEMU that runs as another user
         self._started = 0.0
 
     def argv(self):
@@ -75,14 +79,17 @@ class Vm:
             backend = f"memory-backend-ram,id=ram,{size}"
         else:
             raise LabError(f"start {self.name} on {self.host}: ram={c.ram!r} is not file or anon")
-        return [c.qemu, "-name", self.name, "-nodefaults", "-no-user-config", "-no-reboot",
+        tap = (f"fd={self._tap.fileno()}" if self._tap
+               else f"ifname={c.tap},script=no,downscript=no")
+        firmware = [word for folder in c.qemu.firmware for word in ("-L", folder)]
+        return [c.qemu.program, *firmware, "-name", self.name, "-nodefaults", "-no-user-config", "-no-reboot",
                 "-vga", "none", "-display", "none",
                 "-machine", f"{c.machine},memory-backend=ram", "-accel", c.accel,
                 *(["-cpu", c.cpu] if c.cpu else []), "-smp", str(c.smp),
                 "-m", f"{c.memory_mib}M", "-object", backend,
                 "-kernel", str(self.image.kernel), "-initrd", str(self.image.initramfs),
                 "-append", c.guest.command_line(),
-                "-netdev", f"tap,id=net0,ifname={c.tap},script=no,downscript=no",
+                "-netdev", f"tap,id=net0,{tap}",
                 "-device", f"virtio-net-pci,netdev=net0,mac={MAC},romfile=",
                 "-chardev", f"file,id=serial0,path={self.serial_log}", "-serial", "chardev:serial0",
                 "-qmp", f"unix:{self.qmp_path},server=on,wait=off",
@@ -105,17 +112,27 @@ class Vm:
         The hook is preloaded into QEMU alone, not into `ip netns exec`.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
+        become = self._become_user() if self.config.user else []
         added = [f"{key}={value}" for key, value in self.environment().items()]
-        argv = self.network.exec_argv(self.host, ["env", *added, *self.argv()])
+        argv = self.network.exec_argv(self.host, [*become, "env", *added, *self.argv()])
         self._started = time.monotonic()
         with open(self.error_log, "w") as log:
-            self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                            pass_fds=[self._tap.fileno()] if self._tap else [])
         while not self.qmp_path.exists():
             self._require_running("start")
             if time.monotonic() - self._started > 30:
                 raise LabError(f"start {self.name} on {self.host}: no monitor after 30 s")
             time.sleep(0.01)
         return self
+
+    def _become_user(self):
+        """Gives the user what QEMU needs of its own and returns the words that run it as that user."""
+        entry = pwd.getpwnam(self.config.user)
+        os.chown(self.folder, entry.pw_uid, entry.pw_gid)
+        self._tap = self.network.open_tap(self.host, self.config.tap)
+        return ["setpriv", "--reuid", str(entry.pw_uid), "--regid", str(entry.pw_gid),
+                "--clear-groups", "--no-new-privs"]
 
     @property
     def pid(self):
@@ -196,6 +213,9 @@ class Vm:
         if self._qmp is not None:
             self._qmp.close()
             self._qmp = None
+        if self._tap is not None:
+            self._tap.close()
+            self._tap = None
         for path in (self.ram_path, self.qmp_path, self.daemon_qmp_path):
             path.unlink(missing_ok=True)
 

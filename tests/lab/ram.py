@@ -32,6 +32,7 @@ class RamFolder:
         self.path = pathlib.Path(tempfile.mkdtemp(prefix="postcopy-lab-",
                                                   dir=self._parent if enough else None))
         reaper.note("folder", self.path)
+        os.chmod(self.path, 0o1777)  # as /dev/shm is: QEMUs may run as other users
         if not enough:
             reaper.note("mount", self.path)
             self._mounted = True

@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import pathlib
 
-from . import guest, qemu
+from . import guest, qemu, releases
 from .host import Host
 from .network import Network
 from .ram import RamFolder
@@ -21,7 +21,8 @@ class TwoHosts:
     All that was started on it ends with it. For one thread.
 
     `folder` takes logs, sockets and records and stays; keep its path short. `config` is what the
-    VMs have in common, `source_faults` the fault plans of host a's daemon.
+    VMs have in common (but not the QEMU release: POSTCOPY_LAB_QEMU), `source_faults` the fault
+    plans of host a's daemon.
     """
 
     def __init__(self, programs, folder, config=None, source_faults=(), log_level="info"):
@@ -34,13 +35,14 @@ class TwoHosts:
         self._stack = contextlib.ExitStack()
         self._started = 0
         self.hosts = {}  # Host by name
+        self.qemus = {}  # the QEMU release of each host
 
     def start_vm(self, name, incoming=False, **changes):
         """Starts VM `VM` hooked on host `name`; `changes` are fields of qemu.Config that differ
         from the stage's. Returns when QEMU answers: the guest boots, or waits for a relocation."""
         self._started += 1
         config = dataclasses.replace(
-            self.config, incoming=incoming, hook=str(self.programs.hook),
+            self.config, qemu=self.qemus[name], incoming=incoming, hook=str(self.programs.hook),
             agent=str(self.hosts[name].agent), **changes)
         vm = qemu.Vm(self.network, name, self._image, self.folder / f"vm{self._started}-{name}",
                      self._ram.path, name=VM, config=config)
@@ -49,6 +51,7 @@ class TwoHosts:
     def __enter__(self):
         with contextlib.ExitStack() as building:
             self._image = guest.image()
+            self.qemus = releases.of_hosts(self.network.hosts)
             building.enter_context(self.network)
             building.enter_context(self._ram)
             for name in self.network.hosts:

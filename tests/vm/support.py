@@ -87,8 +87,9 @@ class Stage(TwoHosts):
         `register`. `changes` are fields of qemu.Config; hook="" for none; `edits` see
         EditedVm."""
         self._started += 1
-        changes = {"hook": str(self.programs.hook), "agent": str(self.hosts[host].agent)} | changes
-        changes["extra"] = (*changes.get("extra", ()), "-qmp",
+        changes = {"hook": str(self.programs.hook), "agent": str(self.hosts[host].agent),
+                   "qemu": self.qemus[host]} | changes
+        changes["extra"] = (*changes.get("extra", self.config.extra), "-qmp",
                             f"unix:{self.watch_path(self._started)},server=on,wait=off")
         config = qemu.dataclasses.replace(self.config, **changes)
         vm = EditedVm(self.network, host, self._image, self.folder / f"vm{self._started}",
@@ -102,7 +103,7 @@ class Stage(TwoHosts):
 
     def watch_path(self, number):
         """A monitor for OwnerWatch, beside the test's own and the daemon's."""
-        return self.folder / f"watch{number}.qmp"
+        return self.folder / f"vm{number}/watch.qmp"
 
     def save_ready_guest(self):
         """Boots the stage's guest once, for ready_vm().

@@ -79,7 +79,7 @@ absl::StatusOr<std::unique_ptr<AgentServer>> AgentServer::Start(AgentServerOptio
                                                                 VmRegistry& registry) {
   const std::string path = options.runtime_dir + "/agent.sock";
   if (absl::Status room = MakeRoomForSocket(options.runtime_dir, path); !room.ok()) return room;
-  auto listener = UnixListener::Listen(path, options.socket_mode);
+  auto listener = UnixListener::Listen(path, options.socket_mode, options.socket_group);
   if (!listener.ok()) return StatusOf(listener.error());
   auto device = OpenUserfaultDevice();
   if (!device.ok()) {
