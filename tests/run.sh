@@ -96,10 +96,12 @@ run_label() {
     fuzz)
       step fuzz "install clang" install_packages fuzz || return
       step fuzz "build" build_preset fuzz || return
-      tests/fuzz/run.sh "$PWD/build/fuzz" "$fuzz_seconds" | while IFS=$'\t' read -r outcome name words; do
+      step fuzz "fuzz targets begin" tests/fuzz/run.sh "$PWD/build/fuzz" "$fuzz_seconds" \
+        >"$results/fuzz.targets"
+      while IFS=$'\t' read -r outcome name words; do
         echo "$name $outcome: $words"
         note fuzz "$name" "$outcome" "$words"
-      done ;;
+      done <"$results/fuzz.targets" ;;
     thread-safety)
       step thread-safety "install clang" install_packages analysis || return
       step thread-safety "lock annotations" build_preset clang-tsa || return

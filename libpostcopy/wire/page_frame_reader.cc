@@ -33,6 +33,7 @@ PageFrameReader::Outcome PageFrameReader::StartFrame(Item& item) {
   bool known = false;
   const uint32_t limit = MaxBodyBytes(header.type, known);
   if (!known || header.length > limit) return Outcome::kMalformed;
+  if ((header.aux & ~PossibleAux(header.type)) != 0) return Outcome::kMalformed;
 
   const auto type = static_cast<PageFrame>(header.type);
   if (type != PageFrame::kPage && type != PageFrame::kRun) {

@@ -189,6 +189,10 @@ Result<RangeFields> DecodeRangeFields(std::span<const std::byte> fixed) {
   return fields;
 }
 
+uint16_t PossibleAux(uint8_t type) {
+  return static_cast<PageFrame>(type) == PageFrame::kMap ? kLastMap : uint16_t{0};
+}
+
 uint32_t MaxBodyBytes(uint8_t type, bool& known) {
   known = true;
   switch (static_cast<PageFrame>(type)) {

@@ -110,5 +110,7 @@ Result<ErrorFields> DecodeError(std::span<const std::byte> body);
 // The longest body that a frame of this type may have; 0 for GOODBYE, MAP_REQUEST and for types
 // that the protocol does not know (`known` tells).
 uint32_t MaxBodyBytes(uint8_t type, bool& known);
+// The bits of `aux` that such a frame may have.
+uint16_t PossibleAux(uint8_t type);
 
 }  // namespace postcopy::wire

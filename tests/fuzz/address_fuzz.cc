@@ -7,7 +7,7 @@
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string text(reinterpret_cast<const char*>(data), size);
-  (void)postcopy::ParseSocketAddress(text);
+  [[maybe_unused]] const auto address = postcopy::ParseSocketAddress(text);
   const auto id = postcopy::SessionId::Parse(text);
   if (id.has_value() && postcopy::SessionId::Parse(id->ToString()) != id) std::abort();
   return 0;

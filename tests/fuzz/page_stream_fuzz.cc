@@ -24,14 +24,17 @@ void DecodeBody(const PageFrameReader::Item& item) {
   switch (static_cast<PageFrame>(item.header.type)) {
     case PageFrame::kHello: {
       const auto hello = DecodeHello(item.bytes);
-      if (hello.ok()) Require(DecodeHello(std::span(EncodeHello(*hello)).subspan(8)).ok());
+      if (!hello.ok()) return;
+      const Bytes again = EncodeHello(*hello);
+      Require(DecodeHello(std::span(again).subspan(kFrameHeaderBytes)).ok());
       return;
     }
     case PageFrame::kWelcome: {
       const auto welcome = DecodeWelcome(item.bytes);
       if (!welcome.ok()) return;
-      Require(DecodeWelcome(std::span(EncodeWelcome(*welcome)).subspan(8))->layout.regions ==
-              welcome->layout.regions);
+      const Bytes again = EncodeWelcome(*welcome);
+      const auto decoded = DecodeWelcome(std::span(again).subspan(kFrameHeaderBytes));
+      Require(decoded.ok() && decoded->layout.regions == welcome->layout.regions);
       return;
     }
     case PageFrame::kMap: {
@@ -44,8 +47,14 @@ void DecodeBody(const PageFrameReader::Item& item) {
       if (error.ok()) Require(error->text.size() <= kMaxErrorTextBytes);
       return;
     }
-    case PageFrame::kRequest: (void)DecodePageFields(item.bytes); return;
-    case PageFrame::kGrant: (void)DecodeRangeFields(item.bytes); return;
+    case PageFrame::kRequest: {
+      [[maybe_unused]] const auto request = DecodePageFields(item.bytes);
+      return;
+    }
+    case PageFrame::kGrant: {
+      [[maybe_unused]] const auto grant = DecodeRangeFields(item.bytes);
+      return;
+    }
     case PageFrame::kPage:
     case PageFrame::kRun:
     case PageFrame::kMapRequest:

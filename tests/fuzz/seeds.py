@@ -15,7 +15,8 @@ def main():
     examples = re.findall(r"^```hex (\S+)\n(.*?)^```", text, re.M | re.S)
     if not examples:
         sys.exit(f"seeds.py: {document} has no hex examples")
-    for name, digits in examples:
+    for name, lines in examples:
+        digits = re.sub(r"#.*", "", lines)  # comments
         (folder / name).write_bytes(bytes.fromhex("".join(prefix)) + bytes.fromhex(digits))
 
 

@@ -185,6 +185,9 @@ TEST(PageFrameReaderTest, WhatTheDocumentForbidsIsMalformed) {
       {"request with an encoding", FrameOf(3, 1, 0, kPageFieldsBytes, fields)},
       {"hello with an encoding", FrameOf(1, 3, 0, 24, Bytes(24))},
       {"goodbye with an encoding", FrameOf(10, 1, 0, 0, {})},
+      {"request with aux", FrameOf(3, 0, 1, 16, Bytes(16))},
+      {"run with a checksum that version 1 does not have", FrameOf(6, 1, 0x8000, 16, Bytes(16))},
+      {"map with an aux bit without meaning", FrameOf(8, 0, 0x0003, 8, Bytes(8))},
   };
   for (const MalformedCase& c : cases) {
     SCOPED_TRACE(c.name);
