@@ -4,8 +4,8 @@
 // The window follows the measured bandwidth-delay product, plus one millisecond's worth of queue so
 // that it can find out whether the link carries more (a window-limited flow measures window / RTT;
 // the extra lets it grow by that share each round trip until the link is the limit). While demand
-// is outstanding the queue share is taken away again. Never below kMinBytes, so that the bulk
-// always ends, and never above kMaxBytes.
+// is outstanding it is kMinBytes. Never below that, so that the bulk always ends, and never above
+// kMaxBytes.
 //
 // Pure: time is an argument. Not thread-safe.
 #pragma once

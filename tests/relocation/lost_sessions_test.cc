@@ -166,6 +166,15 @@ TEST_F(LostSessionsTest, ADestinationThatHadBegunToLoadIsEnded) {
   EXPECT_EQ(mark(), OwnershipMark::kNever);
 }
 
+TEST_F(LostSessionsTest, AVmmThatComesBackAfterNeverWasRecordedIsEnded) {
+  Record(OwnershipMark::kNever);
+  Register(true);
+  world_.vmm_state = GuestState::kPaused;
+  const Pidfd process = std::move(registry_.Find("web1")->process);
+  EXPECT_TRUE(LostSessions(*parts_).Settle("web1"));
+  EXPECT_TRUE(process.HasEnded());
+}
+
 TEST_F(LostSessionsTest, AVmmOfThatNameThatIsNotArmedForItLivesOn) {
   Record(OwnershipMark::kOffered);
   Register(false);

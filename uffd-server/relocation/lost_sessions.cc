@@ -23,10 +23,10 @@ bool LostSessions::Settle(const std::string& vm) {
   switch (records.back().mark) {
     case OwnershipMark::kPrepared: return SettleSource(records.back());
     case OwnershipMark::kOffered: return SettleDestination(records.back());
+    case OwnershipMark::kNever: return SettleNever(records.back());
     case OwnershipMark::kHandedOver:
     case OwnershipMark::kOwner:
     case OwnershipMark::kRolledBack:
-    case OwnershipMark::kNever:
     case OwnershipMark::kCommitted: return true;
   }
   return true;
@@ -72,6 +72,15 @@ bool LostSessions::SettleDestination(const OwnershipRecord& record) {
   if (!never.ok()) {
     spdlog::warn("session {}, vm {}, lost, {}", session, record.vm, never.ToString());
   }
+  return never.ok();
+}
+
+// The record may have been written before the VMM had come back to this daemon.
+bool LostSessions::SettleNever(const OwnershipRecord& record) {
+  const auto vm = parts_.registry.Find(record.vm);
+  if (!vm.ok() || !vm->arming.has_value() || vm->arming->session_id != record.session) return true;
+  const absl::Status never = NeverRun(record, "it was given up before");
+  if (!never.ok()) spdlog::warn("vm {}, lost, {}", record.vm, never.ToString());
   return never.ok();
 }
 

@@ -32,6 +32,7 @@ class LostSessions {
  private:
   bool SettleSource(const OwnershipRecord& record);
   bool SettleDestination(const OwnershipRecord& record);
+  bool SettleNever(const OwnershipRecord& record);
   // Ends what the destination's VMM was armed for and records "never".
   absl::Status NeverRun(const OwnershipRecord& record, std::string_view reason);
   absl::Status ResumeSource(const OwnershipRecord& record);

@@ -28,7 +28,7 @@ inline constexpr size_t kMaxAgentClients = 256;
 struct AgentServerOptions {
   std::string runtime_dir = "/run/postcopy";  // made if it does not exist
   unsigned socket_mode = 0660;
-  std::string socket_group;  // whose processes may register VMs; empty: the daemon's own
+  std::string socket_group = "";  // whose processes may register VMs; empty: the daemon's own
 };
 
 class AgentServer {
