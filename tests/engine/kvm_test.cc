@@ -8,7 +8,9 @@
 #include <atomic>
 #include <cerrno>
 #include <chrono>
+#include <optional>
 #include <thread>
+#include <vector>
 
 #include "gtest/gtest.h"
 #include "tests/engine/memory_fixture.h"
@@ -125,8 +127,35 @@ class KvmTest : public testing::TestWithParam<Shape> {
   void SetUp() override {
     kvm_ = UniqueFd(open("/dev/kvm", O_RDWR | O_CLOEXEC));
     if (!kvm_.valid()) GTEST_SKIP() << "missing: /dev/kvm (" << std::strerror(errno) << ")";
+    source_.emplace(kPages);
+    memory_.emplace(kPages * kPageBytes, GetParam().backing);
+    engine_.emplace(source_->Connect(), memory_->device(), std::vector{memory_->region()});
+    ASSERT_TRUE(engine_->Start().ok());
+    guest_.emplace(kvm_.get(), memory_->memory());
   }
+
+  // Starts the vCPUs; each reads all of the memory and must find the right sum.
+  void StartVcpus() {
+    running_ = GetParam().vcpus;
+    for (unsigned i = 0; i < GetParam().vcpus; ++i) {
+      vcpus_.emplace_back([this, i] {
+        EXPECT_EQ(guest_->Run(i, interrupted_), ExpectedSum(source_->content()));
+        running_.fetch_sub(1);
+      });
+    }
+  }
+  void JoinVcpus() {
+    for (std::thread& vcpu : vcpus_) vcpu.join();
+  }
+
   UniqueFd kvm_;
+  std::optional<Source> source_;
+  std::optional<ArmedMemory> memory_;
+  std::optional<Engine> engine_;
+  std::optional<Guest> guest_;
+  std::atomic<uint64_t> interrupted_{0};
+  std::atomic<unsigned> running_{0};
+  std::vector<std::thread> vcpus_;
 };
 INSTANTIATE_TEST_SUITE_P(
     Shapes, KvmTest,
@@ -139,18 +168,9 @@ INSTANTIATE_TEST_SUITE_P(
 
 // All of it by demand; several vCPUs that want the same page ask for it once.
 TEST_P(KvmTest, EveryPageThatTheGuestReadsIsFetchedOnce) {
-  Source source(kPages);
-  ArmedMemory memory(kPages * kPageBytes, GetParam().backing);
-  Engine engine(source.Connect(), memory.device(), {memory.region()});
-  ASSERT_TRUE(engine.Start().ok());
-  Guest guest(kvm_.get(), memory.memory());
-  std::atomic<uint64_t> interrupted{0};
-  std::vector<std::thread> vcpus;
-  for (unsigned i = 0; i < GetParam().vcpus; ++i) {
-    vcpus.emplace_back([&, i] { EXPECT_EQ(guest.Run(i, interrupted), ExpectedSum(source.content())); });
-  }
-  for (std::thread& vcpu : vcpus) vcpu.join();
-  EXPECT_EQ(engine.Figures().faults.faults, kPages);
+  StartVcpus();
+  JoinVcpus();
+  EXPECT_EQ(engine_->Figures().faults.faults, kPages);
 }
 
 // A signal interrupts KVM_RUN or waits for the page; either way no page is lost or wrong.
@@ -158,47 +178,25 @@ TEST_P(KvmTest, SignalsToAVcpuThatWaitsForAPageDoNoHarm) {
   struct sigaction nothing{};
   nothing.sa_handler = [](int) {};
   ASSERT_EQ(sigaction(SIGUSR1, &nothing, nullptr), 0);
-  Source source(kPages);
-  ArmedMemory memory(kPages * kPageBytes, GetParam().backing);
-  Engine engine(source.Connect(), memory.device(), {memory.region()});
-  ASSERT_TRUE(engine.Start().ok());
-  Guest guest(kvm_.get(), memory.memory());
-  std::atomic<uint64_t> interrupted{0};
-  std::atomic<unsigned> running{GetParam().vcpus};
-  std::vector<std::thread> vcpus;
-  for (unsigned i = 0; i < GetParam().vcpus; ++i) {
-    vcpus.emplace_back([&, i] {
-      EXPECT_EQ(guest.Run(i, interrupted), ExpectedSum(source.content()));
-      running.fetch_sub(1);
-    });
-  }
+  StartVcpus();
   uint64_t sent = 0;
-  while (running.load() > 0) {
-    // The threads live until they are joined below.
-    for (std::thread& vcpu : vcpus) sent += pthread_kill(vcpu.native_handle(), SIGUSR1) == 0;
+  while (running_.load() > 0) {
+    // The threads live until they are joined.
+    for (std::thread& vcpu : vcpus_) sent += pthread_kill(vcpu.native_handle(), SIGUSR1) == 0;
     std::this_thread::sleep_for(std::chrono::microseconds(200));
   }
-  for (std::thread& vcpu : vcpus) vcpu.join();
+  JoinVcpus();
   EXPECT_GT(sent, 0u);
-  EXPECT_GT(interrupted.load(), 0u);
-  EXPECT_EQ(engine.Figures().faults.faults, kPages);
+  EXPECT_GT(interrupted_.load(), 0u);
+  EXPECT_EQ(engine_->Figures().faults.faults, kPages);
 }
 
 // The bulk installs beside the guest's faults.
 TEST_P(KvmTest, TheGuestReadsWhileTheBulkArrives) {
-  Source source(kPages);
-  ArmedMemory memory(kPages * kPageBytes, GetParam().backing);
-  Engine engine(source.Connect(), memory.device(), {memory.region()});
-  ASSERT_TRUE(engine.Start().ok());
-  Guest guest(kvm_.get(), memory.memory());
-  std::atomic<uint64_t> interrupted{0};
-  std::vector<std::thread> vcpus;
-  for (unsigned i = 0; i < GetParam().vcpus; ++i) {
-    vcpus.emplace_back([&, i] { EXPECT_EQ(guest.Run(i, interrupted), ExpectedSum(source.content())); });
-  }
-  engine.StartBulk();
-  for (std::thread& vcpu : vcpus) vcpu.join();
-  EXPECT_EQ(engine.WaitComplete(std::chrono::seconds(30)), Engine::Wait::kComplete);
+  StartVcpus();
+  engine_->StartBulk();
+  JoinVcpus();
+  EXPECT_EQ(engine_->WaitComplete(std::chrono::seconds(30)), Engine::Wait::kComplete);
 }
 
 }  // namespace
