@@ -111,9 +111,30 @@ TEST_F(LostSessionsTest, AVmmThatIsNotInTheMiddleOfItIsLeftAlone) {
     Register(false);
     world_.vmm_state = state;
     EXPECT_TRUE(LostSessions(*parts_).Settle("web1"));
-    EXPECT_THAT(world_.calls, testing::IsEmpty());
+    EXPECT_THAT(world_.calls, testing::Each("destination abort"));
     EXPECT_EQ(mark(), OwnershipMark::kRolledBack);
   }
+}
+
+TEST_F(LostSessionsTest, ASourceWhoseDestinationOwnsTheVmStaysStopped) {
+  Record(OwnershipMark::kPrepared);
+  Register(false);
+  world_.source_runs = false;
+  world_.vmm_state = GuestState::kSent;
+  destination_.record = RecordedOutcome::kOwner;
+  EXPECT_TRUE(LostSessions(*parts_).Settle("web1"));
+  EXPECT_FALSE(world_.source_runs);
+  EXPECT_EQ(mark(), OwnershipMark::kPrepared);
+}
+
+TEST_F(LostSessionsTest, ASourceWhoseDestinationCannotBeReachedGoesOn) {
+  Record(OwnershipMark::kPrepared);
+  Register(false);
+  world_.source_runs = false;
+  world_.vmm_state = GuestState::kSent;
+  failures_["destination abort"] = absl::DeadlineExceededError("cut");
+  EXPECT_TRUE(LostSessions(*parts_).Settle("web1"));
+  EXPECT_TRUE(world_.source_runs);
 }
 
 TEST_F(LostSessionsTest, WhatWasHandedOverIsNeverResumed) {

@@ -13,6 +13,7 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr milliseconds kAbortTimeout{10'000};
+constexpr milliseconds kQuickAbortTimeout{300};  // the VM may stand still meanwhile
 constexpr milliseconds kVmmEndTimeout{5'000};
 
 }  // namespace
@@ -33,8 +34,16 @@ bool LostSessions::Settle(const std::string& vm) {
 }
 
 bool LostSessions::SettleSource(const OwnershipRecord& record) {
-  // The destination never runs it: it has not been told that it owns it, and finds out by itself that
-  // it never will be.
+  // Nobody told the destination that it owns the VM, so it never runs it, and finds out by itself where
+  // it cannot be asked. Where it can, its word counts: it would know of a record that this disk lost.
+  const absl::Status aborted =
+      parts_.peers.ConnectDestination(record.peer)
+          ->Abort(record.session.ToString(), "the source's daemon has restarted", kQuickAbortTimeout);
+  if (aborted.code() == absl::StatusCode::kFailedPrecondition) {
+    spdlog::error("session {}, vm {}, lost, stays stopped here, cause {}", record.session.ToString(),
+                  record.vm, std::string(aborted.message()));
+    return true;
+  }
   const absl::Status resumed = ResumeSource(record);
   if (resumed.ok()) {
     spdlog::info("session {}, vm {}, lost before it was handed over: goes on here",
@@ -65,6 +74,7 @@ absl::Status LostSessions::ResumeSource(const OwnershipRecord& record) {
 }
 
 bool LostSessions::SettleDestination(const OwnershipRecord& record) {
+  if (!parts_.registry.Find(record.vm).ok()) return true;  // it has ended
   const std::string session = record.session.ToString();
   const auto recorded = parts_.peers.ConnectSource(record.peer)->Query(session);
   if (!recorded.ok() || *recorded != RecordedOutcome::kNone) return false;

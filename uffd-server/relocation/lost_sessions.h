@@ -2,8 +2,8 @@
 // other daemon still tell what to do.
 //
 // The record alone says who owns the VM; a VMM is touched only where it is seen to be in the middle of
-// that very session (held or sent at the source, armed for it at the destination). Thread-safe as
-// long as one thread at a time works on a VM.
+// that very session (held or sent at the source, armed for it at the destination). Thread-safe: each
+// step may be done twice.
 #pragma once
 
 #include <string>
