@@ -46,7 +46,7 @@ absl::Status CheckName(const char* field, std::string_view name) {
       absl::StrFormat("%s: 1 to %d bytes expected, not %d", field, kMaxNameBytes, name.size()));
 }
 
-absl::StatusOr<OfferedRegion> FromProto(const v1::RamBlock& block) {
+absl::StatusOr<OfferedRegion> RegionFromProto(const v1::RamBlock& block) {
   OfferedRegion offered{{block.name(), block.size_bytes()}, {}};
   if (block.data_extents_size() % 2 != 0) {
     return absl::InvalidArgumentError(
@@ -206,7 +206,7 @@ absl::StatusOr<Offer> FromProto(const v1::OfferRequest& message) {
   Offer offer;
   MemoryLayout layout;
   for (const v1::RamBlock& block : message.ram()) {
-    auto offered = FromProto(block);
+    auto offered = RegionFromProto(block);
     if (!offered.ok()) return offered.status();
     layout.regions.push_back(offered->region);
     offer.ram.push_back(*std::move(offered));

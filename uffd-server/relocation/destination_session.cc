@@ -17,7 +17,6 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr milliseconds kArmTimeout{60'000};
-constexpr milliseconds kVmmEndTimeout{5'000};
 constexpr milliseconds kAskSourceEvery{1'000};
 constexpr milliseconds kRepeatArrivedEvery{500};
 constexpr milliseconds kLookEvery{200};
@@ -188,7 +187,7 @@ absl::Status DestinationSession::Load(bool run, std::string_view device_state) {
       absl::MutexLock lock(&mutex_);
       aborting_ = true;
     }
-    absl::Status never = EndVmm();
+    absl::Status never = KillVmm(record_);
     if (never.ok()) never = RecordNever(std::string(loaded.message()));
     if (!never.ok()) spdlog::error("session {}, {}", session_text_, never.ToString());
     Disarm();
@@ -288,20 +287,13 @@ absl::Status DestinationSession::Abort(const std::string& reason) {
   }
   // A load that waits for pages ends only with its VMM, so this comes before the turn.
   if (used_up) {
-    const absl::Status ended = EndVmm();
+    const absl::Status ended = KillVmm(record_);
     if (!ended.ok()) return ended;
   }
   Turn::Holder turn(turn_);
   const absl::Status never = RecordNever(reason);
   Disarm();
   return never;
-}
-
-absl::Status DestinationSession::EndVmm() {
-  const auto killed = record_.process.Kill();
-  if (!killed.ok()) return StatusOf(killed.error());
-  if (record_.process.WaitEnded(kVmmEndTimeout)) return absl::OkStatus();
-  return absl::InternalError(absl::StrCat("process ", record_.pid(), " does not end"));
 }
 
 absl::Status DestinationSession::RecordNever(const std::string& reason) {

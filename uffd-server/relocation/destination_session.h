@@ -54,8 +54,6 @@ class DestinationSession {
   absl::Status OpenLanes(const Offer& offer);
   // Makes this host the owner. Other statuses than ok: as HandOver().
   absl::Status TakeOwnership();
-  // Kills the VMM and sees it dead.
-  absl::Status EndVmm();
   absl::Status RecordNever(const std::string& reason);
   // Ends engine and arming; the VMM's RAM reads as zero where it is missing.
   void Disarm();

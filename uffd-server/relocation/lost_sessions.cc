@@ -5,18 +5,8 @@
 #include <chrono>
 
 #include "absl/strings/str_cat.h"
-#include "server/status_of.h"
 
 namespace postcopy {
-namespace {
-
-using std::chrono::milliseconds;
-
-constexpr milliseconds kAbortTimeout{10'000};
-constexpr milliseconds kQuickAbortTimeout{300};  // the VM may stand still meanwhile
-constexpr milliseconds kVmmEndTimeout{5'000};
-
-}  // namespace
 
 bool LostSessions::Settle(const std::string& vm) {
   const std::vector<OwnershipRecord> records = parts_.store.ReadAll(vm);
@@ -108,11 +98,8 @@ absl::Status LostSessions::NeverRun(const OwnershipRecord& record, std::string_v
       const absl::Status released = parts_.registry.Release(record.vm, record.session);
       if (!released.ok()) return released;
     } else {
-      const auto killed = vm->process.Kill();
-      if (!killed.ok()) return StatusOf(killed.error());
-      if (!vm->process.WaitEnded(kVmmEndTimeout)) {
-        return absl::InternalError(absl::StrCat("process ", vm->pid(), " does not end"));
-      }
+      const absl::Status killed = KillVmm(*vm);
+      if (!killed.ok()) return killed;
     }
   }
   OwnershipRecord never = record;

@@ -4,8 +4,14 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "server/status_of.h"
 
 namespace postcopy {
+namespace {
+
+constexpr std::chrono::milliseconds kVmmKillLimit{5'000};
+
+}  // namespace
 
 SessionStatus::SessionStatus(Progress initial)
     : progress_(std::move(initial)), prepared_at_(std::chrono::steady_clock::now()) {}
@@ -65,6 +71,13 @@ bool SessionStatus::WaitForChange(SessionState seen, std::chrono::milliseconds t
 }
 
 int64_t NowUs() { return absl::ToUnixMicros(absl::Now()); }
+
+absl::Status KillVmm(const VmRecord& vm) {
+  const auto killed = vm.process.Kill();
+  if (!killed.ok()) return StatusOf(killed.error());
+  if (vm.process.WaitEnded(kVmmKillLimit)) return absl::OkStatus();
+  return absl::InternalError(absl::StrCat("process ", vm.pid(), " does not end"));
+}
 
 absl::Status NothingDone(const absl::Status& written) {
   return written.ok() ? written : absl::ResourceExhaustedError(written.message());

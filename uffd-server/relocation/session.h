@@ -37,6 +37,11 @@ struct DaemonParts {
   std::chrono::milliseconds hand_over_retry{500};
 };
 
+// How long the destination's "never" is waited for. The VM stands still meanwhile, so where its word
+// is not needed, only welcome, it is not waited for long.
+constexpr std::chrono::milliseconds kAbortTimeout{10'000};
+constexpr std::chrono::milliseconds kQuickAbortTimeout{300};
+
 // State and figures of one session. Thread-safe.
 class SessionStatus {
  public:
@@ -88,6 +93,9 @@ class Turn {
 
 // Wall clock, microseconds since the epoch.
 int64_t NowUs();
+
+// Ends the VMM whatever it does (SIGKILL) and waits until it is gone, 5 s at most.
+absl::Status KillVmm(const VmRecord& vm);
 
 // For a record that could not be written while nothing depended on it yet: kResourceExhausted with
 // the same message; ok stays ok.

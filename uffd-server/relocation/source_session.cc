@@ -16,10 +16,6 @@ using std::chrono::milliseconds;
 
 constexpr int kHandOverTries = 20;
 constexpr milliseconds kVmmEndTimeout{10'000};
-// For the destination's "never". The VM stands still meanwhile, so where its word is not needed, only
-// welcome, it is not waited for long.
-constexpr milliseconds kAbortTimeout{10'000};
-constexpr milliseconds kQuickAbortTimeout{300};
 
 SessionId MakeSessionId() {
   std::random_device random;  // getrandom() on Linux

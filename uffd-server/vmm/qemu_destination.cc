@@ -1,10 +1,10 @@
 // The destination's steps of QemuDriver: open, load and stay paused, start.
-#include <algorithm>
 #include <utility>
 
 #include "platform/unix_stream.h"
 #include "vmm/qemu_driver.h"
 #include "vmm/qemu_inspect.h"
+#include "vmm/time_left.h"
 
 namespace postcopy {
 namespace {
@@ -14,11 +14,6 @@ using std::chrono::steady_clock;
 
 // The monitor's name for the descriptor that the state comes by.
 constexpr const char* kIncomingFd = "postcopy-incoming";
-
-milliseconds TimeLeft(steady_clock::time_point deadline) {
-  const auto left = std::chrono::ceil<milliseconds>(deadline - steady_clock::now());
-  return std::max(left, milliseconds::zero());
-}
 
 }  // namespace
 

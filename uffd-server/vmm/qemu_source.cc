@@ -1,11 +1,11 @@
 // The source's steps of QemuDriver: stop and hold, take the state, or go on here after all.
-#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_format.h"
 #include "platform/unix_stream.h"
 #include "vmm/qemu_driver.h"
 #include "vmm/qemu_inspect.h"
+#include "vmm/time_left.h"
 
 namespace postcopy {
 namespace {
@@ -17,11 +17,6 @@ using std::chrono::steady_clock;
 constexpr const char* kOutgoingFd = "postcopy-outgoing";
 // Between two looks at a VM whose change of state no event announces; an event ends it early.
 constexpr milliseconds kLookAgain{10};
-
-milliseconds TimeLeft(steady_clock::time_point deadline) {
-  const auto left = std::chrono::ceil<milliseconds>(deadline - steady_clock::now());
-  return std::max(left, milliseconds::zero());
-}
 
 }  // namespace
 

@@ -5,17 +5,13 @@
 
 #include "absl/strings/str_format.h"
 #include "platform/unix_stream.h"
+#include "vmm/time_left.h"
 
 namespace postcopy {
 namespace {
 
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
-
-milliseconds TimeLeft(steady_clock::time_point deadline) {
-  const auto left = std::chrono::ceil<milliseconds>(deadline - steady_clock::now());
-  return left.count() > 0 ? left : milliseconds::zero();
-}
 
 absl::Status StatusOf(const Error& error) {
   switch (error.code) {
