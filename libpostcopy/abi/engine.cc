@@ -48,49 +48,53 @@ bool IsUsable(const postcopy_region& region) {
   return region.name != nullptr && region.size_bytes != 0 && bits % postcopy::kPageBytes == 0;
 }
 
-// The caller's regions in the page server's order.
-Result<std::vector<MappedRegion>> Order(const MemoryLayout& layout,
-                                        const postcopy_engine_options& options,
-                                        std::vector<UniqueFd>& ram_files) {
+// The caller's regions in the page server's order, with descriptors that belong to `ram_files`.
+Result<std::vector<BlockTable::Block>> Order(const MemoryLayout& layout,
+                                             const postcopy_engine_options& options,
+                                             std::vector<UniqueFd>& ram_files) {
   const Error refusal{ErrorCode::kInvalidArgument, "regions differ from the page server's"};
   if (options.region_count != layout.regions.size()) return refusal;
-  std::vector<MappedRegion> ordered;
+  std::vector<BlockTable::Block> ordered;
   for (const postcopy::Region& wanted : layout.regions) {
     const auto end = options.regions + options.region_count;
     const auto found = std::find_if(options.regions, end, [&](const postcopy_region& region) {
       return IsUsable(region) && wanted.name == region.name;
     });
     if (found == end || found->size_bytes != wanted.size_bytes) return refusal;
-    MappedRegion region{reinterpret_cast<uintptr_t>(found->address), found->size_bytes, -1,
-                        found->file_offset};
+    BlockTable::Block block;
+    block.block.kind = postcopy::wire::BlockKind::kAnonymous;
+    block.block.address = reinterpret_cast<uintptr_t>(found->address);
+    block.block.size_bytes = found->size_bytes;
     if (found->ram_file >= 0) {
       auto file = postcopy::DuplicateFd(found->ram_file);
       if (!file.ok()) return file.error();
-      region.ram_file = file->get();
+      block.block.kind = postcopy::wire::BlockKind::kSharedFile;
+      block.block.file_offset = found->file_offset;
+      block.ram_file = file->get();
       ram_files.push_back(std::move(*file));
     }
-    ordered.push_back(region);
+    ordered.push_back(std::move(block));
   }
   return ordered;
 }
 
-// A userfaultfd of this process with the regions empty and registered.
-Result<UniqueFd> ArmHere(const std::vector<MappedRegion>& regions) {
+// A userfaultfd of this process with the blocks empty and registered.
+Result<UniqueFd> ArmHere(const std::vector<BlockTable::Block>& blocks) {
   auto page_table = postcopy::PageTableView::Open();
   if (!page_table.ok()) return page_table.error();
-  std::vector<BlockTable::Block> blocks;
-  for (const MappedRegion& region : regions) {
-    BlockTable::Block block;
-    block.ram_file = region.ram_file;
-    block.block.kind = region.file_backed() ? postcopy::wire::BlockKind::kSharedFile
-                                            : postcopy::wire::BlockKind::kAnonymous;
-    block.block.address = region.address;
-    block.block.size_bytes = region.size_bytes;
-    block.block.file_offset = region.file_offset;
-    blocks.push_back(std::move(block));
-  }
   const auto device = postcopy::OpenUserfaultDevice();
   return postcopy::ArmBlocks(device.ok() ? device->get() : -1, blocks, *page_table);
+}
+
+Result<std::vector<MappedRegion>> RegionsOf(const std::vector<BlockTable::Block>& blocks) {
+  std::vector<MappedRegion> regions;
+  for (const BlockTable::Block& block : blocks) {
+    const auto region = postcopy::MakeMappedRegion(block.block.address, block.block.size_bytes,
+                                                   block.ram_file, block.block.file_offset);
+    if (!region.ok()) return region.error();
+    regions.push_back(*region);
+  }
+  return regions;
 }
 
 Result<std::unique_ptr<postcopy_engine>> Make(const postcopy_engine_options& options) {
@@ -103,10 +107,12 @@ Result<std::unique_ptr<postcopy_engine>> Make(const postcopy_engine_options& opt
   if (!transport.ok()) return transport.error();
 
   auto made = std::make_unique<postcopy_engine>();
-  auto regions = Order((*transport)->layout(), options, made->ram_files);
+  const auto blocks = Order((*transport)->layout(), options, made->ram_files);
+  if (!blocks.ok()) return blocks.error();
+  auto regions = RegionsOf(*blocks);
   if (!regions.ok()) return regions.error();
   auto userfault = options.userfault >= 0 ? postcopy::DuplicateFd(options.userfault)
-                                          : ArmHere(*regions);
+                                          : ArmHere(*blocks);
   if (!userfault.ok()) return userfault.error();
   auto waiter = postcopy::Waiter::Create();
   if (!waiter.ok()) return waiter.error();

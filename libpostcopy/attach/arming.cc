@@ -26,9 +26,14 @@ Error In(const BlockTable::Block& block, const Error& error) {
 Result<void> ArmBlock(int userfault, const BlockTable::Block& block) {
   const wire::RegisterBlock& what = block.block;
   const bool shared = what.kind == wire::BlockKind::kSharedFile;
+  const auto page_bytes =
+      shared ? QueryRamFilePageBytes(block.ram_file) : Result<uint64_t>(kPageBytes);
+  if (!page_bytes.ok()) return page_bytes.error();
+  const bool huge = *page_bytes != kPageBytes;
   if (auto done = DropGuestPages(what.address, what.size_bytes); !done.ok()) return done;
   if (auto done = RegisterFaults(userfault, what.address, what.size_bytes,
-                                 shared ? FaultMode::kMissingAndMinor : FaultMode::kMissing);
+                                 shared && !huge ? FaultMode::kMissingAndMinor
+                                                 : FaultMode::kMissing);
       !done.ok()) {
     return done;
   }
@@ -37,6 +42,7 @@ Result<void> ArmBlock(int userfault, const BlockTable::Block& block) {
       return done;
     }
   }
+  if (huge) return {};
   return ForbidHugePages(what.address, what.size_bytes);
 }
 

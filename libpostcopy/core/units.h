@@ -12,6 +12,8 @@ namespace postcopy {
 // The page size of the protocol, of the page-state map and of x86-64. Larger backing pages are a
 // property of a region, counted in these.
 inline constexpr uint64_t kPageBytes = 4096;
+// The largest of these. x86-64's next size is 1 GiB: too much to fetch while a vCPU waits.
+inline constexpr uint64_t kMaxHugePageBytes = uint64_t{2} << 20;
 
 // Number of a page within its region, counted from the region's start.
 struct PageIndex {

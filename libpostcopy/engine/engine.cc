@@ -35,7 +35,8 @@ void Engine::OnPage(uint32_t id, PageAddress page, wire::Encoding encoding,
   if (encoding == wire::Encoding::kZero) zero_pages_.fetch_add(1, std::memory_order_relaxed);
   demand_bytes_.fetch_add(content.size(), std::memory_order_relaxed);
   Note(installer_.Install(page.region, {page.page, 1}, content));
-  fetcher_.Answered(id, page);
+  // Somebody else is filling it, or its huge page is not whole yet: who ends that says so.
+  if (map_.StateOf(page) != PageState::kFilling) fetcher_.Answered(id, page);
   // The guest gave the page up while it was on its way: it looks again and gets zero.
   if (map_.StateOf(page) == PageState::kDiscarded) {
     device_.Wake(regions_[page.region.value], {page.page, 1});
@@ -68,14 +69,18 @@ void Engine::OnMap(const wire::MapFields& map) {
     }
   };
   for (const PageRange& extent : map.extents) {
-    if (map.region < mapped_up_to_.region ||
-        (map.region == mapped_up_to_.region && extent.first < mapped_up_to_.page)) {
+    if (PageAddress{map.region, extent.first} < named_up_to_) {
       Fail({ErrorCode::kProtocol, "page server: its hole map is out of order"});
       return;
     }
-    mark_empty_up_to(map.region, extent.first);
-    mapped_up_to_.page = extent.end();
-    data_pages_.fetch_add(extent.count_pages, std::memory_order_relaxed);
+    named_up_to_ = {map.region, extent.end()};
+    // A huge page comes whole, holes and all.
+    const PageIndex end = regions_[map.region.value].WholePages(extent).end();
+    const PageIndex first = regions_[map.region.value].WholePages(extent).first;
+    mark_empty_up_to(map.region, first);
+    if (mapped_up_to_.page >= end) continue;
+    data_pages_.fetch_add(end - std::max(first, mapped_up_to_.page), std::memory_order_relaxed);
+    mapped_up_to_.page = end;
   }
   if (!map.last) return;
   mark_empty_up_to({static_cast<uint32_t>(map_.count_regions())}, {0});

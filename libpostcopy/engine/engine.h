@@ -91,7 +91,8 @@ class Engine final : private PageSink {
   std::optional<QuietThread> reader_thread_;
 
   // Of the urgent lane's thread: how far the map has come.
-  PageAddress mapped_up_to_{};
+  PageAddress named_up_to_{};   // as the source has told it
+  PageAddress mapped_up_to_{};  // in whole pages of the mapping
 
   std::atomic<uint64_t> data_pages_{0};
   std::atomic<uint64_t> demand_bytes_{0};

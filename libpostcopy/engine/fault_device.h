@@ -9,21 +9,10 @@
 #include <cstdint>
 #include <span>
 
-#include "core/units.h"
+#include "engine/mapped_region.h"
 #include "platform/userfault.h"
 
 namespace postcopy {
-
-// Where a region of the session lies: in the address space that faults, and in its RAM file.
-struct MappedRegion {
-  uint64_t address = 0;
-  uint64_t size_bytes = 0;
-  int ram_file = -1;  // borrowed; -1: anonymous memory
-  uint64_t file_offset = 0;
-
-  bool file_backed() const { return ram_file >= 0; }
-  uint64_t AddressOf(PageIndex page) const { return address + page.offset_bytes(); }
-};
 
 class FaultDevice {
  public:

@@ -80,7 +80,9 @@ void FaultReader::ApplyDiscards() {
       const MappedRegion& region = regions_[i];
       const uint64_t start = std::max(event.address, region.address);
       const uint64_t end = std::min(event.end_address, region.address + region.size_bytes);
-      if (start >= end) continue;
+      // Of a huge page a part may be staged already: it keeps the content it had before, as a page
+      // does that is being filled.
+      if (start >= end || region.has_huge_pages()) continue;
       map_.Discard({i}, {{(start - region.address) / kPageBytes}, (end - start) / kPageBytes});
     }
   }
@@ -88,6 +90,7 @@ void FaultReader::ApplyDiscards() {
 }
 
 void FaultReader::HandleFault(const PendingFault& fault) {
+  if (regions_[fault.page.region.value].has_huge_pages()) return HandleHugePageFault(fault);
   // The page cache has no page where one was allocated beforehand: the guest gave it up, and the
   // event that says so may still be on its way.
   if (!fault.minor && map_.IsAllocated(fault.page) &&
@@ -106,9 +109,33 @@ void FaultReader::HandleFault(const PendingFault& fault) {
   }
 }
 
+// Its surroundings are not sent for: every huge page begun costs a buffer until it is whole.
+void FaultReader::HandleHugePageFault(const PendingFault& fault) {
+  const PageRange pages = regions_[fault.page.region.value].WholePages({fault.page.page, 1});
+  bool here = true;
+  bool asked = false;
+  for (PageIndex page = pages.first; page < pages.end(); page = page + 1) {
+    const PageAddress address{fault.page.region, page};
+    switch (map_.MarkDemanded(address)) {
+      case PageMap::Demand::kAskSource:
+        if (asked) {
+          fetcher_.AskAlong(address);
+        } else {
+          fetcher_.Ask(address, fault.read_at);
+        }
+        asked = true;
+        here = false;
+        break;
+      case PageMap::Demand::kOnItsWay: here = false; break;
+      case PageMap::Demand::kMapHere: break;
+    }
+  }
+  if (here && !MapHere(fault)) again_.push_back(fault);
+}
+
 bool FaultReader::MapHere(const PendingFault& fault) {
   const MappedRegion& region = regions_[fault.page.region.value];
-  const PageRange page{fault.page.page, 1};
+  const PageRange page = region.WholePages({fault.page.page, 1});
   InstallResult result =
       fault.minor ? device_.Continue(region, page) : device_.Zero(region, page);
   // The page may have come to or gone from the page cache since the fault was reported.

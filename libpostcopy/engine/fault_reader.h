@@ -38,6 +38,8 @@ class FaultReader {
   Result<void> DrainEvents();
   void ApplyDiscards();
   void HandleFault(const PendingFault& fault);
+  // The same where the whole huge page is needed.
+  void HandleHugePageFault(const PendingFault& fault);
   // Maps a page that needs nothing from the source. False: the kernel wants it tried again.
   bool MapHere(const PendingFault& fault);
   std::optional<PageAddress> Locate(uint64_t address) const;

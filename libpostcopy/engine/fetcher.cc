@@ -2,12 +2,16 @@
 
 namespace postcopy {
 
-void Fetcher::Ask(PageAddress page, TimePoint fault_time) {
+void Fetcher::Ask(PageAddress page, TimePoint fault_time) { Send(page, fault_time); }
+
+void Fetcher::AskAlong(PageAddress page) { Send(page, std::nullopt); }
+
+void Fetcher::Send(PageAddress page, std::optional<TimePoint> fault_time) {
   uint32_t id;
   {
     MutexLock lock(mutex_);
     id = queue_.Add(page, fault_time);
-    ++faults_;
+    if (fault_time.has_value()) ++faults_;
     outstanding_.store(queue_.size(), std::memory_order_relaxed);
   }
   // If the lane is down the request stays in the queue: the guest waits until there is one again.
@@ -15,16 +19,19 @@ void Fetcher::Ask(PageAddress page, TimePoint fault_time) {
 }
 
 void Fetcher::OnDemandServed(PageAddress page) {
-  const TimePoint now = std::chrono::steady_clock::now();
   MutexLock lock(mutex_);
-  if (const auto fetch = queue_.TakePage(page)) waits_.Add(now - fetch->fault_time);
-  outstanding_.store(queue_.size(), std::memory_order_relaxed);
+  Note(queue_.TakePage(page));
 }
 
 void Fetcher::Answered(uint32_t id, PageAddress page) {
-  const TimePoint now = std::chrono::steady_clock::now();
   MutexLock lock(mutex_);
-  if (const auto fetch = queue_.Take(id, page)) waits_.Add(now - fetch->fault_time);
+  Note(queue_.Take(id, page));
+}
+
+void Fetcher::Note(const std::optional<Fetch>& fetch) {
+  if (fetch.has_value() && fetch->fault_time.has_value()) {
+    waits_.Add(std::chrono::steady_clock::now() - *fetch->fault_time);
+  }
   outstanding_.store(queue_.size(), std::memory_order_relaxed);
 }
 

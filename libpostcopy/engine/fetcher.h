@@ -17,7 +17,7 @@
 namespace postcopy {
 
 struct FaultFigures {
-  uint64_t faults = 0;  // pages asked for by demand
+  uint64_t faults = 0;  // pages asked for by demand; a huge page is one
   uint64_t served = 0;  // of these, answered
   double p50_us = 0;    // event read to wake
   double p99_us = 0;
@@ -30,9 +30,12 @@ class Fetcher final : public DemandObserver {
 
   // Sends the request for a page on which PageMap::MarkDemanded() returned kAskSource.
   void Ask(PageAddress page, TimePoint fault_time) POSTCOPY_EXCLUDES(mutex_);
+  // The same for a page that the same fault waits for: a part of a huge page. Not counted.
+  void AskAlong(PageAddress page) POSTCOPY_EXCLUDES(mutex_);
   void OnDemandServed(PageAddress page) override POSTCOPY_EXCLUDES(mutex_);
-  // The answer to request `id` for `page` has come and is dealt with. If nobody was told of it before (the
-  // page was given up, or came through the bulk between fault and request), the wait ends now.
+  // The answer to request `id` for `page` has come and the page is not being filled. If nobody was told
+  // of it before (the page was given up, or came through the bulk between fault and request), the wait
+  // ends now.
   void Answered(uint32_t id, PageAddress page) POSTCOPY_EXCLUDES(mutex_);
 
   // Requests that have not been answered.
@@ -40,6 +43,9 @@ class Fetcher final : public DemandObserver {
   FaultFigures Figures() POSTCOPY_EXCLUDES(mutex_);
 
  private:
+  void Send(PageAddress page, std::optional<TimePoint> fault_time) POSTCOPY_EXCLUDES(mutex_);
+  void Note(const std::optional<Fetch>& fetch) POSTCOPY_REQUIRES(mutex_);
+
   PageTransport& transport_;
   std::atomic<uint64_t> outstanding_{0};
   Mutex mutex_;

@@ -1,5 +1,6 @@
 #include "engine/installer.h"
 
+#include <algorithm>
 #include <thread>
 
 namespace postcopy {
@@ -28,6 +29,7 @@ Installer::Outcome Installer::Install(RegionId region, PageRange range,
 Installer::Outcome Installer::InstallClaimed(RegionId region, PageRange range,
                                              std::span<const std::byte> content) {
   const MappedRegion& mapped = regions_[region.value];
+  if (mapped.has_huge_pages()) return StageClaimed(region, range, content);
   if (mapped.file_backed() && !content.empty()) {
     const int error = device_.WriteFile(mapped, range.first, content);
     if (error != 0) {
@@ -39,11 +41,31 @@ Installer::Outcome Installer::InstallClaimed(RegionId region, PageRange range,
   return MapFilled(region, range, content);
 }
 
+Installer::Outcome Installer::StageClaimed(RegionId region, PageRange range,
+                                           std::span<const std::byte> content) {
+  const MappedRegion& mapped = regions_[region.value];
+  while (!range.empty()) {
+    const PageRange huge_page = mapped.WholePages({range.first, 1});
+    const uint64_t pages = std::min(range.count_pages, huge_page.end() - range.first);
+    const auto part = content.empty() ? content : content.first(pages * kPageBytes);
+    const auto whole = staging_.Add(region, {range.first, pages}, part);
+    if (!whole.empty()) {
+      const Outcome outcome = MapFilled(region, huge_page, whole);
+      staging_.Release(region, huge_page.first);
+      if (outcome != Outcome::kDone) return outcome;
+    }
+    range = {range.first + pages, range.count_pages - pages};
+    if (!content.empty()) content = content.subspan(part.size());
+  }
+  return Outcome::kDone;
+}
+
 Installer::Outcome Installer::MapFilled(RegionId region, PageRange range,
                                         std::span<const std::byte> content) {
   const MappedRegion& mapped = regions_[region.value];
   const bool file = mapped.file_backed();
   const bool zeros = content.empty();
+  const uint64_t one = mapped.page_bytes / kPageBytes;  // the least that the kernel maps
   // Zeros of a RAM file: a page that was allocated beforehand is in the page cache and reads as
   // zero; where there is none, the kernel makes one, page by page, since the next may be there.
   bool make_zero_page = !file && zeros;
@@ -66,9 +88,9 @@ Installer::Outcome Installer::MapFilled(RegionId region, PageRange range,
           break;
         }
         // Somebody else installed it: whoever waits has to be told all the same.
-        FinishPages(region, {range.first, 1}, true);
-        device_.Wake(mapped, {range.first, 1});
-        advance(1);
+        FinishPages(region, {range.first, one}, true);
+        device_.Wake(mapped, {range.first, one});
+        advance(one);
         break;
       case InstallOutcome::kRetry:
         if (stopping_.load(std::memory_order_relaxed)) {
@@ -85,9 +107,9 @@ Installer::Outcome Installer::MapFilled(RegionId region, PageRange range,
         [[fallthrough]];
       case InstallOutcome::kRangeGone:
         // The guest gave the page up after it was filled, or unplugged the memory.
-        FinishPages(region, {range.first, 1}, false);
-        device_.Wake(mapped, {range.first, 1});
-        advance(1);
+        FinishPages(region, {range.first, one}, false);
+        device_.Wake(mapped, {range.first, one});
+        advance(one);
         break;
       case InstallOutcome::kProcessGone: UnclaimPages(region, range); return Outcome::kVmGone;
       case InstallOutcome::kFailed:
@@ -104,7 +126,10 @@ void Installer::FinishPages(RegionId region, PageRange range, bool here) {
     const auto finished = map_.Finish({region, page}, here);
     // A fault that was reported while the page was being mapped may have begun to wait after the
     // kernel's wake; it looks again.
-    if (finished.waited) device_.Wake(regions_[region.value], {page, 1});
+    if (finished.waited) {
+      const MappedRegion& mapped = regions_[region.value];
+      device_.Wake(mapped, mapped.WholePages({page, 1}));
+    }
     if (finished.demanded) observer_.OnDemandServed({region, page});
   }
 }

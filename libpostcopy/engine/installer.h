@@ -15,6 +15,7 @@
 
 #include "core/page_map.h"
 #include "engine/fault_device.h"
+#include "engine/huge_page_staging.h"
 #include "wire/page_protocol.h"
 
 namespace postcopy {
@@ -30,10 +31,10 @@ class Installer {
  public:
   Installer(FaultDevice& device, PageMap& map, const std::vector<MappedRegion>& regions,
             DemandObserver& observer)
-      : device_(device), map_(map), regions_(regions), observer_(observer) {}
+      : device_(device), map_(map), regions_(regions), observer_(observer), staging_(regions) {}
 
   // Installs those of the pages that are still missing. `content` holds them all, or is empty for
-  // zeros. kVmGone: the VM's process has exited. kFailed: the kernel refused in a way that nobody
+  // zeros. Parts of a huge page are kept, and stay claimed, until it is whole. kVmGone: the VM's process has exited. kFailed: the kernel refused in a way that nobody
   // expects; error() tells. In both cases claimed pages are missing again.
   enum class Outcome { kDone, kVmGone, kFailed };
   Outcome Install(RegionId region, PageRange range, std::span<const std::byte> content);
@@ -44,6 +45,8 @@ class Installer {
 
  private:
   Outcome InstallClaimed(RegionId region, PageRange range, std::span<const std::byte> content);
+  // The same for the pages of a region with huge pages.
+  Outcome StageClaimed(RegionId region, PageRange range, std::span<const std::byte> content);
   // Maps claimed and filled pages; finishes each.
   Outcome MapFilled(RegionId region, PageRange range, std::span<const std::byte> content);
   void FinishPages(RegionId region, PageRange range, bool here);
@@ -53,6 +56,7 @@ class Installer {
   PageMap& map_;
   const std::vector<MappedRegion>& regions_;
   DemandObserver& observer_;
+  HugePageStaging staging_;
   std::atomic<int> error_{0};
   std::atomic<bool> stopping_{false};
 };

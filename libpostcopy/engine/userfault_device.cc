@@ -5,6 +5,12 @@
 #include "platform/ram_file.h"
 
 namespace postcopy {
+namespace {
+
+// The kernel has no ZEROPAGE for huge pages. Never written, so that it costs no memory.
+std::byte zeros[kMaxHugePageBytes];
+
+}  // namespace
 
 bool UserfaultDevice::Wait() {
   return waiter_.Wait(userfault_.get(), std::chrono::milliseconds(-1)) == Waiter::Woken::kReadable;
@@ -29,7 +35,18 @@ InstallResult UserfaultDevice::Continue(const MappedRegion& region, PageRange ra
 }
 
 InstallResult UserfaultDevice::Zero(const MappedRegion& region, PageRange range) {
+  if (region.has_huge_pages()) return ZeroHugePages(region, range);
   return ZeroPages(userfault_.get(), region.AddressOf(range.first), range.size_bytes());
+}
+
+InstallResult UserfaultDevice::ZeroHugePages(const MappedRegion& region, PageRange range) {
+  InstallResult all{InstallOutcome::kInstalled, 0, 0};
+  while (all.outcome == InstallOutcome::kInstalled && all.done_bytes < range.size_bytes()) {
+    const InstallResult one = CopyPages(
+        userfault_.get(), region.AddressOf(range.first) + all.done_bytes, zeros, region.page_bytes);
+    all = {one.outcome, all.done_bytes + one.done_bytes, one.error};
+  }
+  return all;
 }
 
 void UserfaultDevice::Wake(const MappedRegion& region, PageRange range) {

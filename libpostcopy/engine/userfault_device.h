@@ -25,6 +25,8 @@ class UserfaultDevice final : public FaultDevice {
   Result<void> Unregister(const MappedRegion& region) override;
 
  private:
+  InstallResult ZeroHugePages(const MappedRegion& region, PageRange range);
+
   UniqueFd userfault_;
   Waiter waiter_;
 };

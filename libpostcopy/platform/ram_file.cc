@@ -10,6 +10,8 @@
 #include <cerrno>
 #include <string>
 
+#include "core/units.h"
+
 namespace postcopy {
 namespace {
 
@@ -57,6 +59,15 @@ Result<uint64_t> QueryRamFileSize(int fd) {
   auto status = Stat(fd);
   if (!status.ok()) return status.error();
   return static_cast<uint64_t>(status->st_size);
+}
+
+Result<uint64_t> QueryRamFilePageBytes(int fd) {
+  const auto kind = QueryRamFileKind(fd);
+  if (!kind.ok()) return kind.error();
+  if (*kind != RamFileKind::kHugetlbfs) return kPageBytes;
+  auto status = Stat(fd);
+  if (!status.ok()) return status.error();
+  return static_cast<uint64_t>(status->st_blksize);
 }
 
 Result<bool> IsSameRamFile(int first_fd, int second_fd) {

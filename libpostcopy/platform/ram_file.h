@@ -26,6 +26,9 @@ Result<RamFileKind> QueryRamFileKind(int fd);
 
 Result<uint64_t> QueryRamFileSize(int fd);
 
+// The size of the pages that the file is made of: kPageBytes, or hugetlbfs's.
+Result<uint64_t> QueryRamFilePageBytes(int fd);
+
 // True if both descriptors refer to the same file, however they were opened.
 Result<bool> IsSameRamFile(int first_fd, int second_fd);
 

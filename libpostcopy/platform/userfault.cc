@@ -12,8 +12,8 @@
 namespace postcopy {
 namespace {
 
-constexpr uint64_t kFeatures =
-    UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MINOR_SHMEM;
+constexpr uint64_t kFeatures = UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_MISSING_SHMEM |
+                               UFFD_FEATURE_MISSING_HUGETLBFS | UFFD_FEATURE_MINOR_SHMEM;
 
 int RetryIoctl(int fd, unsigned long request, void* argument) {
   int result;

@@ -20,13 +20,13 @@ namespace postcopy {
 Result<UniqueFd> OpenUserfaultDevice();
 
 // A userfaultfd of the calling process, non-blocking and close-on-exec, API handshake done with
-// EVENT_REMOVE, MISSING_SHMEM and MINOR_SHMEM. From `device_fd` (OpenUserfaultDevice(), perhaps of
+// EVENT_REMOVE, MISSING_SHMEM, MISSING_HUGETLBFS and MINOR_SHMEM. From `device_fd` (OpenUserfaultDevice(), perhaps of
 // another process) or, when that is -1, by the system call, which needs CAP_SYS_PTRACE or the
 // sysctl vm.unprivileged_userfaultfd. kPermission names what is missing.
 Result<UniqueFd> CreateUserfault(int device_fd);
 
 enum class FaultMode {
-  kMissing,          // anonymous memory
+  kMissing,          // anonymous memory and hugetlbfs
   kMissingAndMinor,  // shared file memory, filled through the page cache
 };
 // Faults in [start, start + size) are reported from now on. Pages already mapped do not fault.

@@ -22,10 +22,18 @@ RamFileKind KindOf(int fd) {
   return kind.ok() ? *kind : RamFileKind::kNotAFile;
 }
 
+bool PageFits(int fd) {
+  const auto page_bytes = QueryRamFilePageBytes(fd);
+  return page_bytes.ok() && *page_bytes <= kMaxHugePageBytes;
+}
+
 Verdict RecogniseFile(const MmapCall& call) {
   const RamFileKind kind = KindOf(call.fd);
   if (kind == RamFileKind::kNotAFile) return Verdict::kNotGuestRam;
   if (IsShared(call.flags) && kind == RamFileKind::kTmpfs) return Verdict::kSharedFile;
+  if (IsShared(call.flags) && kind == RamFileKind::kHugetlbfs && PageFits(call.fd)) {
+    return Verdict::kSharedFile;
+  }
   return call.size_bytes >= kMinRamBytes ? Verdict::kUnsupported : Verdict::kNotGuestRam;
 }
 
@@ -66,8 +74,8 @@ std::string_view Problem(const MmapCall& call, TextBuffer& buffer) {
   } else {
     length = std::snprintf(buffer.data(), buffer.size(),
                            "RAM block of %" PRIu64
-                           " bytes is in %.*s, which is not on tmpfs (hugetlbfs is not supported "
-                           "yet)",
+                           " bytes is in %.*s, which is neither on tmpfs nor on hugetlbfs with "
+                           "pages of 2 MiB",
                            call.size_bytes, shown, path.data());
   }
   return {buffer.data(), std::min(static_cast<size_t>(std::max(length, 0)), buffer.size() - 1)};

@@ -123,7 +123,7 @@ TEST_F(ArmingTest, AFailureLeavesNothingRegistered) {
   auto userfault = ArmBlocks(device_.get(), blocks, *page_table_);
   ASSERT_FALSE(userfault.ok());
   EXPECT_THAT(userfault.error().message,
-              HasSubstr("arm RAM block ram of 8388608 bytes: empty RAM file"));
+              HasSubstr("arm RAM block ram of 8388608 bytes: look at RAM file"));
   Populate(anonymous_);  // would hang if it were registered
   Populate(shared_);
 }

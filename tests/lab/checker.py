@@ -19,16 +19,17 @@ class Status:
     seconds_last_pass: float
 
 
-def status(network, address, timeout_s=5):
-    """What the checker in the guest at `address` has published last; LabError if nobody answers."""
+def status(network, address, checker=0, timeout_s=5):
+    """What a checker in the guest at `address` has published last; LabError if nobody answers.
+    `checker` counts those of a guest with several."""
     fetch = ["timeout", timeout_s, "busybox", "wget", "-q", "-O", "-",
-             f"http://{address}/memcheck.json"]
+             f"http://{address}/memcheck{checker or ''}.json"]
     text = run(network.exec_argv("client", fetch),
-               what=f"ask the memory checker at {address}", timeout_s=timeout_s + 5)
+               what=f"ask memory checker {checker} at {address}", timeout_s=timeout_s + 5)
     return Status(**json.loads(text))
 
 
-def wait_full_passes(network, address, count=1, timeout_s=60, since=None):
+def wait_full_passes(network, address, count=1, timeout_s=60, since=None, checker=0):
     """Waits until `count` passes that began after this call have ended and returns the Status then;
     with `since`, an earlier Status of the same guest, those that began after that was published.
 
@@ -40,7 +41,7 @@ def wait_full_passes(network, address, count=1, timeout_s=60, since=None):
     last = None
     while time.monotonic() < deadline:
         try:
-            last = status(network, address)
+            last = status(network, address, checker)
         except LabError:
             time.sleep(0.1)
             continue

@@ -31,7 +31,10 @@ class Parameters:
     check_mib: int = 128            # memory that the checker verifies over and over; 0: no checker
     check_pause_us: int = 4000      # the checker sleeps so long after each MiB
     check_order: str = "linear"     # or "random": another order of pages each pass
+    checkers: int = 1               # processes that share check_mib, each on a vCPU of its own
+    churn_mib: int = 0              # allocated and freed again, for ever; 0: not
     seed: int = 1                   # of the files' and the checked memory's content
+    kernel_words: str = ""          # more of the kernel's command line, e.g. "mem=2G"
 
     @property
     def address(self):
@@ -47,8 +50,8 @@ class Parameters:
             raise LabError(f"guest parameter check_order: {self.check_order!r} is neither linear "
                            "nor random")
         own = " ".join(f"{field.name}={getattr(self, field.name)}"
-                       for field in dataclasses.fields(self))
-        return f"console=ttyS0 quiet panic=-1 mitigations=off nokaslr {own}"
+                       for field in dataclasses.fields(self) if field.name != "kernel_words")
+        return f"console=ttyS0 quiet panic=-1 mitigations=off nokaslr {self.kernel_words} {own}"
 
 
 @dataclasses.dataclass(frozen=True)

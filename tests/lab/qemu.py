@@ -26,8 +26,14 @@ class Config:
     `machine`, `cpu`, `smp`, `guest`."""
 
     memory_mib: int = 1024
-    ram: str = "file"                # "file": shared named file on tmpfs; "anon": anonymous memory
+    ram: str = "file"                # "file": shared named file on tmpfs; "memfd": a memfd that QEMU
+                                     # inherits; "anon": anonymous memory
+    ram_folder: str = ""             # where the RAM file is made; "": the stage's
+    ram_options: str = ""            # more options of the RAM's backend, e.g. "align=2M"
     prealloc: bool = False           # of the RAM file
+    added_mib: int = 0               # more RAM that can be added to the running guest
+    nodes: int = 1                   # NUMA nodes, each with RAM of its own, equal parts
+    reboots: bool = False            # a guest that resets boots again; otherwise QEMU ends
     machine: str = "pc-i440fx-7.2"
     cpu: str = ""                    # QEMU's default
     smp: int = 1
@@ -61,32 +67,56 @@ class Vm:
         self.error_log = self.folder / "qemu.err"
         self.qmp_path = self.folder / "test.qmp"
         self.daemon_qmp_path = self.folder / "daemon.qmp"
-        self.ram_path = pathlib.Path(ram_folder) / f"{name}-{host}-{os.urandom(3).hex()}.ram"
+        stem = f"{name}-{host}-{os.urandom(3).hex()}"
+        folder = pathlib.Path(self.config.ram_folder or ram_folder)
+        self.ram_paths = [folder / f"{stem}-{node}.ram" for node in range(self.config.nodes)]
         self.process = None
         self.exit_status = None  # QEMU's, or minus the signal that ended it; None while it runs
         self._qmp = None
         self._tap = None  # opened for a QEMU that runs as another user
+        self._memfds = []
         self._started = 0.0
+
+    @property
+    def ram_path(self):
+        """The RAM file, of a VM with one NUMA node."""
+        path, = self.ram_paths
+        return path
+
+    def _memory(self):
+        """The words of QEMU's command line that describe guest RAM."""
+        c = self.config
+        if c.ram not in ("file", "memfd", "anon"):
+            raise LabError(f"start {self.name} on {self.host}: ram={c.ram!r} is not file, memfd or "
+                           "anon")
+        words = []
+        for node, path in enumerate(self.ram_paths):
+            name = "ram" if c.nodes == 1 else f"ram{node}"
+            common = f"id={name},size={c.memory_mib // c.nodes}M"
+            common += f",{c.ram_options}" if c.ram_options else ""
+            if c.ram == "anon":
+                words += ["-object", f"memory-backend-ram,{common}"]
+            else:
+                at = f"/proc/self/fd/{self._memfds[node]}" if c.ram == "memfd" else path
+                words += ["-object", f"memory-backend-file,{common},mem-path={at},share=on,"
+                                     f"prealloc={'on' if c.prealloc else 'off'}"]
+            if c.nodes > 1:
+                words += ["-numa", f"node,nodeid={node},memdev={name}"]
+        return words
 
     def argv(self):
         """QEMU's command line."""
         c = self.config
-        size = f"size={c.memory_mib}M"
-        if c.ram == "file":
-            backend = (f"memory-backend-file,id=ram,{size},mem-path={self.ram_path},share=on,"
-                       f"prealloc={'on' if c.prealloc else 'off'}")
-        elif c.ram == "anon":
-            backend = f"memory-backend-ram,id=ram,{size}"
-        else:
-            raise LabError(f"start {self.name} on {self.host}: ram={c.ram!r} is not file or anon")
         tap = (f"fd={self._tap.fileno()}" if self._tap
                else f"ifname={c.tap},script=no,downscript=no")
         firmware = [word for folder in c.qemu.firmware for word in ("-L", folder)]
-        return [c.qemu.program, *firmware, "-name", self.name, "-nodefaults", "-no-user-config", "-no-reboot",
-                "-vga", "none", "-display", "none",
-                "-machine", f"{c.machine},memory-backend=ram", "-accel", c.accel,
+        return [c.qemu.program, *firmware, "-name", self.name, "-nodefaults", "-no-user-config",
+                *([] if c.reboots else ["-no-reboot"]), "-vga", "none", "-display", "none",
+                "-machine", c.machine + (",memory-backend=ram" if c.nodes == 1 else ""),
+                "-accel", c.accel,
                 *(["-cpu", c.cpu] if c.cpu else []), "-smp", str(c.smp),
-                "-m", f"{c.memory_mib}M", "-object", backend,
+                "-m", f"{c.memory_mib}M" + (f",slots=1,maxmem={c.memory_mib + c.added_mib}M"
+                                            if c.added_mib else ""), *self._memory(),
                 "-kernel", str(self.image.kernel), "-initrd", str(self.image.initramfs),
                 "-append", c.guest.command_line(),
                 "-netdev", f"tap,id=net0,{tap}",
@@ -112,19 +142,30 @@ class Vm:
         The hook is preloaded into QEMU alone, not into `ip netns exec`.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
+        if self.config.ram == "memfd":
+            self._make_memfds()
         become = self._become_user() if self.config.user else []
         added = [f"{key}={value}" for key, value in self.environment().items()]
         argv = self.network.exec_argv(self.host, [*become, "env", *added, *self.argv()])
         self._started = time.monotonic()
         with open(self.error_log, "w") as log:
             self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                            pass_fds=[self._tap.fileno()] if self._tap else [])
+                                            pass_fds=[*([self._tap.fileno()] if self._tap else []),
+                                                      *self._memfds])
         while not self.qmp_path.exists():
             self._require_running("start")
             if time.monotonic() - self._started > 30:
                 raise LabError(f"start {self.name} on {self.host}: no monitor after 30 s")
             time.sleep(0.01)
         return self
+
+    def _make_memfds(self):
+        size = (self.config.memory_mib << 20) // self.config.nodes
+        self._memfds = [os.memfd_create(path.name) for path in self.ram_paths]
+        for memfd in self._memfds:
+            os.truncate(memfd, size)
+        self.ram_paths = [pathlib.Path(f"/proc/{os.getpid()}/fd/{memfd}")
+                          for memfd in self._memfds]
 
     def _become_user(self):
         """Gives the user what QEMU needs of its own and returns the words that run it as that user."""
@@ -216,8 +257,11 @@ class Vm:
         if self._tap is not None:
             self._tap.close()
             self._tap = None
-        for path in (self.ram_path, self.qmp_path, self.daemon_qmp_path):
+        made = [] if self._memfds else self.ram_paths
+        for path in (*made, self.qmp_path, self.daemon_qmp_path):
             path.unlink(missing_ok=True)
+        while self._memfds:
+            os.close(self._memfds.pop())
 
     def _require_running(self, what):
         if not self.running():

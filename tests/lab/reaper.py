@@ -15,12 +15,15 @@ import sys
 import threading
 import time
 
+HUGE_PAGE_POOL = pathlib.Path("/proc/sys/vm/nr_hugepages")
+
 _lock = threading.Lock()
 _process = None  # one reaper a lab process, started when first needed, guarded by _lock
 
 
 def note(kind, name):
-    """Puts something that is about to be made on the list: kind `netns`, `folder` or `mount`."""
+    """Puts something that is about to be made on the list: kind `netns`, `folder`, `mount`, or
+    `hugepages` (by how many the machine's pool grows)."""
     _say(f"+{kind} {name}")
 
 
@@ -41,6 +44,8 @@ def remove(kind, name):
         shutil.rmtree(name, ignore_errors=True)
     elif kind == "mount":
         _quietly("umount", "-l", name)
+    elif kind == "hugepages":
+        HUGE_PAGE_POOL.write_text(str(max(int(HUGE_PAGE_POOL.read_text()) - int(name), 0)))
 
 
 def kill_inhabitants(namespace, patience_s=5):

@@ -106,6 +106,24 @@ TEST_F(SourceSessionTest, SwitchMovesTheGuestAndCommitLetsTheSourceGo) {
   EXPECT_THAT(world_.calls, testing::Contains("vmm quit"));
 }
 
+// Descriptors of this process that keep the guest's RAM file.
+size_t CountRamFiles() {
+  size_t count = 0;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
+    std::error_code gone;  // the directory's own descriptor
+    count += std::filesystem::read_symlink(entry, gone).string().starts_with("/memfd:ram");
+  }
+  return count;
+}
+
+TEST_F(SourceSessionTest, CommitLetsTheMemoryGo) {
+  ASSERT_TRUE(PrepareAndSwitch().ok());
+  EXPECT_EQ(CountRamFiles(), 2u);  // the registry's and the page source's
+  failures_["vmm quit"] = absl::UnavailableError("no answer");
+  ASSERT_TRUE(relocator_->OnArrived(session_, {}).ok());
+  EXPECT_EQ(CountRamFiles(), 1u);  // the registry's: as long as the VM is there
+}
+
 TEST_F(SourceSessionTest, AVmThatItsOperatorPausedStaysPaused) {
   world_.source_runs = false;
   world_.vmm_state = GuestState::kPaused;

@@ -107,9 +107,10 @@ class BadInput(support.StageTest):
                     if what != "half a frame":  # which gRPC waits for the rest of
                         made += self.connections(host, _CONTROL_PORT, 1)
                     for each in made:
+                        peer = each.getpeername()
                         with contextlib.suppress(ConnectionError):
                             each.sendall(text)
-                        sent.append((each, f"{what}, host {host}, {each.getpeername()}"))
+                        sent.append((each, f"{what}, host {host}, {peer}"))
             for connection, what in sent:
                 self.assert_turned_away(connection, what)
             for host in "ab":

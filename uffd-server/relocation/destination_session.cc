@@ -85,6 +85,7 @@ absl::StatusOr<std::shared_ptr<DestinationSession>> DestinationSession::Prepare(
     const auto twin = std::find(regions.begin(), regions.end(), offered.region);
     blocks.push_back(matched->blocks[static_cast<size_t>(twin - regions.begin())]);
   }
+  session->record_.blocks.clear();  // arming gives them anew
   status = NothingDone(session->Write(OwnershipMark::kOffered));
   if (status.ok()) status = session->Arm(offer, blocks);
   if (status.ok()) status = session->AllocateData(offer);
@@ -106,17 +107,24 @@ absl::Status DestinationSession::Arm(const Offer& offer, const std::vector<size_
   auto waiter = Waiter::Create();
   if (!waiter.ok()) return StatusOf(waiter.error());
   device_ = std::make_unique<UserfaultDevice>(std::move(armed->userfault), std::move(*waiter));
+  for (const VmBlock& block : blocks_) {
+    const auto region = MakeMappedRegion(
+        block.address, block.size_bytes,
+        block.kind == wire::BlockKind::kSharedFile ? block.ram_file.get() : -1, block.file_offset);
+    if (!region.ok()) return StatusOf(region.error());
+    regions_.push_back(*region);
+  }
   return absl::OkStatus();
 }
 
 absl::Status DestinationSession::AllocateData(const Offer& offer) {
-  for (size_t i = 0; i < blocks_.size(); ++i) {
-    const VmBlock& block = blocks_[i];
-    if (block.kind != wire::BlockKind::kSharedFile) continue;
+  for (size_t i = 0; i < regions_.size(); ++i) {
+    const MappedRegion& region = regions_[i];
+    if (!region.file_backed()) continue;
     for (const PageRange& data : offer.ram[i].data) {
       for (uint64_t done = 0; done < data.size_bytes(); done += kAllocateStepBytes) {
         const auto allocated = AllocateRamFile(
-            block.ram_file.get(), block.file_offset + data.first.offset_bytes() + done,
+            region.ram_file, region.file_offset + data.first.offset_bytes() + done,
             std::min(kAllocateStepBytes, data.size_bytes() - done));
         if (!allocated.ok()) return StatusOf(allocated.error());
       }
@@ -133,19 +141,14 @@ absl::Status DestinationSession::OpenLanes(const Offer& offer) {
   auto transport = TcpTransport::Connect(options);
   if (!transport.ok()) return StatusOf(transport.error());
   const MemoryLayout& layout = (*transport)->layout();
-  std::vector<MappedRegion> regions;
-  for (size_t i = 0; i < blocks_.size(); ++i) {
+  for (size_t i = 0; i < regions_.size(); ++i) {
     if (i >= layout.regions.size() || layout.regions[i] != offer.ram[i].region) {
       return absl::FailedPreconditionError("the page server describes another memory than the offer");
     }
-    const VmBlock& block = blocks_[i];
-    regions.push_back({block.address, block.size_bytes,
-                       block.kind == wire::BlockKind::kSharedFile ? block.ram_file.get() : -1,
-                       block.file_offset});
   }
-  engine_ = std::make_unique<Engine>(std::move(*transport), *device_, std::move(regions));
-  for (uint32_t i = 0; i < blocks_.size(); ++i) {
-    if (blocks_[i].kind != wire::BlockKind::kSharedFile) continue;
+  engine_ = std::make_unique<Engine>(std::move(*transport), *device_, regions_);
+  for (uint32_t i = 0; i < regions_.size(); ++i) {
+    if (!regions_[i].file_backed()) continue;
     for (const PageRange& data : offer.ram[i].data) engine_->MarkAllocated({i}, data);
   }
   return absl::OkStatus();
@@ -306,9 +309,8 @@ absl::Status DestinationSession::RecordNever(const std::string& reason) {
 void DestinationSession::Disarm() {
   if (engine_ != nullptr) engine_->Stop();
   if (device_ != nullptr && !record_.process.HasEnded()) {
-    for (const VmBlock& block : blocks_) {
-      [[maybe_unused]] const auto unregistered =
-          device_->Unregister({block.address, block.size_bytes, -1, 0});
+    for (const MappedRegion& region : regions_) {
+      [[maybe_unused]] const auto unregistered = device_->Unregister(region);
     }
     const absl::Status released = parts_.registry.Release(record_.name, session_);
     if (!released.ok()) spdlog::warn("vm {}, release: {}", record_.name, released.ToString());
@@ -317,10 +319,19 @@ void DestinationSession::Disarm() {
       if (!restored.ok()) spdlog::warn("vm {}, {}", record_.name, restored.ToString());
     }
   }
+  // What was allocated for the guest, and what has come of it.
+  for (const MappedRegion& region : regions_) {
+    if (!region.file_backed()) continue;
+    const auto emptied = PunchRamFile(region.ram_file, region.file_offset, region.size_bytes);
+    if (!emptied.ok()) spdlog::warn("vm {}, {}", record_.name, emptied.error().message);
+  }
   LetGoOfVmm();
 }
 
 void DestinationSession::LetGoOfVmm() {
+  // The memory belongs to whoever has it mapped: nothing here keeps it.
+  regions_.clear();
+  blocks_.clear();
   vmm_.reset();
   absl::MutexLock lock(&mutex_);
   opened_.reset();
@@ -423,6 +434,8 @@ void DestinationSession::AwaitMemory() {
                     absl::StrCat("the VM has ended as in a crash: its VMM (process ", record_.pid(),
                                  ") ended while its memory was arriving"));
       engine_->Stop();
+      Turn::Holder turn(turn_);
+      LetGoOfVmm();
       return;
     }
     if (waited == Engine::Wait::kBroken) {

@@ -57,6 +57,7 @@ class DestinationSession {
   absl::Status RecordNever(const std::string& reason);
   // Ends engine and arming; the VMM's RAM reads as zero where it is missing.
   void Disarm();
+  // Gives up the monitor and the RAM files. REQUIRES: the turn, and an engine that has stopped.
   void LetGoOfVmm();
   void Attend();
   void AwaitHandOver();
@@ -77,12 +78,13 @@ class DestinationSession {
   const SessionId session_;
   const std::string session_text_;
   const std::string source_address_;
-  const VmRecord record_;
+  VmRecord record_;  // blocks: until they are matched
   SessionStatus status_;
   Turn turn_;
 
-  // Set up by Prepare(), then constant until Disarm().
-  std::vector<VmBlock> blocks_;  // in the order of the session's layout
+  // Set up by Prepare(), then constant until Disarm() or Commit().
+  std::vector<VmBlock> blocks_;         // in the order of the session's layout
+  std::vector<MappedRegion> regions_;   // of these; borrow their files
   std::unique_ptr<UserfaultDevice> device_;
   std::unique_ptr<Engine> engine_;
   std::shared_ptr<VmmDriver> vmm_;  // used by the operation that has the turn

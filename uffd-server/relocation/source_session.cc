@@ -92,11 +92,11 @@ absl::StatusOr<std::shared_ptr<SourceSession>> SourceSession::Prepare(
 absl::StatusOr<Offer> SourceSession::MakeOffer(const VmmDescription& vmm) {
   const auto matched = MatchMemory(record_, vmm, SessionRole::kSource);
   if (!matched.ok()) return matched.status();
-  auto again = parts_.registry.Find(options_.vm);  // duplicates of the descriptors, to keep
-  if (!again.ok()) return again.status();
+  // The page source alone keeps the files: with it the memory goes.
+  std::vector<VmBlock> blocks = std::exchange(record_.blocks, {});
   std::vector<RamFileSource::RegionFile> files;
   for (const size_t block : matched->blocks) {
-    files.push_back({std::move(again->blocks[block].ram_file), again->blocks[block].file_offset});
+    files.push_back({std::move(blocks[block].ram_file), blocks[block].file_offset});
   }
   auto source = std::make_shared<RamFileSource>(matched->layout, std::move(files));
 

@@ -71,7 +71,7 @@ class SourceSession {
   const PrepareOptions options_;
   const SessionId session_;
   const std::string session_text_;
-  const VmRecord record_;
+  VmRecord record_;  // without blocks from MakeOffer() on
   SessionStatus status_;
   Turn turn_;
   const std::unique_ptr<DestinationPeer> destination_;
