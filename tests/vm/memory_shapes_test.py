@@ -79,7 +79,7 @@ class HugePageShapes(ByteComparison):
 class AddedMemory(ByteComparison):
     added_mib = 256
     config = qemu.Config(memory_mib=_MEMORY_MIB, added_mib=added_mib, guest=guest.Parameters(
-        files_mib=32, check_mib=64, churn_mib=200, kernel_words="memhp_default_state=online"))
+        files_mib=32, check_mib=64, churn_mib=48, kernel_words="memhp_default_state=online"))
     fewest_faults = 500
 
     def test_that_was_added_to_the_running_guest(self):
