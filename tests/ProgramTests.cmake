@@ -26,9 +26,13 @@ foreach(file ${vm_tests})
 endforeach()
 postcopy_program_test(matrix/every_byte_test-7.2-to-10.0 LABEL matrix TIMEOUT 900 QEMU 7.2:10.0
   COMMAND Python3::Interpreter ${CMAKE_CURRENT_SOURCE_DIR}/vm/every_byte_test.py)
+# The same with a hook and daemons that were built with AddressSanitizer and UndefinedBehaviorSanitizer.
+postcopy_program_test(sanitized/hops_test LABEL sanitized TIMEOUT 900
+  COMMAND ${CMAKE_COMMAND} -E env POSTCOPY_BUILD_DIR=${PROJECT_SOURCE_DIR}/build/asan POSTCOPY_HOPS=3
+    ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/vm/hops_test.py)
 # Want the machine for themselves: they fault faster than the bulk arrives.
 set_tests_properties(vm/every_byte_test vm/hops_test matrix/every_byte_test-10.0
-  matrix/hops_test-10.0 matrix/every_byte_test-7.2-to-10.0 PROPERTIES RUN_SERIAL ON)
+  matrix/hops_test-10.0 sanitized/hops_test matrix/every_byte_test-7.2-to-10.0 PROPERTIES RUN_SERIAL ON)
 set_tests_properties(vm/one_owner_test PROPERTIES COST 100)  # the longest: begun first
 
 # Target `headers`: each header compiles alone. One file a header, written here; nothing is linked.

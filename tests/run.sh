@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.." || exit 2
 source tests/setup.sh
 
 ci_labels=(unit process asan tsan thread-safety vm)
-other_labels=(fuzz matrix)
+other_labels=(fuzz matrix sanitized)
 fuzz_seconds=60  # a target
 
 usage() {
@@ -87,6 +87,12 @@ run_label() {
       step "$label" "install packages of the lab" install_packages lab || return
       step "$label" "build" build_preset release || return
       run_ctest "$label" release "$label" "$cores" ;;
+    sanitized)
+      step sanitized "install packages of the lab" install_packages lab || return
+      step sanitized "build" build_preset release || return
+      step sanitized "build with sanitizers" build_preset asan uffd-server postcopyctl \
+        postcopy_preload || return
+      run_ctest sanitized release sanitized 1 ;;
     asan)
       step asan "build" build_preset asan || return
       run_ctest asan asan unit "$cores" ;;

@@ -8,11 +8,12 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import time
 
-from .commands import LabError
+from .commands import LabError, run
 
 PORT = 7700
 _PROJECT = pathlib.Path(__file__).resolve().parents[2]
@@ -30,17 +31,24 @@ class Programs:
     @classmethod
     def built(cls, folder=None):
         """Those of a CMake build folder; default: `POSTCOPY_BUILD_DIR`, or build/release of this
-        checkout. LabError names the first that is not there."""
+        checkout. The load client may be of another one (`POSTCOPY_LOAD_CLIENT`). LabError names the first
+        that is not there."""
         folder = pathlib.Path(folder or os.environ.get("POSTCOPY_BUILD_DIR")
                               or _PROJECT / "build/release")
         programs = cls(folder / "uffd-server/uffd-server", folder / "uffd-server/cli/postcopyctl",
                        folder / "libpostcopy/preload/libpostcopy-preload.so",
-                       folder / "bin/lab-load-client")
+                       pathlib.Path(os.environ.get("POSTCOPY_LOAD_CLIENT")
+                                    or folder / "bin/lab-load-client"))
         for field in dataclasses.fields(programs):
             path = getattr(programs, field.name)
             if not path.exists():
                 raise LabError(f"find the project's programs: {path} is not built")
         return programs
+
+    def sanitizer_libraries(self):
+        """What has to be loaded before a hook that was built with a sanitizer: paths, space between."""
+        listed = run(["ldd", str(self.hook)], what=f"list the libraries of {self.hook}")
+        return " ".join(re.findall(r"=> (/\S*/lib[at]san\.\S+)", listed))
 
 
 class Host:

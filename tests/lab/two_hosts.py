@@ -37,13 +37,21 @@ class TwoHosts:
         self.hosts = {}  # Host by name
         self.qemus = {}  # the QEMU release of each host
 
+    def hooked(self, name):
+        """The fields of qemu.Config that make a VM on host `name` one of this stage's."""
+        libraries = self.programs.sanitizer_libraries()
+        # QEMU itself is not instrumented, and what it does not free at its end is its own business.
+        environment = {"ASAN_OPTIONS": "detect_leaks=0"} if libraries else {}
+        return {"qemu": self.qemus[name], "hook": str(self.programs.hook),
+                "agent": str(self.hosts[name].agent), "preload_before": libraries,
+                "environment": environment}
+
     def start_vm(self, name, incoming=False, **changes):
         """Starts VM `VM` hooked on host `name`; `changes` are fields of qemu.Config that differ
         from the stage's. Returns when QEMU answers: the guest boots, or waits for a relocation."""
         self._started += 1
         config = dataclasses.replace(
-            self.config, qemu=self.qemus[name], incoming=incoming, hook=str(self.programs.hook),
-            agent=str(self.hosts[name].agent), **changes)
+            self.config, **self.hooked(name), incoming=incoming, **changes)
         vm = qemu.Vm(self.network, name, self._image, self.folder / f"vm{self._started}-{name}",
                      self._ram.path, name=VM, config=config)
         return self._stack.enter_context(vm)

@@ -87,8 +87,7 @@ class Stage(TwoHosts):
         `register`. `changes` are fields of qemu.Config; hook="" for none; `edits` see
         EditedVm."""
         self._started += 1
-        changes = {"hook": str(self.programs.hook), "agent": str(self.hosts[host].agent),
-                   "qemu": self.qemus[host]} | changes
+        changes = self.hooked(host) | changes
         changes["extra"] = (*changes.get("extra", self.config.extra), "-qmp",
                             f"unix:{self.watch_path(self._started)},server=on,wait=off")
         config = qemu.dataclasses.replace(self.config, **changes)
