@@ -51,6 +51,19 @@ class Programs:
         return " ".join(re.findall(r"=> (/\S*/lib[at]san\.\S+)", listed))
 
 
+def footprint(pid):
+    """What a process uses for itself: private memory and page tables, in bytes."""
+    status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    return sum(int(re.search(rf"^{field}:\s+(\d+) kB", status, re.M)[1]) << 10
+               for field in ("RssAnon", "VmPTE"))
+
+
+def cpu_seconds(pid):
+    """The time of processors that a process has used, all its threads together."""
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 class Host:
     """A context manager: __enter__ starts the daemon, __exit__ ends it; its folder stays. For one
     thread.

@@ -17,9 +17,6 @@ from .guest import Parameters
 from .qmp import Qmp
 from .releases import INSTALLED, Release
 
-MAC = "52:54:00:77:00:02"  # of the one guest, the same wherever it runs
-
-
 @dataclasses.dataclass
 class Config:
     """How QEMU is started. Source and destination of a relocation take equal `memory_mib`,
@@ -42,6 +39,7 @@ class Config:
     user: str = ""                   # QEMU runs as this user, its tap opened for it; "": as we do
     incoming: bool = False           # wait for a relocation: -S -incoming defer
     tap: str = "tap0"
+    mac: str = "52:54:00:77:00:02"   # the same wherever the guest runs
     qemu: Release = Release(INSTALLED)
     extra: tuple = ()                # more arguments of QEMU, last
     hook: str = ""                   # path of libpostcopy-preload.so; "": not hooked
@@ -120,7 +118,7 @@ class Vm:
                 "-kernel", str(self.image.kernel), "-initrd", str(self.image.initramfs),
                 "-append", c.guest.command_line(),
                 "-netdev", f"tap,id=net0,{tap}",
-                "-device", f"virtio-net-pci,netdev=net0,mac={MAC},romfile=",
+                "-device", f"virtio-net-pci,netdev=net0,mac={c.mac},romfile=",
                 "-chardev", f"file,id=serial0,path={self.serial_log}", "-serial", "chardev:serial0",
                 "-qmp", f"unix:{self.qmp_path},server=on,wait=off",
                 "-qmp", f"unix:{self.daemon_qmp_path},server=on,wait=off",

@@ -11,6 +11,7 @@ import struct
 
 import support
 from lab import checker
+from lab.host import footprint
 from support import OK, await_that
 
 _DATA_PORT, _CONTROL_PORT = 7701, 7700
@@ -83,9 +84,7 @@ class BadInput(support.StageTest):
         print(f"turned away: {what}", flush=True)
 
     def own_memory_mib(self, host):
-        with open(f"/proc/{self.stage.hosts[host].pid}/status") as status:
-            return next(int(line.split()[1]) for line in status
-                        if line.startswith("RssAnon")) / 1024
+        return footprint(self.stage.hosts[host].pid) / 2**20
 
     @contextlib.contextmanager
     def relocating_meanwhile(self):

@@ -54,7 +54,10 @@ class Operator(support.StageTest):
         self.assert_code(prepared, OK)
         self.assertEqual(prepared.answer["outcome"], "prepared")
         self.assertEqual(self.status(self.a), "running")
+        self.assertGreater(self.b.ram_path.stat().st_blocks, 0)
         self.assert_code(ctl(self.at_a, "cancel", VM), OK)
+        await_that("what was allocated for it is free again",
+                   lambda: self.b.ram_path.stat().st_blocks == 0)
         self.assertEqual(self.state_at(self.at_a), "STATE_CANCELLED")
         self.assert_code(ctl(self.at_a, "watch", VM), CANCELLED)
         self.assertEqual(self.status(self.a), "running")

@@ -5,13 +5,13 @@ what is in it.
 """
 
 import pathlib
-import re
 import threading
 import time
 
 import support
 from byte_comparison import ByteComparison
 from lab import checker, guest, qemu
+from lab.host import footprint
 from lab.ram import HugePages
 from support import OK, await_that
 
@@ -120,12 +120,6 @@ class Footprint(threading.Thread):
         self._ended.set()
         self.join()
         return self.most
-
-
-def footprint(pid):
-    status = pathlib.Path(f"/proc/{pid}/status").read_text()
-    return sum(int(re.search(rf"^{field}:\s+(\d+) kB", status, re.M)[1]) << 10
-               for field in ("RssAnon", "VmPTE"))
 
 
 def settled_footprint(pid):
