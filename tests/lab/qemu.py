@@ -23,8 +23,8 @@ class Config:
     `machine`, `cpu`, `smp`, `guest`."""
 
     memory_mib: int = 1024
-    ram: str = "file"                # "file": shared named file on tmpfs; "memfd": a memfd that QEMU
-                                     # inherits; "anon": anonymous memory
+    ram: str = "file"                # "file": shared named file on tmpfs; "inherited": a memfd that QEMU
+                                     # is given; "memfd": one that it makes; "anon": anonymous memory
     ram_folder: str = ""             # where the RAM file is made; "": the stage's
     ram_options: str = ""            # more options of the RAM's backend, e.g. "align=2M"
     prealloc: bool = False           # of the RAM file
@@ -84,9 +84,9 @@ class Vm:
     def _memory(self):
         """The words of QEMU's command line that describe guest RAM."""
         c = self.config
-        if c.ram not in ("file", "memfd", "anon"):
-            raise LabError(f"start {self.name} on {self.host}: ram={c.ram!r} is not file, memfd or "
-                           "anon")
+        if c.ram not in ("file", "inherited", "memfd", "anon"):
+            raise LabError(f"start {self.name} on {self.host}: ram={c.ram!r} is not file, inherited, "
+                           "memfd or anon")
         words = []
         for node, path in enumerate(self.ram_paths):
             name = "ram" if c.nodes == 1 else f"ram{node}"
@@ -94,8 +94,10 @@ class Vm:
             common += f",{c.ram_options}" if c.ram_options else ""
             if c.ram == "anon":
                 words += ["-object", f"memory-backend-ram,{common}"]
+            elif c.ram == "memfd":
+                words += ["-object", f"memory-backend-memfd,{common},share=on"]
             else:
-                at = f"/proc/self/fd/{self._memfds[node]}" if c.ram == "memfd" else path
+                at = f"/proc/self/fd/{self._memfds[node]}" if c.ram == "inherited" else path
                 words += ["-object", f"memory-backend-file,{common},mem-path={at},share=on,"
                                      f"prealloc={'on' if c.prealloc else 'off'}"]
             if c.nodes > 1:
@@ -140,7 +142,7 @@ class Vm:
         The hook is preloaded into QEMU alone, not into `ip netns exec`.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        if self.config.ram == "memfd":
+        if self.config.ram == "inherited":
             self._make_memfds()
         become = self._become_user() if self.config.user else []
         added = [f"{key}={value}" for key, value in self.environment().items()]

@@ -25,7 +25,7 @@ class Shapes(ByteComparison):
     fewest_faults = 500
 
     def test_in_a_memfd_that_QEMU_inherits(self):
-        self.relocate_and_compare({"ram": "memfd"}, {"ram": "memfd"})
+        self.relocate_and_compare({"ram": "inherited"}, {"ram": "inherited"})
 
     def test_aligned_to_2_MiB(self):
         self.relocate_and_compare(*[{"ram_options": "align=2M"}] * 2)

@@ -12,6 +12,7 @@ import subprocess
 
 import support
 from lab import guest, qemu
+from lab.releases import INSTALLED
 from support import MISFIT, NO_SUCH_VM, OK, UNREACHABLE, USAGE, VM
 
 # No tap: none of these guests is talked to.
@@ -72,6 +73,14 @@ class Refusal(support.StageTest):
         a = self.vm("a", ram="anon")
         self.vm("b", incoming=True)
         self.assert_refused(a, MISFIT, "not in a shared file", "share=on")
+
+    def test_a_memfd_of_QEMUs_own_unless_this_QEMU_keeps_it_out_of_its_stream(self):
+        a = self.vm("a", ram="memfd")
+        self.vm("b", incoming=True, ram="memfd")
+        if self.stage.qemus["a"].name == INSTALLED:
+            self.assertEqual(self.stage.relocate().code, OK)
+        else:
+            self.assert_refused(a, MISFIT, "memory-backend-memfd", "memory-backend-file")
 
     def test_a_private_mapping_of_a_file_at_the_source(self):
         a = self.vm("a", register=False, edits=[("share=on", "share=off")])

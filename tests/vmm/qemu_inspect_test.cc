@@ -6,6 +6,7 @@
 namespace postcopy {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -70,6 +71,17 @@ TEST(QemuInspectTest, RamWithoutABackendOfItsOwnHasNoPath) {
   EXPECT_FALSE(vm.ram[0].shared);
   EXPECT_EQ(vm.ram[0].mem_path, "");
   EXPECT_THAT(vm.blockers, IsEmpty());
+}
+
+TEST(QemuInspectTest, SharedRamWithoutANamedFileIsRefusedSinceQemuSendsIt) {
+  QemuAnswers answers = RunningPc();
+  answers.objects = Json::array({Child("ram", "memory-backend-memfd")});
+  answers.mem_paths = {{"ram", Json()}};
+  EXPECT_THAT(DescribeQemu(answers).blockers, IsEmpty());
+  answers.version = Json::parse(R"({"qemu":{"micro":8,"minor":0,"major":10},"package":"x"})");
+  EXPECT_THAT(DescribeQemu(answers).blockers,
+              ElementsAre(AllOf(HasSubstr("RAM block ram is a memory-backend-memfd"),
+                                HasSubstr("QEMU 10.0.8"), HasSubstr("memory-backend-file"))));
 }
 
 TEST(QemuInspectTest, AnswersOfAnotherFormGiveAnEmptyDescription) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdlib>
+#include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
@@ -159,6 +160,21 @@ std::vector<VmmRamBackend> RamOf(const QemuAnswers& answers) {
   return ram;
 }
 
+// Since 8.1 QEMU keeps only RAM in a *named* file out of its stream.
+void AddMemoryBlockers(const QemuAnswers& answers, const VmmDescription& description,
+                       std::vector<std::string>& blockers) {
+  const Json& numbers = MemberAt(answers.version, "qemu");
+  const auto version = std::pair(UnsignedAt(numbers, "major"), UnsignedAt(numbers, "minor"));
+  if (version < std::pair<uint64_t, uint64_t>(8, 1)) return;
+  for (const VmmRamBackend& backend : description.ram) {
+    if (!backend.shared || !backend.mem_path.empty()) continue;
+    blockers.push_back(absl::StrFormat(
+        "RAM block %s is a %s, whose content QEMU %s sends with the device state (QEMU up to 8.0 does "
+        "not); use memory-backend-file with mem-path on tmpfs and share=on",
+        backend.id, backend.type, description.version));
+  }
+}
+
 std::string VersionOf(const Json& version) {
   const Json& numbers = MemberAt(version, "qemu");
   return absl::StrFormat("%d.%d.%d", UnsignedAt(numbers, "major"), UnsignedAt(numbers, "minor"),
@@ -215,6 +231,7 @@ VmmDescription DescribeQemu(const QemuAnswers& answers) {
   description.state = GuestStateOf(answers.status, answers.migrate);
   description.state_text = StateText(answers.status, answers.migrate);
 
+  AddMemoryBlockers(answers, description, description.blockers);
   AddStateBlockers(answers, description, description.blockers);
   AddMigrationBlockers(answers.migrate, description.blockers);
   AddCommandLineBlockers(answers, description.state, description.blockers);
