@@ -97,8 +97,8 @@ add_custom_target(unit-tests)
 # after its path under tests/. The label `unit` is the default.
 #
 # A sanitizer needs everything it watches to be instrumented, which gRPC is not: there only unit
-# tests outside of control/ are run, and without relocation/ and vmm/, which take as long to build as
-# all else together; the rest is built by name only. Skipped cases are counted by
+# tests outside of control/ are run, and without config/, relocation/ and vmm/, which take as long to
+# build as all else together; the rest is built by name only. Skipped cases are counted by
 # tests/sum_up.py, not here: one skipped case must not hide another that fails.
 function(postcopy_test file)
   cmake_parse_arguments(PARSE_ARGV 1 test "" "" "USES;LABELS")
@@ -115,7 +115,7 @@ function(postcopy_test file)
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR})
   target_precompile_headers(${name} REUSE_FROM postcopy_test_prelude)
   set_property(GLOBAL APPEND PROPERTY POSTCOPY_TEST_FILES ${CMAKE_CURRENT_SOURCE_DIR}/${file})
-  if(POSTCOPY_SANITIZE AND (NOT "unit" IN_LIST test_LABELS OR folder MATCHES "^(control|relocation|vmm)$"))
+  if(POSTCOPY_SANITIZE AND (NOT "unit" IN_LIST test_LABELS OR folder MATCHES "^(config|control|relocation|vmm)$"))
     set_target_properties(${name} PROPERTIES EXCLUDE_FROM_ALL ON)
     return()
   endif()

@@ -25,6 +25,7 @@ USES = {
     "libpostcopy/abi": ["core", "wire", "platform", "transport", "engine", "attach", "postcopy"],
     "libpostcopy/preload": ["core", "wire", "platform", "attach"],
     "libpostcopy/include/postcopy": ["postcopy"],
+    "uffd-server/config": [],
     "uffd-server/server": ["core", "wire", "platform", "transport", "engine", "attach"],
     "uffd-server/vmm": ["core", "platform"],
     "uffd-server/relocation": ["core", "wire", "platform", "transport", "engine", "server", "vmm"],
@@ -32,7 +33,7 @@ USES = {
     "uffd-server/cli": ["core", "relocation", "control"],
 }
 LAYERS = {"core", "wire", "platform", "transport", "engine", "attach", "abi", "preload", "postcopy",
-          "server", "vmm", "relocation", "control", "cli"}
+          "config", "server", "vmm", "relocation", "control", "cli"}
 
 # What only platform/ and preload/ may touch; tests are free to.
 KERNEL_HEADERS = re.compile(

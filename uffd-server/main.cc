@@ -1,14 +1,19 @@
-// uffd-server: one daemon a host. Reads its options, puts the parts together, waits for a signal.
+// uffd-server: one daemon a host. Puts the parts together as its options (config/) say, waits for a
+// signal.
 #include <signal.h>
 #include <spdlog/spdlog.h>
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <filesystem>
 #include <memory>
 #include <string>
-#include <vector>
+#include <system_error>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "config/config_file.h"
+#include "config/options.h"
 #include "control/control_server.h"
 #include "control/grpc_peer.h"
 #include "control/version.h"
@@ -27,51 +32,6 @@ namespace {
 constexpr int kExitOk = 0;
 constexpr int kExitFailed = 1;
 constexpr int kExitUsage = 2;
-
-struct Options {
-  std::vector<std::string> listen = {"127.0.0.1:7700"};
-  std::vector<std::string> data_listen;
-  std::string advertise;
-  std::vector<std::string> advertise_data;
-  std::string runtime_dir = "/run/postcopy";
-  std::string state_dir = "/var/lib/postcopy";
-  std::string agent_group;
-  bool insecure = false;
-  size_t bulk_lanes = 2;
-  std::vector<std::string> faults;
-  std::string log_level = "info";
-};
-
-void Declare(CLI::App& app, Options& options) {
-  app.set_config("--config", "/etc/postcopy/uffd-server.toml",
-                 "File with the same options, as name = value");
-  app.add_option("--listen", options.listen,
-                 "Addresses of the control plane, HOST:PORT or unix:PATH")
-      ->capture_default_str();
-  app.add_option("--data-listen", options.data_listen,
-                 "Addresses of the page server, HOST:PORT (default: the host of --listen, port 7701)");
-  app.add_option("--advertise", options.advertise,
-                 "Control address that other daemons are told (default: the first of --listen)");
-  app.add_option("--advertise-data", options.advertise_data,
-                 "Page server addresses that other daemons are told (default: --data-listen)");
-  app.add_option("--runtime-dir", options.runtime_dir, "Directory of agent.sock")
-      ->capture_default_str();
-  app.add_option("--agent-group", options.agent_group,
-                 "Group whose processes may register VMs at agent.sock, e.g. that of an unprivileged "
-                 "QEMU (default: the daemon's own)");
-  app.add_option("--state-dir", options.state_dir, "Directory of the ownership records")
-      ->capture_default_str();
-  app.add_flag("--insecure", options.insecure,
-               "Listen on addresses that other hosts can reach, without encryption");
-  app.add_option("--bulk-lanes", options.bulk_lanes, "Connections for the bulk, at the destination")
-      ->capture_default_str()
-      ->check(CLI::Range(1, 16));
-  app.add_option("--fault", options.faults,
-                 "For tests: corrupt-one-byte[=PAGES] or hold-at=STEP; may be repeated");
-  app.add_option("--log-level", options.log_level, "trace, debug, info, warn, err or off")
-      ->capture_default_str()
-      ->check(CLI::IsMember({"trace", "debug", "info", "warn", "err", "off"}));
-}
 
 // The page server's addresses, and whether they may be listened on.
 absl::Status CompleteDataAddresses(Options& options) {
@@ -96,6 +56,14 @@ absl::Status CompleteDataAddresses(Options& options) {
 int Fail(const absl::Status& status) {
   std::fprintf(stderr, "uffd-server: %s\n", std::string(status.message()).c_str());
   return status.code() == absl::StatusCode::kInvalidArgument ? kExitUsage : kExitFailed;
+}
+
+// What the command line leaves open, from the file that it names or from the default one.
+absl::Status CompleteFromConfigFile(CLI::App& app, const Options& options) {
+  if (!options.config_file.empty()) return ReadConfigFile(options.config_file, app);
+  std::error_code unknown;
+  if (!std::filesystem::exists(kDefaultConfigFile, unknown)) return absl::OkStatus();
+  return ReadConfigFile(kDefaultConfigFile, app);
 }
 
 int Run(Options options) {
@@ -174,6 +142,8 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? postcopy::kExitOk : postcopy::kExitUsage;
   }
+  const absl::Status configured = postcopy::CompleteFromConfigFile(app, options);
+  if (!configured.ok()) return postcopy::Fail(configured);
   spdlog::set_level(spdlog::level::from_str(options.log_level));
   spdlog::set_pattern("%Y-%m-%dT%H:%M:%S.%e %l %v");
   return postcopy::Run(std::move(options));
