@@ -16,6 +16,10 @@ postcopy_program_test(layering LABEL unit TIMEOUT 60
 postcopy_program_test(lab LABEL unit TIMEOUT 120
   COMMAND Python3::Interpreter -m unittest discover -s lab -p "*_test.py" -t .)
 
+# What is installed.
+postcopy_program_test(package/install_test LABEL package TIMEOUT 600
+  COMMAND Python3::Interpreter package/install_test.py)
+
 # Each of these relocates VMs, in namespaces of its own. Exit code 77: skipped.
 file(GLOB vm_tests CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/vm/*_test.py)
 foreach(file ${vm_tests})

@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.." || exit 2
 # shellcheck source=tests/setup.sh
 source tests/setup.sh
 
-ci_labels=(unit process asan tsan thread-safety vm)
+ci_labels=(unit process asan tsan thread-safety package vm)
 other_labels=(fuzz matrix sanitized)
 fuzz_seconds=60  # a target
 
@@ -83,6 +83,9 @@ run_label() {
     process)
       step process "build" build_preset release || return
       run_ctest process release process 1 ;;
+    package)
+      step package "build" build_preset release || return
+      run_ctest package release package 1 ;;
     vm | matrix)
       step "$label" "install packages of the lab" install_packages lab || return
       step "$label" "build" build_preset release || return
