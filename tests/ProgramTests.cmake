@@ -16,9 +16,15 @@ postcopy_program_test(layering LABEL unit TIMEOUT 60
 postcopy_program_test(lab LABEL unit TIMEOUT 120
   COMMAND Python3::Interpreter -m unittest discover -s lab -p "*_test.py" -t .)
 
-# What is installed.
-postcopy_program_test(package/install_test LABEL package TIMEOUT 600
-  COMMAND Python3::Interpreter package/install_test.py)
+# What users see besides the programs: manual, completion, service; then what is installed, and packages.
+foreach(name service)
+  postcopy_program_test(package/${name}_test LABEL process TIMEOUT 60
+    COMMAND Python3::Interpreter package/${name}_test.py)
+endforeach()
+foreach(name install)
+  postcopy_program_test(package/${name}_test LABEL package TIMEOUT 1800
+    COMMAND Python3::Interpreter package/${name}_test.py)
+endforeach()
 
 # Each of these relocates VMs, in namespaces of its own. Exit code 77: skipped.
 file(GLOB vm_tests CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/vm/*_test.py)

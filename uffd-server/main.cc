@@ -2,6 +2,7 @@
 // signal.
 #include <signal.h>
 #include <spdlog/spdlog.h>
+#include <systemd/sd-daemon.h>
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
@@ -116,8 +117,10 @@ int Run(Options options) {
                (*control)->addresses().front(), (*page_server)->addresses().front(),
                (*agent_server)->socket_path());
 
+  sd_notify(0, "READY=1");  // does nothing where no service manager asks for it
   int signal = 0;
   sigwait(&ends, &signal);
+  sd_notify(0, "STOPPING=1");
   spdlog::info("uffd-server ends, signal {}", signal);
   return kExitOk;
 }
