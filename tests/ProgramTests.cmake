@@ -16,12 +16,12 @@ postcopy_program_test(layering LABEL unit TIMEOUT 60
 postcopy_program_test(lab LABEL unit TIMEOUT 120
   COMMAND Python3::Interpreter -m unittest discover -s lab -p "*_test.py" -t .)
 
-# What users see besides the programs: manual, completion, service; then what is installed, and packages.
+# What users see besides the programs: manual, completion, service; what is installed, and packages.
 foreach(name completion manual service)
   postcopy_program_test(package/${name}_test LABEL process TIMEOUT 60
     COMMAND Python3::Interpreter package/${name}_test.py)
 endforeach()
-foreach(name install)
+foreach(name debian install)
   postcopy_program_test(package/${name}_test LABEL package TIMEOUT 1800
     COMMAND Python3::Interpreter package/${name}_test.py)
 endforeach()

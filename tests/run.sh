@@ -84,6 +84,7 @@ run_label() {
       step process "build" build_preset release || return
       run_ctest process release process 1 ;;
     package)
+      step package "install packages of the test" install_packages package || return
       step package "build" build_preset release || return
       run_ctest package release package 1 ;;
     vm | matrix)
