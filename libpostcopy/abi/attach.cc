@@ -58,9 +58,10 @@ int CheckRamFile(int fd) {
   const auto kind = postcopy::QueryRamFileKind(fd);
   if (!kind.ok()) return -EINVAL;
   switch (*kind) {
-    case postcopy::RamFileKind::kTmpfs: return 0;
+    case postcopy::RamFileKind::kTmpfs:
+    case postcopy::RamFileKind::kHugetlbfs: return 0;
     case postcopy::RamFileKind::kNotAFile: return -EINVAL;
-    case postcopy::RamFileKind::kHugetlbfs:
+    case postcopy::RamFileKind::kGiantPages:
     case postcopy::RamFileKind::kOtherFile: break;
   }
   return -EOPNOTSUPP;

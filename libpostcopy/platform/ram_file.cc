@@ -50,7 +50,10 @@ Result<RamFileKind> QueryRamFileKind(int fd) {
   if (result != 0) return ErrnoError(errno, "look at RAM file's file system");
   switch (static_cast<unsigned long>(file_system.f_type)) {
     case TMPFS_MAGIC: return RamFileKind::kTmpfs;
-    case HUGETLBFS_MAGIC: return RamFileKind::kHugetlbfs;
+    case HUGETLBFS_MAGIC:
+      return static_cast<uint64_t>(status->st_blksize) <= kMaxHugePageBytes
+                 ? RamFileKind::kHugetlbfs
+                 : RamFileKind::kGiantPages;
     default: return RamFileKind::kOtherFile;
   }
 }
@@ -64,7 +67,7 @@ Result<uint64_t> QueryRamFileSize(int fd) {
 Result<uint64_t> QueryRamFilePageBytes(int fd) {
   const auto kind = QueryRamFileKind(fd);
   if (!kind.ok()) return kind.error();
-  if (*kind != RamFileKind::kHugetlbfs) return kPageBytes;
+  if (*kind != RamFileKind::kHugetlbfs && *kind != RamFileKind::kGiantPages) return kPageBytes;
   auto status = Stat(fd);
   if (!status.ok()) return status.error();
   return static_cast<uint64_t>(status->st_blksize);

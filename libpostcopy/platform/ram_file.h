@@ -19,6 +19,7 @@ namespace postcopy {
 enum class RamFileKind {
   kTmpfs,      // a regular file on tmpfs, or a memfd
   kHugetlbfs,  // a regular file on hugetlbfs, or a memfd with MFD_HUGETLB; no write(), no holes told
+  kGiantPages,  // the same, with pages larger than kMaxHugePageBytes
   kOtherFile,  // a regular file elsewhere
   kNotAFile,   // a device, a socket, a directory…
 };

@@ -22,16 +22,10 @@ RamFileKind KindOf(int fd) {
   return kind.ok() ? *kind : RamFileKind::kNotAFile;
 }
 
-bool PageFits(int fd) {
-  const auto page_bytes = QueryRamFilePageBytes(fd);
-  return page_bytes.ok() && *page_bytes <= kMaxHugePageBytes;
-}
-
 Verdict RecogniseFile(const MmapCall& call) {
   const RamFileKind kind = KindOf(call.fd);
   if (kind == RamFileKind::kNotAFile) return Verdict::kNotGuestRam;
-  if (IsShared(call.flags) && kind == RamFileKind::kTmpfs) return Verdict::kSharedFile;
-  if (IsShared(call.flags) && kind == RamFileKind::kHugetlbfs && PageFits(call.fd)) {
+  if (IsShared(call.flags) && (kind == RamFileKind::kTmpfs || kind == RamFileKind::kHugetlbfs)) {
     return Verdict::kSharedFile;
   }
   return call.size_bytes >= kMinRamBytes ? Verdict::kUnsupported : Verdict::kNotGuestRam;

@@ -67,7 +67,7 @@ TEST(GuestRamTest, WhatCannotBeHookedSaysWhy) {
 
   const MmapCall disk{0x100000, kLarge, kReadWrite, MAP_FIXED | MAP_SHARED, elsewhere.get(), 0};
   EXPECT_EQ(Recognise(disk), Verdict::kUnsupported);
-  EXPECT_THAT(std::string(Problem(disk, buffer)), HasSubstr("not on tmpfs"));
+  EXPECT_THAT(std::string(Problem(disk, buffer)), HasSubstr("neither on tmpfs nor on hugetlbfs"));
 }
 
 TEST(GuestRamTest, SmallPrivateFilesAreFirmware) {

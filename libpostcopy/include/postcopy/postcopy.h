@@ -62,14 +62,14 @@ struct postcopy_attach_options {
 POSTCOPY_API int postcopy_attach(const struct postcopy_attach_options *options,
                                  postcopy_attachment **attachment);
 
-/* Adds a RAM block that is a shared mapping of a file on tmpfs: `size_bytes` at `address`, from
- * `file_offset` of `fd` on. The descriptor is duplicated and stays the caller's. `name` (at most 255
+/* Adds a RAM block that is a shared mapping of a file on tmpfs, or on hugetlbfs with pages of 2 MiB:
+ * `size_bytes` at `address`, from `file_offset` of `fd` on. The descriptor is duplicated and stays the caller's. `name` (at most 255
  * bytes, copied) must be equal on both sides of a relocation; NULL: none. Address, size and offset
  * are multiples of 4096. The mapping must stay until postcopy_remove_block(). When the daemon
  * prepares a relocation *to* this VM, the block's content is discarded and every access to it
  * faults until its pages have arrived.
  *   -EINVAL  not aligned, empty, `name` too long, or `fd` is not a regular file
- *   -EOPNOTSUPP  the file is not on tmpfs
+ *   -EOPNOTSUPP  the file is on neither
  *   -ENOSPC  there are 64 blocks already
  *   -EEXIST  a larger block covers the range
  *   -EMFILE  out of descriptors
@@ -106,8 +106,9 @@ struct postcopy_region {
   void *address;
   /* As large as the page server says. `address`, size and offset are multiples of 4096. */
   size_t size_bytes;
-  /* A shared mapping: the descriptor of its file on tmpfs, duplicated by the call, and where in the
-   * file the region begins. Private anonymous memory: -1 and 0. */
+  /* A shared mapping: the descriptor of its file on tmpfs, or on hugetlbfs with pages of 2 MiB,
+   * duplicated by the call, and where in the file the region begins. Private anonymous memory: -1
+   * and 0. */
   int ram_file;
   uint64_t file_offset;
 };
