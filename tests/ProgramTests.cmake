@@ -13,6 +13,8 @@ endfunction()
 
 postcopy_program_test(layering LABEL unit TIMEOUT 60
   COMMAND Python3::Interpreter layering_test.py)
+postcopy_program_test(docs LABEL unit TIMEOUT 60
+  COMMAND Python3::Interpreter docs_test.py)
 postcopy_program_test(lab LABEL unit TIMEOUT 120
   COMMAND Python3::Interpreter -m unittest discover -s lab -p "*_test.py" -t .)
 

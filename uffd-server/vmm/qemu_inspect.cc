@@ -217,7 +217,9 @@ GuestState GuestStateOf(const Json& status, const Json& migrate) {
 std::string StateText(const Json& status, const Json& migrate) {
   const std::string run = StringAt(status, "status");
   const std::string migration = StringAt(migrate, "status");
-  return migration.empty() || migration == "none" ? run : run + ", migration " + migration;
+  // One that has come here stays "completed" for ever.
+  const bool over = run == "running" && migration == "completed";
+  return migration.empty() || migration == "none" || over ? run : run + ", migration " + migration;
 }
 
 VmmDescription DescribeQemu(const QemuAnswers& answers) {
