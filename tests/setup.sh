@@ -21,7 +21,7 @@ apt_get() {
     -o Dpkg::Use-Pty=0 "$@" </dev/null >&2
 }
 
-# install_packages build|analysis|fuzz|package|lab: what is missing of a group. Non-zero, with apt's own
+# install_packages build|analysis|fuzz|package|perf|lab: what is missing of a group. Non-zero, with apt's own
 # words on stderr, if something can't be had.
 install_packages() {
   local name

@@ -37,7 +37,12 @@ void Fetcher::Note(const std::optional<Fetch>& fetch) {
 
 FaultFigures Fetcher::Figures() {
   MutexLock lock(mutex_);
-  return {faults_, waits_.count(), waits_.QuantileUs(0.50), waits_.QuantileUs(0.99), waits_.max_us()};
+  return {faults_,
+          waits_.count(),
+          waits_.QuantileUs(0.50),
+          waits_.QuantileUs(0.99),
+          waits_.QuantileUs(0.999),
+          waits_.max_us()};
 }
 
 }  // namespace postcopy

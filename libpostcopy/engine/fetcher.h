@@ -21,6 +21,7 @@ struct FaultFigures {
   uint64_t served = 0;  // of these, answered
   double p50_us = 0;    // event read to wake
   double p99_us = 0;
+  double p999_us = 0;
   double max_us = 0;
 };
 

@@ -73,7 +73,7 @@ def image(cache=None):
         kernel_tree = packages.unpacked(kernel_package, cache)
         nginx = packages.unpacked("nginx", cache) / "usr/sbin/nginx"
         kernel = next((kernel_tree / "boot").glob("vmlinuz-*"))
-        inputs = [nginx, _busybox(), *_libraries(nginx), *sorted(_SOURCES.iterdir()),
+        inputs = [nginx, busybox(), *libraries(nginx), *sorted(_SOURCES.iterdir()),
                   pathlib.Path(__file__), kernel]
         initramfs = cache / f"initramfs-{_digest(inputs)}.cpio"
         if not initramfs.exists():
@@ -81,7 +81,7 @@ def image(cache=None):
     return Image(kernel, initramfs)
 
 
-def _busybox():
+def busybox():
     for path in ("/bin/busybox", "/usr/bin/busybox"):
         if os.path.exists(path):
             return pathlib.Path(path)
@@ -97,7 +97,7 @@ def _digest(paths):
     return digest.hexdigest()[:16]
 
 
-def _libraries(program):
+def libraries(program):
     """The files that the loader maps for `program`, the loader itself included."""
     listed = run(["ldd", str(program)], what=f"list the libraries of {program}")
     if absent := re.findall(r"(\S+) => not found", listed):
@@ -105,8 +105,8 @@ def _libraries(program):
     return [pathlib.Path(path) for path in sorted(set(re.findall(r"(/\S+) \(0x", listed)))]
 
 
-def _module_paths(kernel_tree):
-    """The kernel modules to load, each after those that it needs, as modules.dep has them."""
+def module_paths(kernel_tree, names):
+    """Files of the named kernel modules, each after those that it needs, as modules.dep has them."""
     modules = next((kernel_tree / "lib/modules").iterdir())
     if not (modules / "modules.dep").exists():
         run(["depmod", "-b", str(kernel_tree), modules.name], what=f"depmod {modules.name}")
@@ -115,7 +115,7 @@ def _module_paths(kernel_tree):
         path, _, needed = line.partition(":")
         needs[path] = needed.split()
     ordered = []
-    for name in _MODULES:
+    for name in names:
         path = next((p for p in needs if p.endswith(f"/{name}.ko")), None)
         if path is None:
             raise LabError(f"build the guest: kernel {modules.name} has no module {name}")
@@ -136,14 +136,14 @@ def _compile(name, folder):
 def _build(initramfs, kernel_tree, nginx):
     archive = Archive()
     archive.add_file("/init", (_SOURCES / "init").read_bytes(), executable=True)
-    archive.add_file("/bin/busybox", _busybox().read_bytes(), executable=True)
+    archive.add_file("/bin/busybox", busybox().read_bytes(), executable=True)
     archive.add_file("/bin/nginx", nginx.read_bytes(), executable=True)
     archive.add_file("/etc/nginx.conf", (_SOURCES / "nginx.conf").read_bytes())
     archive.add_file("/etc/passwd", b"root:x:0:0:root:/:/bin/sh\n")
     archive.add_file("/etc/group", b"root:x:0:\n")
-    for library in _libraries(nginx):
+    for library in libraries(nginx):
         archive.add_file(str(library), library.read_bytes(), executable=True)
-    order = _module_paths(kernel_tree)
+    order = module_paths(kernel_tree, _MODULES)
     for module in order:
         archive.add_file(f"/modules/{module.name}", module.read_bytes())
     archive.add_file("/modules/order", "".join(f"{module.name}\n" for module in order).encode())

@@ -9,8 +9,9 @@ import dataclasses
 import time
 
 from . import checker, guest, load, qemu, timeline
+from .arms import ARMS
 from .commands import LabError
-from .two_hosts import VM, TwoHosts
+from .two_hosts import TwoHosts
 from .verdict import complaints_of, demand, figures_of, verify
 
 _MARGIN_S = 0.3  # the load runs on for so long after the last window that counts
@@ -23,6 +24,7 @@ class Plan:
     think_ms: int = 5
     warm_up_s: float = 6.0      # of load before the command; timeline.base_rate needs 5
     after_commit_s: float = 10.0
+    link_mbit: int = 0          # of each host's link, each way; 0: not limited
     source_faults: tuple = ()   # fault plans of the source's daemon
     log_level: str = "info"     # of both daemons
 
@@ -42,8 +44,8 @@ class Outcome:
         return not self.complaints
 
 
-def run(plan, programs, folder, say=lambda text: None):
-    """Plays the scenario once and returns its Outcome. LabError when it could not be played to its
+def run(plan, programs, folder, say=lambda text: None, arm=ARMS["libpostcopy-tcp"]):
+    """Plays the scenario once, moving the guest the way of `arm` (arms.py), and returns its Outcome. LabError when it could not be played to its
     end. `say` is told before each step what comes; postcopyctl's progress goes to stderr."""
     parameters = plan.config.guest
     say("making the guest, if that has not been done: Debian's kernel, busybox, nginx")
@@ -53,49 +55,32 @@ def run(plan, programs, folder, say=lambda text: None):
         say(f"booting the guest on host a: {plan.config.memory_mib} MiB of RAM, "
             f"{parameters.files_mib} MiB of files, {parameters.check_mib} MiB under its memory "
             "checker; on host b a QEMU waits")
-        source, destination = stage.start_vm("a"), stage.start_vm("b", incoming=True)
+        if plan.link_mbit:
+            for host in stage.hosts:
+                stage.network.shape(host, plan.link_mbit)
+        source, destination = arm.start(stage)
         version = source.qmp.command("query-version")["qemu"]
         boot_s = source.wait_ready()
-        for host in stage.hosts.values():
-            host.wait_registered(VM)
+        arm.await_ready(stage)
         say(f"the guest was ready after {boot_s:.1f} s; {plan.warm_up_s:g} s of load over "
             f"{plan.connections} kept-open connections, {plan.think_ms} ms between requests")
         with load.Load(stage.network, programs.load_client, parameters, stage.folder / "load.json",
                        plan.connections, plan.think_ms) as traffic:
             time.sleep(plan.warm_up_s)
-            say(f"relocating: postcopyctl --daemon {stage.hosts['a'].address} "
-                f"relocate {VM} --to {stage.hosts['b'].address}")
-            answer, marks, bytes_moved = relocate(stage, source, destination)
+            say(f"relocating: {arm.command_line(stage)}")
+            moved = arm.relocate(stage, source, destination)
             status_then = _checker_status(stage)
             say(f"committed; {plan.after_commit_s:g} s more of load, to see the service recover")
-            time.sleep(max(0, marks.commit + plan.after_commit_s + _MARGIN_S - time.time()))
+            time.sleep(max(0, moved.marks.commit + plan.after_commit_s + _MARGIN_S - time.time()))
             report = traffic.stop()
         say(f"verifying: all {parameters.files} files by SHA-256, two full passes of the checker")
         check = verify(stage, status_then)
-    base = demand(timeline.base_rate, report.windows, marks.command)
-    figures = figures_of(answer, marks, report, base, bytes_moved, check, plan.after_commit_s)
+    base = demand(timeline.base_rate, report.windows, moved.marks.command)
+    figures = figures_of(moved, report, base, check, plan.after_commit_s)
+    figures["arm"] = arm.name
+    figures["ram_bytes"] = plan.config.memory_mib << 20
     figures["qemu"] = f"{version['major']}.{version['minor']}.{version['micro']}"
-    return Outcome(figures, report.windows, marks, base, complaints_of(report, check))
-
-
-def relocate(stage, source, destination):
-    """Moves the VM from host a to host b and waits for the commit.
-
-    Returns postcopyctl's answer, the Marks and the bytes that host a has sent meanwhile. STOP and
-    RESUME are QEMU's own events, seen by the lab and not by the daemons. LabError as
-    `Host.ctl_json`.
-    """
-    hosts, network = stage.hosts, stage.network
-    monitors = [source.qmp, destination.qmp]  # connected now: events are seen from then on
-    sent_before = network.bytes_sent("a")
-    command = time.time()
-    answer = hosts["a"].ctl_json("relocate", VM, "--to", hosts["b"].address, timeout_s=120,
-                                 show_progress=True)
-    commit = time.time()
-    bytes_moved = network.bytes_sent("a") - sent_before
-    stop, resume = (monitor.wait_event(name, after=command).time
-                    for monitor, name in zip(monitors, ("STOP", "RESUME")))
-    return answer, timeline.Marks(command, stop, resume, commit), bytes_moved
+    return Outcome(figures, report.windows, moved.marks, base, complaints_of(report, check))
 
 
 def _checker_status(stage):

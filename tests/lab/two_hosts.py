@@ -50,8 +50,8 @@ class TwoHosts:
         """Starts VM `VM` hooked on host `name`; `changes` are fields of qemu.Config that differ
         from the stage's. Returns when QEMU answers: the guest boots, or waits for a relocation."""
         self._started += 1
-        config = dataclasses.replace(
-            self.config, **self.hooked(name), incoming=incoming, **changes)
+        config = dataclasses.replace(self.config, incoming=incoming,
+                                     **(self.hooked(name) | changes))
         vm = qemu.Vm(self.network, name, self._image, self.folder / f"vm{self._started}-{name}",
                      self._ram.path, name=VM, config=config)
         return self._stack.enter_context(vm)

@@ -9,8 +9,6 @@ import dataclasses
 from . import checker, load, timeline
 from .commands import LabError
 
-ARM = "libpostcopy-tcp"
-
 
 @dataclasses.dataclass
 class Check:
@@ -50,40 +48,41 @@ def complaints_of(report, check):
     return complaints
 
 
-def figures_of(answer, marks, report, base, bytes_moved, check, after_s):
-    """The figures of a run by their public names; times in ms or us as the names say.
+def figures_of(moved, report, base, check, after_s):
+    """The figures of a run by their public names; times in ms or us as the names say, None where the
+    arm cannot tell.
 
-    faults, their times (event read to wake) and after_switch_ms (RESUME to last page) are the
-    destination's daemon's; all else was observed from outside the project's own programs.
+    Of this project's arm faults, their times (event read to wake) and after_switch_ms (RESUME to last
+    page) are the destination's daemon's; all else was observed from outside the project's own
+    programs.
     """
+    marks = moved.marks
     span = (report.windows, marks.command, marks.commit)
     return {
         "downtime_ms": round((marks.resume - marks.stop) * 1000, 3),
         "total_ms": round((marks.commit - marks.command) * 1000, 1),
-        "after_switch_ms": round(answer["after_switch_ms"], 1),
+        "after_switch_ms": round(moved.after_switch_ms, 1),
         "lost_service_ms": round(demand(timeline.lost_service_ms, *span, base, after_s=after_s), 1),
         "longest_gap_ms": round(demand(timeline.longest_gap_ms, *span, after_s=after_s), 1),
-        "faults": answer["faults"],
-        "fault_p50_us": round(answer["fault_p50_us"], 1),
-        "fault_p99_us": round(answer["fault_p99_us"], 1),
-        "bytes_moved": bytes_moved,
-        "ram_bytes": answer["ram_bytes"],
+        "faults": moved.faults,
+        **{name: _rounded(getattr(moved, name))
+           for name in ("fault_p50_us", "fault_p99_us", "fault_p999_us", "fault_max_us")},
+        "bytes_moved": moved.bytes_moved,
         "failed_requests": report.failed_requests,
         "verified": not check.complaints,
         "lost_connections": report.lost_connections,
         "finished_requests": report.finished_requests,
         "requests_per_100_ms_before": base,
-        "fault_max_us": round(answer["fault_max_us"], 1),
-        "data_bytes": answer["data_bytes"],
-        "demand_bytes": answer["demand_bytes"],
-        "bulk_bytes": answer["bulk_bytes"],
-        "zero_pages": answer["zero_pages"],
+        **moved.more,
         "files_checked": check.files.get("checked", 0),
         "files_wrong": check.files.get("wrong", 0),
         "checker_passes": check.status.passes if check.status else 0,
         "checker_errors": check.status.errors if check.status else 0,
-        "arm": ARM,
     }
+
+
+def _rounded(time_us):
+    return None if time_us is None else round(time_us, 1)
 
 
 def _files_complaint(files):

@@ -126,6 +126,9 @@ TEST(QemuInspectTest, GuestStateFromRunStateAndMigration) {
         << entry.run << ", " << entry.migration;
   }
   EXPECT_EQ(StateText(Status("inmigrate"), Json::object()), "inmigrate");
+  EXPECT_EQ(StateText(Status("running"), Status("completed")), "running");
+  EXPECT_EQ(StateText(Status("postmigrate"), Status("completed")),
+            "postmigrate, migration completed");
   EXPECT_EQ(StateText(Status("finish-migrate"), Status("device")),
             "finish-migrate, migration device");
 }

@@ -113,6 +113,7 @@ v1::Progress ToProto(const Progress& progress) {
   message.set_faults(progress.faults);
   message.set_fault_p50_us(progress.fault_p50_us);
   message.set_fault_p99_us(progress.fault_p99_us);
+  message.set_fault_p999_us(progress.fault_p999_us);
   message.set_fault_max_us(progress.fault_max_us);
   message.set_demand_bytes(progress.demand_bytes);
   message.set_bulk_bytes(progress.bulk_bytes);
@@ -147,6 +148,7 @@ absl::StatusOr<Progress> FromProto(const v1::Progress& message) {
   progress.faults = message.faults();
   progress.fault_p50_us = message.fault_p50_us();
   progress.fault_p99_us = message.fault_p99_us();
+  progress.fault_p999_us = message.fault_p999_us();
   progress.fault_max_us = message.fault_max_us();
   progress.demand_bytes = message.demand_bytes();
   progress.bulk_bytes = message.bulk_bytes();

@@ -490,6 +490,7 @@ Progress DestinationSession::Snapshot() {
   progress.faults = figures.faults.faults;
   progress.fault_p50_us = figures.faults.p50_us;
   progress.fault_p99_us = figures.faults.p99_us;
+  progress.fault_p999_us = figures.faults.p999_us;
   progress.fault_max_us = figures.faults.max_us;
   progress.demand_bytes = figures.demand_bytes;
   progress.bulk_bytes = figures.bulk_bytes;

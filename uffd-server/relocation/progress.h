@@ -23,6 +23,7 @@ struct Progress {
   uint64_t faults = 0;
   double fault_p50_us = 0;
   double fault_p99_us = 0;
+  double fault_p999_us = 0;
   double fault_max_us = 0;
   uint64_t demand_bytes = 0;
   uint64_t bulk_bytes = 0;

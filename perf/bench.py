@@ -1,0 +1,116 @@
+#!/usr/bin/env python3
+"""Runs the benchmarks and reports: run.sh when all is built.
+
+Responsible for the order of runs, for what is kept of each, and for the words. What is measured says
+plan.py, how a run is played tests/lab/scenario.py.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import shutil
+import sys
+import tempfile
+import time
+
+PROJECT = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(PROJECT / "tests"))
+from lab import arms, qemu, reaper, scenario  # noqa: E402
+from lab.commands import LabError  # noqa: E402
+from lab.host import Programs  # noqa: E402
+import plan  # noqa: E402
+import report  # noqa: E402
+
+
+def play(run, programs):
+    """One run: its figures for the report. LabError if it could not be played to its end."""
+    folder = tempfile.mkdtemp(prefix="postcopy-")
+    reaper.note("folder", folder)
+    try:
+        outcome = scenario.run(
+            scenario.Plan(config=qemu.Config(), link_mbit=plan.LINKS_MBIT[run.point.link]),
+            programs, folder, arm=arms.ARMS[run.arm])
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        reaper.forget("folder", folder)
+    service = [(round(window.start - outcome.marks.command, 3), window.count)
+               for window in outcome.windows]
+    return {"load": run.point.load, "link": run.point.link, "run": run.number,
+            **outcome.figures, "complaints": outcome.complaints, "service": service}
+
+
+def collect(wanted, programs, results_folder):
+    """Plays the runs that have no result yet; all results."""
+    results = []
+    for number, run in enumerate(wanted, 1):
+        kept = results_folder / f"{run.name}.json"
+        began = time.monotonic()
+        if not kept.exists():
+            try:
+                result = play(run, programs)
+            except LabError as error:
+                print(f"[{number}/{len(wanted)}] {run.name}: did not finish: {error}", flush=True)
+                continue
+            fresh = kept.with_suffix(".new")
+            fresh.write_text(json.dumps(result) + "\n")
+            fresh.rename(kept)
+        result = json.loads(kept.read_text())
+        results.append(result)
+        print(f"[{number}/{len(wanted)}] {run.name}: downtime {result['downtime_ms']:.0f} ms, lost "
+              f"service {result['lost_service_ms']:.0f} ms, total {result['total_ms'] / 1000:.1f} s, "
+              f"{result['faults']} faults{'' if result['verified'] else ', MEMORY NOT INTACT'} "
+              f"({time.monotonic() - began:.0f} s)", flush=True)
+    return results
+
+
+def arguments_of():
+    parser = argparse.ArgumentParser(description="Compare relocations with QEMU's own migration.")
+    parser.add_argument("--quick", action="store_true",
+                        help="web load, two links, three arms, three runs: under 10 minutes")
+    parser.add_argument("--arm", action="append", choices=plan.ARMS, help="only this arm; repeatable")
+    parser.add_argument("--load", action="append", choices=plan.LOADS, help="only this load")
+    parser.add_argument("--link", action="append", choices=list(plan.LINKS_MBIT),
+                        help="only this link; repeatable")
+    parser.add_argument("--runs", type=int, metavar="N", help="N runs an arm and point")
+    parser.add_argument("--json", metavar="FILE", help="write all runs to FILE, a list")
+    parser.add_argument("--fresh", action="store_true", help="forget the results of earlier runs")
+    parser.add_argument("--folder", default=PROJECT / "build/perf/results", type=pathlib.Path,
+                        help="where results and pictures are kept (default: %(default)s)")
+    return parser.parse_args()
+
+
+def main():
+    asked = arguments_of()
+    wanted = plan.quick() if asked.quick else plan.full()
+    if asked.arm or asked.load or asked.link or asked.runs:
+        points = {run.point: None for run in wanted
+                  if run.point.link in (asked.link or plan.LINKS_MBIT)}
+        names = dict.fromkeys(run.arm for run in wanted if run.arm in (asked.arm or plan.ARMS))
+        wanted = plan.runs(points, names, asked.runs or (plan.RUNS_QUICK if asked.quick else None))
+    folder = asked.folder / ("quick" if asked.quick else "full")
+    if asked.fresh:
+        shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    left = [run for run in wanted if not (folder / f"{run.name}.json").exists()]
+    print(f"{len(wanted)} runs, {len(left)} to make, about {plan.estimate_s(left) / 60:.0f} minutes",
+          flush=True)
+    os.environ["POSTCOPY_LAB_QEMU"] = plan.QEMU
+    results = collect(wanted, Programs.built(), folder)
+    points = list(dict.fromkeys(run.point for run in wanted))
+    print(f"\n{report.table(results, points)}")
+    for picture in report.write_pictures(results, points, folder):
+        print(f"picture: {picture}")
+    if asked.json:
+        pathlib.Path(asked.json).write_text(json.dumps(results, indent=1) + "\n")
+    return 0 if len(results) == len(wanted) else 1
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except (LabError, OSError) as error:
+        sys.exit(f"perf: {error}")
+    except KeyboardInterrupt:
+        print("perf: interrupted; the same command goes on where it was", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,130 @@
+"""The figures of many runs as a table and as pictures.
+
+Pure but for write_pictures(), which calls gnuplot. What a figure means says tests/lab/verdict.py.
+"""
+
+import pathlib
+import statistics
+import subprocess
+
+# Name, heading, unit, factor from the JSON's unit.
+COLUMNS = (
+    ("downtime_ms", "downtime", "ms", 1),
+    ("lost_service_ms", "lost service", "ms", 1),
+    ("longest_gap_ms", "longest gap", "ms", 1),
+    ("total_ms", "total", "ms", 1),
+    ("bytes_moved", "moved", "MB", 1e-6),
+    ("faults", "faults", "", 1),
+    ("fault_p50_us", "wait p50", "us", 1),
+    ("fault_p99_us", "wait p99", "us", 1),
+    ("cpu_s_per_gib", "CPU", "s/GiB", 1),
+)
+_SERVICE_SPAN_S = (-1.0, 6.0)  # of the picture, from the command
+
+
+def median_and_mad(values):
+    """Median and median absolute deviation; (None, None) if some run has no value."""
+    if not values or any(value is None for value in values):
+        return None, None
+    middle = statistics.median(values)
+    return middle, statistics.median(abs(value - middle) for value in values)
+
+
+def by_arm(results, point):
+    """{arm: its results at that point}, in the order in which they came."""
+    found = {}
+    for result in results:
+        if (result["load"], result["link"]) == (point.load, point.link):
+            found.setdefault(result["arm"], []).append(result)
+    return found
+
+
+def differ(first, second):
+    """Whether two lists of values differ by more than they spread."""
+    (a, spread_a), (b, spread_b) = median_and_mad(first), median_and_mad(second)
+    return a is not None and b is not None and abs(a - b) > spread_a + spread_b
+
+
+def ranking(results, point, column):
+    """The arms from least to most; those that do not differ from the one before are equal: a list of
+    lists."""
+    arms = {arm: [each.get(column) for each in found]
+            for arm, found in by_arm(results, point).items()}
+    known = [arm for arm in arms if median_and_mad(arms[arm])[0] is not None]
+    ranks = []
+    for arm in sorted(known, key=lambda arm: median_and_mad(arms[arm])[0]):
+        if ranks and not differ(arms[ranks[-1][0]], arms[arm]):
+            ranks[-1].append(arm)
+        else:
+            ranks.append([arm])
+    return ranks
+
+
+def table(results, points):
+    """Text: for each point a line an arm, median and median absolute deviation of each column."""
+    lines = []
+    for point in points:
+        found = by_arm(results, point)
+        if not found:
+            continue
+        heads = [f"{heading} [{unit}]" if unit else heading for _, heading, unit, _ in COLUMNS]
+        rows = [["arm", *heads, "runs", "intact"]]
+        for arm, each in found.items():
+            row = [arm]
+            for name, _, _, factor in COLUMNS:
+                middle, spread = median_and_mad([result.get(name) for result in each])
+                row.append("-" if middle is None else
+                           f"{_short(middle * factor)} ±{_short(spread * factor)}")
+            intact = sum(result["verified"] for result in each)
+            rows.append([*row, str(len(each)), f"{intact}/{len(each)}"])
+        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+        lines.append(f"{point}:")
+        lines += ["  " + "  ".join(cell.ljust(width) if i == 0 else cell.rjust(width)
+                                   for i, (cell, width) in enumerate(zip(row, widths)))
+                  for row in rows]
+        for column in ("downtime_ms", "lost_service_ms", "total_ms"):
+            order = " < ".join(" = ".join(rank) for rank in ranking(results, point, column))
+            lines.append(f"  {column}: {order}   (= no difference beyond the spread)")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _short(value):
+    if value >= 100:
+        return f"{value:.0f}"
+    return f"{value:.1f}" if value >= 1 else f"{value:.2f}"
+
+
+def write_pictures(results, points, folder):
+    """Writes service-LOAD-LINK.{png,svg}: requests per 100 ms around the relocation, every arm on one
+    axis, of the run with the median lost service. Returns the files. CalledProcessError as gnuplot."""
+    folder = pathlib.Path(folder)
+    written = []
+    for point in points:
+        found = by_arm(results, point)
+        if not found:
+            continue
+        curves = []
+        for arm, each in found.items():
+            ordered = sorted(each, key=lambda result: result["lost_service_ms"])
+            chosen = ordered[len(ordered) // 2]
+            data = folder / f"service-{point.load}-{point.link}-{arm}.dat"
+            data.write_text("".join(f"{t:.2f} {count}\n" for t, count in chosen["service"]
+                                    if _SERVICE_SPAN_S[0] <= t <= _SERVICE_SPAN_S[1]))
+            curves.append((arm, data))
+        for kind, terminal in (("png", "pngcairo size 1200,600"), ("svg", "svg size 1200,600")):
+            picture = folder / f"service-{point.load}-{point.link}.{kind}"
+            plots = ", ".join(f"'{data}' with linespoints dashtype {i + 1} pointtype {2 * i + 4} "
+                              f"pointsize 0.6 linewidth 2 title '{arm}'"
+                              for i, (arm, data) in enumerate(curves))
+            script = (f"set terminal {terminal}\nset output '{picture}'\n"
+                      f"set title 'Requests around a relocation ({point})'\n"
+                      "set xlabel 'time from the command [s]'\n"
+                      "set ylabel 'finished requests per 100 ms'\nset yrange [0:*]\n"
+                      f"set xrange [{_SERVICE_SPAN_S[0]}:{_SERVICE_SPAN_S[1]}]\n"
+                      f"set key outside bottom horizontal\nset grid\nplot {plots}\n")
+            subprocess.run(["gnuplot"], input=script, text=True, check=True)
+            written.append(picture)
+        for _, data in curves:
+            data.unlink()
+    return written
