@@ -8,6 +8,7 @@ import dataclasses
 import os
 import pathlib
 import pwd
+import re
 import signal
 import subprocess
 import time
@@ -214,6 +215,17 @@ class Vm:
     def console(self):
         """What the guest has written to its serial console so far."""
         return self.serial_log.read_text(errors="replace") if self.serial_log.exists() else ""
+
+    def touched_bytes(self):
+        """How much of the guest's RAM is in use: what was ever written, at least."""
+        if self.config.ram != "anon":
+            return sum(path.stat().st_blocks * 512 for path in self.ram_paths)
+        node_bytes = (self.config.memory_mib << 20) // self.config.nodes
+        smaps = pathlib.Path(f"/proc/{self.pid}/smaps").read_text()
+        entries = re.findall(r"^([0-9a-f]+)-([0-9a-f]+) .*\n(?:[A-Z].*\n)*?Rss:\s+(\d+) kB",
+                             smaps, re.M)
+        return sum(int(rss) << 10 for first, last, rss in entries
+                   if int(last, 16) - int(first, 16) == node_bytes)
 
     def quit(self, timeout_s=10):
         """Asks QEMU to quit and waits; returns its exit status. LabError if it does not in time."""

@@ -11,6 +11,7 @@ import time
 from . import checker, guest, load, qemu, timeline
 from .arms import ARMS
 from .commands import LabError
+from .meter import Meter, vcpu_threads
 from .two_hosts import TwoHosts
 from .verdict import complaints_of, demand, figures_of, verify
 
@@ -65,9 +66,11 @@ def run(plan, programs, folder, say=lambda text: None, arm=ARMS["libpostcopy-tcp
         say(f"the guest was ready after {boot_s:.1f} s; {plan.warm_up_s:g} s of load over "
             f"{plan.connections} kept-open connections, {plan.think_ms} ms between requests")
         with load.Load(stage.network, programs.load_client, parameters, stage.folder / "load.json",
-                       plan.connections, plan.think_ms) as traffic:
+                       plan.connections, plan.think_ms) as traffic, \
+                Meter(_processes(stage, source, destination)) as meter:
             time.sleep(plan.warm_up_s)
             say(f"relocating: {arm.command_line(stage)}")
+            touched_bytes = source.touched_bytes()
             moved = arm.relocate(stage, source, destination)
             status_then = _checker_status(stage)
             say(f"committed; {plan.after_commit_s:g} s more of load, to see the service recover")
@@ -78,9 +81,18 @@ def run(plan, programs, folder, say=lambda text: None, arm=ARMS["libpostcopy-tcp
     base = demand(timeline.base_rate, report.windows, moved.marks.command)
     figures = figures_of(moved, report, base, check, plan.after_commit_s)
     figures["arm"] = arm.name
+    figures["touched_bytes"] = touched_bytes
+    figures["cpu_s_per_gib"] = round(
+        demand(meter.cost_s, moved.marks.command, moved.marks.commit) / touched_bytes * 2**30, 3)
     figures["ram_bytes"] = plan.config.memory_mib << 20
     figures["qemu"] = f"{version['major']}.{version['minor']}.{version['micro']}"
     return Outcome(figures, report.windows, moved.marks, base, complaints_of(report, check))
+
+
+def _processes(stage, source, destination):
+    """All that a relocation keeps busy, but for the guest's own work: what meter.py takes."""
+    return [*((vm.pid, vcpu_threads(vm)) for vm in (source, destination)),
+            *((host.pid, []) for host in stage.hosts.values())]
 
 
 def _checker_status(stage):
