@@ -16,7 +16,7 @@ import time
 
 PROJECT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PROJECT / "tests"))
-from lab import arms, qemu, reaper, scenario  # noqa: E402
+from lab import arms, reaper, scenario  # noqa: E402
 from lab.commands import LabError  # noqa: E402
 from lab.host import Programs  # noqa: E402
 import plan  # noqa: E402
@@ -28,9 +28,8 @@ def play(run, programs):
     folder = tempfile.mkdtemp(prefix="postcopy-")
     reaper.note("folder", folder)
     try:
-        outcome = scenario.run(
-            scenario.Plan(config=qemu.Config(), link_mbit=plan.LINKS_MBIT[run.point.link]),
-            programs, folder, arm=arms.ARMS[run.arm])
+        outcome = scenario.run(plan.scenario_of(run.point), programs, folder,
+                               arm=arms.ARMS[run.arm])
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         reaper.forget("folder", folder)
@@ -57,8 +56,10 @@ def collect(wanted, programs, results_folder):
             fresh.rename(kept)
         result = json.loads(kept.read_text())
         results.append(result)
-        print(f"[{number}/{len(wanted)}] {run.name}: downtime {result['downtime_ms']:.0f} ms, lost "
-              f"service {result['lost_service_ms']:.0f} ms, total {result['total_ms'] / 1000:.1f} s, "
+        seen = (f"lost service {result['lost_service_ms']:.0f} ms, " if "lost_service_ms" in result else
+                f"waited {result['touch_waited_ms']:.0f} ms, " if "touch_waits" in result else "")
+        print(f"[{number}/{len(wanted)}] {run.name}: downtime {result['downtime_ms']:.0f} ms, {seen}"
+              f"total {result['total_ms'] / 1000:.1f} s, "
               f"{result['faults']} faults{'' if result['verified'] else ', MEMORY NOT INTACT'} "
               f"({time.monotonic() - began:.0f} s)", flush=True)
     return results
@@ -85,7 +86,8 @@ def main():
     wanted = plan.quick() if asked.quick else plan.full()
     if asked.arm or asked.load or asked.link or asked.runs:
         points = {run.point: None for run in wanted
-                  if run.point.link in (asked.link or plan.LINKS_MBIT)}
+                  if run.point.link in (asked.link or plan.LINKS_MBIT)
+                  and run.point.load in (asked.load or plan.LOADS)}
         names = dict.fromkeys(run.arm for run in wanted if run.arm in (asked.arm or plan.ARMS))
         wanted = plan.runs(points, names, asked.runs or (plan.RUNS_QUICK if asked.quick else None))
     folder = asked.folder / ("quick" if asked.quick else "full")

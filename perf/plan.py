@@ -7,8 +7,11 @@ entry here.
 import dataclasses
 import itertools
 
+from lab import guest, qemu, scenario
+
 LINKS_MBIT = {"unlimited": 0, "1gbit": 1000, "100mbit": 100}
-LOADS = ("web",)
+LOADS = ("web", "touch-random", "touch-zipf", "touch-linear", "idle")
+TOUCH_MIB = 512
 ARMS = ("qemu-precopy", "qemu-postcopy", "qemu-postcopy-preempt", "libpostcopy-tcp")
 QUICK_ARMS = ("qemu-precopy", "qemu-postcopy-preempt", "libpostcopy-tcp")
 QUICK_LINKS = ("unlimited", "1gbit")
@@ -54,12 +57,26 @@ def runs(points, arms, count=None):
 
 
 def full():
-    return runs([dataclasses.replace(BASE, link=link) for link in LINKS_MBIT], ARMS)
+    points = [dataclasses.replace(BASE, link=link) for link in LINKS_MBIT]
+    points += [dataclasses.replace(BASE, load=load) for load in LOADS if load != BASE.load]
+    return runs(points, ARMS)
 
 
 def quick():
     return runs([dataclasses.replace(BASE, link=link) for link in QUICK_LINKS], QUICK_ARMS,
                 RUNS_QUICK)
+
+
+def scenario_of(point):
+    """What tests/lab/scenario.py plays under these conditions."""
+    kind, _, order = point.load.partition("-")
+    parameters = guest.Parameters()
+    if kind == "touch":
+        parameters = guest.Parameters(files_mib=64, check_mib=64, touch_mib=TOUCH_MIB,
+                                      touch_order=order)
+    return scenario.Plan(config=qemu.Config(guest=parameters), load=kind,
+                         link_mbit=LINKS_MBIT[point.link],
+                         after_commit_s=10.0 if kind == "web" else 2.0)
 
 
 def estimate_s(wanted):

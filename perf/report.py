@@ -17,6 +17,9 @@ COLUMNS = (
     ("faults", "faults", "", 1),
     ("fault_p50_us", "wait p50", "us", 1),
     ("fault_p99_us", "wait p99", "us", 1),
+    ("touch_waits", "touch waits", "", 1),
+    ("touch_waited_ms", "waited", "ms", 1),
+    ("touch_p99_us", "touch p99", "us", 1),
     ("cpu_s_per_gib", "CPU", "s/GiB", 1),
 )
 _SERVICE_SPAN_S = (-1.0, 6.0)  # of the picture, from the command
@@ -67,11 +70,13 @@ def table(results, points):
         found = by_arm(results, point)
         if not found:
             continue
-        heads = [f"{heading} [{unit}]" if unit else heading for _, heading, unit, _ in COLUMNS]
+        columns = [column for column in COLUMNS if any(
+            result.get(column[0]) is not None for each in found.values() for result in each)]
+        heads = [f"{heading} [{unit}]" if unit else heading for _, heading, unit, _ in columns]
         rows = [["arm", *heads, "runs", "intact"]]
         for arm, each in found.items():
             row = [arm]
-            for name, _, _, factor in COLUMNS:
+            for name, _, _, factor in columns:
                 middle, spread = median_and_mad([result.get(name) for result in each])
                 row.append("-" if middle is None else
                            f"{_short(middle * factor)} ±{_short(spread * factor)}")
@@ -82,7 +87,9 @@ def table(results, points):
         lines += ["  " + "  ".join(cell.ljust(width) if i == 0 else cell.rjust(width)
                                    for i, (cell, width) in enumerate(zip(row, widths)))
                   for row in rows]
-        for column in ("downtime_ms", "lost_service_ms", "total_ms"):
+        for column in ("downtime_ms", "lost_service_ms", "touch_waited_ms", "total_ms"):
+            if column not in [name for name, *_ in columns]:
+                continue
             order = " < ".join(" = ".join(rank) for rank in ranking(results, point, column))
             lines.append(f"  {column}: {order}   (= no difference beyond the spread)")
         lines.append("")
@@ -102,7 +109,7 @@ def write_pictures(results, points, folder):
     written = []
     for point in points:
         found = by_arm(results, point)
-        if not found:
+        if not found or point.load != "web":
             continue
         curves = []
         for arm, each in found.items():

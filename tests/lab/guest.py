@@ -33,6 +33,10 @@ class Parameters:
     check_order: str = "linear"     # or "random": another order of pages each pass
     checkers: int = 1               # processes that share check_mib, each on a vCPU of its own
     churn_mib: int = 0              # allocated and freed again, for ever; 0: not
+    touch_mib: int = 0              # memory that is touched all the time, each touch timed; 0: none
+    touch_order: str = "random"     # or "linear", "zipf"
+    touch_writes: int = 30          # of 100 touches
+    touch_pause_us: int = 1000      # sleep after each 1,024 touches
     seed: int = 1                   # of the files' and the checked memory's content
     kernel_words: str = ""          # more of the kernel's command line, e.g. "mem=2G"
 
@@ -49,6 +53,9 @@ class Parameters:
         if self.check_order not in ("linear", "random"):
             raise LabError(f"guest parameter check_order: {self.check_order!r} is neither linear "
                            "nor random")
+        if self.touch_order not in ("linear", "random", "zipf"):
+            raise LabError(f"guest parameter touch_order: {self.touch_order!r} is neither linear, "
+                           "random nor zipf")
         own = " ".join(f"{field.name}={getattr(self, field.name)}"
                        for field in dataclasses.fields(self) if field.name != "kernel_words")
         return f"console=ttyS0 quiet panic=-1 mitigations=off nokaslr {self.kernel_words} {own}"
@@ -128,7 +135,7 @@ def module_paths(kernel_tree, names):
 def _compile(name, folder):
     """Compiles guest/`name`.c into `folder` and returns the program's bytes."""
     program = pathlib.Path(folder) / name
-    run(["gcc", *_CFLAGS, "-o", str(program), str(_SOURCES / f"{name}.c")],
+    run(["gcc", *_CFLAGS, "-o", str(program), str(_SOURCES / f"{name}.c"), "-lm"],
         what=f"compile {name}.c")
     return program.read_bytes()
 
@@ -148,7 +155,7 @@ def _build(initramfs, kernel_tree, nginx):
         archive.add_file(f"/modules/{module.name}", module.read_bytes())
     archive.add_file("/modules/order", "".join(f"{module.name}\n" for module in order).encode())
     with tempfile.TemporaryDirectory() as scratch:
-        for name in ("mkfiles", "memcheck"):
+        for name in ("mkfiles", "memcheck", "memtouch"):
             archive.add_file(f"/bin/{name}", _compile(name, scratch), executable=True)
     fresh = initramfs.with_suffix(".new")
     fresh.write_bytes(archive.finish())

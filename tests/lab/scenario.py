@@ -8,19 +8,18 @@ mean (verdict.py).
 import dataclasses
 import time
 
-from . import checker, guest, load, qemu, timeline
+from . import checker, guest, qemu, timeline
 from .arms import ARMS
 from .commands import LabError
 from .meter import Meter, vcpu_threads
+from .traffic import traffic_of
 from .two_hosts import TwoHosts
-from .verdict import complaints_of, demand, figures_of, verify
-
-_MARGIN_S = 0.3  # the load runs on for so long after the last window that counts
-
+from .verdict import figures_of, figures_of_check, verify
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
     config: qemu.Config = dataclasses.field(default_factory=qemu.Config)
+    load: str = "web"           # or "touch", "idle": traffic.py
     connections: int = 8
     think_ms: int = 5
     warm_up_s: float = 6.0      # of load before the command; timeline.base_rate needs 5
@@ -35,9 +34,9 @@ class Outcome:
     """What one run has come to. `ok`: memory intact and the client has lost nothing."""
 
     figures: dict
-    windows: list
+    windows: list     # of the client's requests; none without web load
     marks: timeline.Marks
-    base: float       # requests per window before the command
+    base: float       # requests per window before the command; None without web load
     complaints: list  # what was not as it should be, a sentence each
 
     @property
@@ -63,30 +62,37 @@ def run(plan, programs, folder, say=lambda text: None, arm=ARMS["libpostcopy-tcp
         version = source.qmp.command("query-version")["qemu"]
         boot_s = source.wait_ready()
         arm.await_ready(stage)
-        say(f"the guest was ready after {boot_s:.1f} s; {plan.warm_up_s:g} s of load over "
-            f"{plan.connections} kept-open connections, {plan.think_ms} ms between requests")
-        with load.Load(stage.network, programs.load_client, parameters, stage.folder / "load.json",
-                       plan.connections, plan.think_ms) as traffic, \
+        loaded = {"web": f"load over {plan.connections} kept-open connections, {plan.think_ms} ms between "
+                         "requests", "touch": "touching its memory", "idle": "doing nothing"}
+        say(f"the guest was ready after {boot_s:.1f} s; {plan.warm_up_s:g} s of {loaded[plan.load]}")
+        with traffic_of(plan, stage, programs) as traffic, \
                 Meter(_processes(stage, source, destination)) as meter:
             time.sleep(plan.warm_up_s)
+            traffic.before()
             say(f"relocating: {arm.command_line(stage)}")
             touched_bytes = source.touched_bytes()
             moved = arm.relocate(stage, source, destination)
+            marks = moved.marks
             status_then = _checker_status(stage)
             say(f"committed; {plan.after_commit_s:g} s more of load, to see the service recover")
-            time.sleep(max(0, moved.marks.commit + plan.after_commit_s + _MARGIN_S - time.time()))
-            report = traffic.stop()
+            time.sleep(max(0, marks.commit + plan.after_commit_s - time.time()))
+            traffic.after()
         say(f"verifying: all {parameters.files} files by SHA-256, two full passes of the checker")
         check = verify(stage, status_then)
-    base = demand(timeline.base_rate, report.windows, moved.marks.command)
-    figures = figures_of(moved, report, base, check, plan.after_commit_s)
-    figures["arm"] = arm.name
-    figures["touched_bytes"] = touched_bytes
-    figures["cpu_s_per_gib"] = round(
-        demand(meter.cost_s, moved.marks.command, moved.marks.commit) / touched_bytes * 2**30, 3)
-    figures["ram_bytes"] = plan.config.memory_mib << 20
-    figures["qemu"] = f"{version['major']}.{version['minor']}.{version['micro']}"
-    return Outcome(figures, report.windows, moved.marks, base, complaints_of(report, check))
+    try:
+        cpu_s = meter.cost_s(marks.command, marks.commit)
+    except ValueError as error:
+        raise LabError(f"measure processor time: {error}") from None
+    complaints = [*check.complaints, *traffic.complaints()]
+    figures = {
+        "arm": arm.name,
+        "qemu": f"{version['major']}.{version['minor']}.{version['micro']}",
+        **figures_of(moved), **traffic.figures(marks), **figures_of_check(check),
+        "ram_bytes": plan.config.memory_mib << 20,
+        "touched_bytes": touched_bytes,
+        "cpu_s_per_gib": round(cpu_s / touched_bytes * 2**30, 3),
+    }
+    return Outcome(figures, traffic.windows, marks, traffic.base, complaints)
 
 
 def _processes(stage, source, destination):

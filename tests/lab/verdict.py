@@ -1,12 +1,11 @@
-"""The verdict on a relocated guest: is its memory intact, what did the client lose, the figures.
+"""The verdict on a relocated guest: is its memory intact, and the figures by their names.
 
-Not responsible for playing the scenario (scenario.py) or for the arithmetic of the client's traffic
-(timeline.py).
+Not responsible for playing the scenario (scenario.py) or for what the load saw (traffic.py).
 """
 
 import dataclasses
 
-from . import checker, load, timeline
+from . import checker, load
 from .commands import LabError
 
 
@@ -38,42 +37,31 @@ def verify(stage, status_then):
     return check
 
 
-def complaints_of(report, check):
-    """What a run has to be blamed for, a sentence each; empty: nothing."""
-    complaints = list(check.complaints)
-    if report.failed_requests:
-        complaints.append(f"{report.failed_requests} requests failed")
-    if report.lost_connections:
-        complaints.append(f"{report.lost_connections} connections were lost")
-    return complaints
-
-
-def figures_of(moved, report, base, check, after_s):
-    """The figures of a run by their public names; times in ms or us as the names say, None where the
-    arm cannot tell.
+def figures_of(moved):
+    """The figures of a relocation by their public names; times in ms or us as the names say, None where
+    the arm cannot tell.
 
     Of this project's arm faults, their times (event read to wake) and after_switch_ms (RESUME to last
     page) are the destination's daemon's; all else was observed from outside the project's own
     programs.
     """
     marks = moved.marks
-    span = (report.windows, marks.command, marks.commit)
     return {
         "downtime_ms": round((marks.resume - marks.stop) * 1000, 3),
         "total_ms": round((marks.commit - marks.command) * 1000, 1),
         "after_switch_ms": round(moved.after_switch_ms, 1),
-        "lost_service_ms": round(demand(timeline.lost_service_ms, *span, base, after_s=after_s), 1),
-        "longest_gap_ms": round(demand(timeline.longest_gap_ms, *span, after_s=after_s), 1),
         "faults": moved.faults,
         **{name: _rounded(getattr(moved, name))
            for name in ("fault_p50_us", "fault_p99_us", "fault_p999_us", "fault_max_us")},
         "bytes_moved": moved.bytes_moved,
-        "failed_requests": report.failed_requests,
-        "verified": not check.complaints,
-        "lost_connections": report.lost_connections,
-        "finished_requests": report.finished_requests,
-        "requests_per_100_ms_before": base,
         **moved.more,
+    }
+
+
+def figures_of_check(check):
+    """What is left to say of the guest's memory."""
+    return {
+        "verified": not check.complaints,
         "files_checked": check.files.get("checked", 0),
         "files_wrong": check.files.get("wrong", 0),
         "checker_passes": check.status.passes if check.status else 0,
@@ -91,11 +79,3 @@ def _files_complaint(files):
                f"{files['error']}"
     return f"{files['wrong']} of {files['files']} files are wrong, the first is " \
            f"{files['first_wrong']}"
-
-
-def demand(measure, *arguments, **options):
-    """What `measure`, a function of timeline.py, returns; LabError where it raises ValueError."""
-    try:
-        return measure(*arguments, **options)
-    except ValueError as error:
-        raise LabError(f"measure the client's traffic: {error}") from None
