@@ -3,63 +3,15 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
-#include <array>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <optional>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "platform/durable_file.h"
 #include "server/status_of.h"
 
 namespace postcopy {
-namespace {
-
-// One sector: overwritten whole or not at all.
-constexpr size_t kRecordBytes = 512;
-
-struct MarkName {
-  OwnershipMark mark;
-  std::string_view name;
-};
-constexpr std::array kMarkNames = {
-    MarkName{OwnershipMark::kPrepared, "prepared"},
-    MarkName{OwnershipMark::kOffered, "offered"},
-    MarkName{OwnershipMark::kHandedOver, "handed-over"},
-    MarkName{OwnershipMark::kRolledBack, "rolled-back"},
-    MarkName{OwnershipMark::kOwner, "owner"},
-    MarkName{OwnershipMark::kNever, "never"},
-    MarkName{OwnershipMark::kCommitted, "committed"},
-};
-
-std::string_view NameOf(OwnershipMark mark) {
-  for (const MarkName& known : kMarkNames) {
-    if (known.mark == mark) return known.name;
-  }
-  return "";
-}
-
-std::optional<OwnershipRecord> Parse(const std::string& text) {
-  const auto json = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (!json.is_object()) return std::nullopt;
-  const auto string_at = [&](const char* key) -> std::string {
-    const auto found = json.find(key);
-    return found != json.end() && found->is_string() ? found->get<std::string>() : "";
-  };
-  const auto session = SessionId::Parse(string_at("session"));
-  const std::string mark = string_at("mark");
-  const auto known = std::find_if(kMarkNames.begin(), kMarkNames.end(),
-                                  [&](const MarkName& name) { return name.name == mark; });
-  const auto run = json.find("run");
-  if (!session.has_value() || known == kMarkNames.end() || run == json.end() || !run->is_boolean()) {
-    return std::nullopt;
-  }
-  return OwnershipRecord{*session, string_at("vm"), string_at("peer"), known->mark,
-                         run->get<bool>()};
-}
-
-}  // namespace
-
 absl::StatusOr<OwnershipStore> OwnershipStore::Open(const std::string& directory) {
   const auto made = MakeDirectory(directory);
   if (!made.ok()) return StatusOf(made.error());
@@ -77,14 +29,7 @@ std::string OwnershipStore::PathOf(const SessionId& session) const {
 }
 
 absl::Status OwnershipStore::Write(const OwnershipRecord& record) {
-  const nlohmann::json json = {{"session", record.session.ToString()},
-                               {"vm", record.vm.substr(0, OwnershipRecord::kMaxNameBytes)},
-                               {"peer", record.peer.substr(0, OwnershipRecord::kMaxNameBytes)},
-                               {"mark", NameOf(record.mark)},
-                               {"run", record.run}};
-  std::string text = json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-  text.resize(kRecordBytes - 1, ' ');
-  text += '\n';
+  const std::string text = FormatOwnershipRecord(record);
   const std::string path = PathOf(record.session);
   auto written = OverwriteDurably(path, text);
   if (!written.ok() && written.error().code == ErrorCode::kNotFound) {
@@ -96,12 +41,12 @@ absl::Status OwnershipStore::Write(const OwnershipRecord& record) {
 }
 
 absl::StatusOr<OwnershipRecord> OwnershipStore::Read(const SessionId& session) const {
-  const auto text = ReadWholeFile(PathOf(session), kRecordBytes);
+  const auto text = ReadWholeFile(PathOf(session), kOwnershipRecordBytes);
   if (!text.ok()) {
     return text.error().code == ErrorCode::kNotFound ? absl::NotFoundError(text.error().message)
                                                      : absl::DataLossError(text.error().message);
   }
-  auto record = Parse(*text);
+  auto record = ParseOwnershipRecord(*text);
   if (!record.has_value() || record->session != session) {
     return absl::DataLossError(absl::StrCat("read ", PathOf(session), ": not an ownership record"));
   }
@@ -113,8 +58,8 @@ std::vector<OwnershipRecord> OwnershipStore::ReadAll(const std::string& vm) cons
   std::error_code error;
   for (const auto& entry : std::filesystem::directory_iterator(directory_, error)) {
     if (entry.path().extension() != ".json") continue;
-    const auto text = ReadWholeFile(entry.path().string(), kRecordBytes);
-    const auto record = text.ok() ? Parse(*text) : std::nullopt;
+    const auto text = ReadWholeFile(entry.path().string(), kOwnershipRecordBytes);
+    const auto record = text.ok() ? ParseOwnershipRecord(*text) : std::nullopt;
     if (!record.has_value()) {
       spdlog::warn("ownership record unreadable, file {}", entry.path().string());
       continue;

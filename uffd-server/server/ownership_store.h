@@ -1,4 +1,5 @@
-// Durable records of who owns which VM: one small JSON file a session in the state directory.
+// Durable records of who owns which VM: one small file a session in the state directory. Its content
+// is ownership_record.h's.
 //
 // A record that Write() has returned ok for survives a crash of the host. The first of a session is
 // written to a new file, which is synced and renamed into place; later ones overwrite its one sector
@@ -12,28 +13,9 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "core/session_id.h"
+#include "server/ownership_record.h"
 
 namespace postcopy {
-
-enum class OwnershipMark {
-  kPrepared,    // source: nothing has been handed over
-  kOffered,     // destination: nothing has been handed to it
-  kHandedOver,  // source: the destination owns it; this host never runs it again
-  kRolledBack,  // source: it stays here
-  kOwner,       // destination: owns it
-  kNever,       // destination: has not run it and never will
-  kCommitted,   // either: all memory has arrived
-};
-
-struct OwnershipRecord {
-  SessionId session;
-  std::string vm;    // its name on this host
-  std::string peer;  // the other daemon's control address
-  OwnershipMark mark = OwnershipMark::kPrepared;
-  bool run = true;   // the guest is to run (it was not paused by its operator)
-
-  static constexpr size_t kMaxNameBytes = 80;  // of `vm` and of `peer`; longer ones are cut
-};
 
 class OwnershipStore {
  public:

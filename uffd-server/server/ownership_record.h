@@ -1,0 +1,46 @@
+// What a durable record says of one session: who owns its VM. One JSON object, in one sector.
+//
+// Pure: from a record to a file's content and back. Not responsible for files (ownership_store.h).
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "core/session_id.h"
+
+namespace postcopy {
+
+enum class OwnershipMark {
+  kPrepared,    // source: nothing has been handed over
+  kOffered,     // destination: nothing has been handed to it
+  kHandedOver,  // source: the destination owns it; this host never runs it again
+  kRolledBack,  // source: it stays here
+  kOwner,       // destination: owns it
+  kNever,       // destination: has not run it and never will
+  kCommitted,   // either: all memory has arrived
+};
+
+struct OwnershipRecord {
+  SessionId session;
+  std::string vm;    // its name on this host
+  std::string peer;  // the other daemon's control address
+  OwnershipMark mark = OwnershipMark::kPrepared;
+  bool run = true;   // the guest is to run (it was not paused by its operator)
+
+  static constexpr size_t kMaxNameBytes = 80;  // of `vm` and of `peer`; longer ones are cut
+};
+
+// One sector: overwritten whole or not at all.
+inline constexpr size_t kOwnershipRecordBytes = 512;
+
+// "prepared", "handed-over": a mark as it stands in the record.
+std::string_view NameOf(OwnershipMark mark);
+
+// The content of the record's file, kOwnershipRecordBytes long.
+std::string FormatOwnershipRecord(const OwnershipRecord& record);
+
+// Nothing unless `content` is such a record. Members that it does not know are passed over.
+std::optional<OwnershipRecord> ParseOwnershipRecord(std::string_view content);
+
+}  // namespace postcopy
