@@ -7,7 +7,6 @@
 #include <fstream>
 #include <optional>
 #include <sstream>
-#include <string_view>
 #include <system_error>
 #include <vector>
 
@@ -92,10 +91,13 @@ absl::Status ReadConfigFile(const std::string& path, CLI::App& app) {
   // An empty file fails the copy, but it is no bad file.
   if (file.peek() != std::ifstream::traits_type::eof()) text << file.rdbuf();
   if (file.bad()) return CannotRead(path, errno);
+  return ApplyConfig(text.str(), path, app);
+}
 
+absl::Status ApplyConfig(std::string_view text, const std::string& path, CLI::App& app) {
   toml::table table;
   try {
-    table = toml::parse(text.str(), path);
+    table = toml::parse(text, path);
   } catch (const toml::parse_error& error) {
     return absl::InvalidArgumentError(absl::StrCat("read ", path, ", line ",
                                                    error.source().begin.line, ": ",

@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 #include <string>
+#include <string_view>
 
 #include "absl/status/status.h"
 
@@ -18,5 +19,8 @@ namespace postcopy {
 //                     file and, if they are known, line and key. What came before it is set
 // REQUIRES: `app` has parsed its command line.
 absl::Status ReadConfigFile(const std::string& path, CLI::App& app);
+
+// The same of a file's content; `path` stands in messages only.
+absl::Status ApplyConfig(std::string_view text, const std::string& path, CLI::App& app);
 
 }  // namespace postcopy
