@@ -142,6 +142,22 @@ TEST(QmpClientTest, GarbageEndsTheConnection) {
   }
 }
 
+// To copy a value takes stack for each of its levels.
+TEST(QmpClientTest, LineThatIsNestedTooDeepEndsTheConnection) {
+  for (const char* key : {"return", "data"}) {
+    ScriptedQmp server([&](const Json& request) -> QmpAnswer {
+      const std::string head = absl::StrFormat("{\"event\": \"X\", \"id\": %d, \"%s\": ",
+                                               UnsignedAt(request, "id"), key);
+      const size_t levels = (QmpClient::kMaxLineBytes - head.size() - 1) / 2;
+      return {{head + std::string(levels, '[') + std::string(levels, ']') + "}\n"}};
+    });
+    const auto client = OpenClient(server);
+    const auto status = client->Command("x", Json::object(), kLong).status();
+    EXPECT_TRUE(absl::IsUnavailable(status)) << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("not a JSON object of at most 1024 levels"));
+  }
+}
+
 TEST(QmpClientTest, LineAboveTheLimitEndsTheConnection) {
   for (const char* end : {"", "\n"}) {
     ScriptedQmp server([&](const Json&) -> QmpAnswer {

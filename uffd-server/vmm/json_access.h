@@ -2,14 +2,47 @@
 // empty value, and nothing throws. Whether an empty value is acceptable is the caller's to decide.
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 #include <nlohmann/json.hpp>
 
 namespace postcopy {
 
 using Json = nlohmann::json;
+
+// To copy or print a value takes stack for each level of it. QEMU itself reads no more levels.
+inline constexpr size_t kMaxJsonLevels = 1024;
+
+// How many arrays and objects lie within each other at the deepest place of `text`, if it is JSON.
+inline size_t JsonLevels(std::string_view text) {
+  size_t levels = 0;
+  size_t deepest = 0;
+  bool in_string = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (in_string) {
+      if (c == '\\') ++i;
+      if (c == '"') in_string = false;
+    } else if (c == '"') {
+      in_string = true;
+    } else if (c == '[' || c == '{') {
+      deepest = std::max(deepest, ++levels);
+    } else if ((c == ']' || c == '}') && levels > 0) {
+      --levels;
+    }
+  }
+  return deepest;
+}
+
+// The value that `text` is; one that is_discarded() if it is none or has more than kMaxJsonLevels.
+inline Json ParseJson(std::string_view text) {
+  if (JsonLevels(text) > kMaxJsonLevels) return Json(Json::value_t::discarded);
+  return Json::parse(text, nullptr, /*allow_exceptions=*/false);
+}
 
 // The member, or a null value that lives as long as the program.
 inline const Json& MemberAt(const Json& object, const char* key) {

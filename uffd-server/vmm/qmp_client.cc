@@ -206,8 +206,11 @@ void QmpClient::ReadLines() {
 
 absl::Status QmpClient::TakeLine(std::string_view line) {
   if (line.find_first_not_of(" \t\r") == std::string_view::npos) return absl::OkStatus();
-  Json message = Json::parse(line, nullptr, /*allow_exceptions=*/false);
-  if (!message.is_object()) return absl::UnavailableError("a line is not a JSON object");
+  Json message = ParseJson(line);
+  if (!message.is_object()) {
+    return absl::UnavailableError(
+        absl::StrFormat("a line is not a JSON object of at most %d levels", kMaxJsonLevels));
+  }
   MutexLock lock(mutex_);
   if (message.contains("QMP")) {
     greeted_ = true;

@@ -42,7 +42,8 @@ struct QmpEvent {
 
 class QmpClient {
  public:
-  // A longer line ends the connection. QEMU's longest answers here are some 10 KiB.
+  // A longer line ends the connection, as does one of more than kMaxJsonLevels. QEMU's longest answers
+  // here are some 10 KiB.
   static constexpr size_t kMaxLineBytes = size_t{4} << 20;
   // Of events that nobody has read, the newest so many are kept.
   static constexpr size_t kMaxQueuedEvents = 1024;
