@@ -90,6 +90,19 @@ TEST(QmpClientTest, UnreadEventsAreBoundedAndTheNewestStay) {
   EXPECT_EQ(client->NextEvent(cursor, kLong)->name, "E5");
 }
 
+TEST(QmpClientTest, LargeEventsAreBoundedByTheirBytes) {
+  ScriptedQmp server([](const Json& request) -> QmpAnswer {
+    const Json data = std::string(QmpClient::kMaxQueuedEventBytes / 2 - 1000, 'x');
+    return {{QmpEventLine("A", data) + QmpEventLine("B", data) + QmpEventLine("C", data) +
+             QmpReturn(request)}};
+  });
+  const auto client = OpenClient(server);
+  uint64_t cursor = client->EventCursor();
+  ASSERT_TRUE(client->Command("x", Json::object(), kLong).ok());
+  EXPECT_EQ(client->NextEvent(cursor, kLong)->name, "B");
+  EXPECT_EQ(client->NextEvent(cursor, kLong)->name, "C");
+}
+
 TEST(QmpClientTest, AnyChunkingGivesTheSameAnswer) {
   ScriptedQmp server([](const Json& request) -> QmpAnswer {
     QmpAnswer answer;

@@ -176,7 +176,7 @@ absl::StatusOr<QmpEvent> QmpClient::NextEvent(uint64_t& cursor, milliseconds tim
                                 absl::StrFormat("none within %s", DurationText(timeout))));
   }
   if (cursor < first_event_) cursor = first_event_;
-  return events_[cursor++ - first_event_];
+  return events_[cursor++ - first_event_].event;
 }
 
 void QmpClient::ReadLines() {
@@ -215,17 +215,23 @@ absl::Status QmpClient::TakeLine(std::string_view line) {
   if (message.contains("QMP")) {
     greeted_ = true;
   } else if (message.contains("event")) {
-    events_.push_back({StringAt(message, "event"), MemberAt(message, "data"), TimeOf(message)});
-    if (events_.size() > kMaxQueuedEvents) {
-      events_.pop_front();
-      ++first_event_;
-    }
+    Queue({StringAt(message, "event"), MemberAt(message, "data"), TimeOf(message)}, line.size());
   } else {
     const auto slot = waiting_.find(UnsignedAt(message, "id"));
     if (slot != waiting_.end()) slot->second = std::move(message);
   }
   changed_.NotifyAll();
   return absl::OkStatus();
+}
+
+void QmpClient::Queue(QmpEvent event, size_t line_bytes) {
+  events_.push_back({std::move(event), line_bytes});
+  event_bytes_ += line_bytes;
+  while (events_.size() > kMaxQueuedEvents || event_bytes_ > kMaxQueuedEventBytes) {
+    event_bytes_ -= events_.front().line_bytes;
+    events_.pop_front();
+    ++first_event_;
+  }
 }
 
 void QmpClient::EndConnection(absl::Status cause) {

@@ -45,8 +45,9 @@ class QmpClient {
   // A longer line ends the connection, as does one of more than kMaxJsonLevels. QEMU's longest answers
   // here are some 10 KiB.
   static constexpr size_t kMaxLineBytes = size_t{4} << 20;
-  // Of events that nobody has read, the newest so many are kept.
+  // Of events, read or not, the newest so many are kept, and so many bytes of lines.
   static constexpr size_t kMaxQueuedEvents = 1024;
+  static constexpr size_t kMaxQueuedEventBytes = kMaxLineBytes;
 
   // Connects to the monitor socket at `path`, waits for the greeting and leaves negotiation mode.
   // `timeout` holds for each of the three.
@@ -94,6 +95,7 @@ class QmpClient {
   // The reading thread.
   void ReadLines();
   absl::Status TakeLine(std::string_view line);
+  void Queue(QmpEvent event, size_t line_bytes) POSTCOPY_REQUIRES(mutex_);
   void EndConnection(absl::Status cause);
 
   const UniqueFd socket_;
@@ -109,7 +111,12 @@ class QmpClient {
   uint64_t last_id_ POSTCOPY_GUARDED_BY(mutex_) = 0;
   // Commands that somebody waits for; an answer to any other id is dropped.
   std::map<uint64_t, std::optional<Json>> waiting_ POSTCOPY_GUARDED_BY(mutex_);
-  std::deque<QmpEvent> events_ POSTCOPY_GUARDED_BY(mutex_);
+  struct QueuedEvent {
+    QmpEvent event;
+    size_t line_bytes;
+  };
+  std::deque<QueuedEvent> events_ POSTCOPY_GUARDED_BY(mutex_);
+  size_t event_bytes_ POSTCOPY_GUARDED_BY(mutex_) = 0;  // sum of line_bytes
   uint64_t first_event_ POSTCOPY_GUARDED_BY(mutex_) = 0;  // cursor of events_.front()
 
   std::jthread reader_;
