@@ -50,6 +50,13 @@ TEST(QemuSettingsTest, MissingCapabilityIsNamed) {
   EXPECT_EQ(plan.status().message(), "this QEMU has no migration capability x-ignore-shared");
 }
 
+TEST(QemuSettingsTest, OneCapabilityListedTwiceStandsForNoOther) {
+  const Json capabilities = Json::array({Capability("events", false), Capability("events", false),
+                                         Capability("x-ignore-shared", false)});
+  EXPECT_EQ(PlanSourceSettings(capabilities, kParameters).status().message(),
+            "this QEMU has no migration capability pause-before-switchover");
+}
+
 TEST(QemuSettingsTest, AnswersOfAnotherFormAreRefused) {
   EXPECT_FALSE(PlanSourceSettings(Json(), Json()).ok());
   EXPECT_FALSE(PlanSourceSettings(Json("text"), Json(1)).ok());

@@ -35,18 +35,6 @@ bool Names(std::span<const std::string_view> list, std::string_view name) {
 
 absl::StatusOr<SettingsPlan> PlanCapabilities(const Json& capabilities,
                                               std::span<const std::string_view> on) {
-  SettingsPlan plan;
-  size_t found = 0;
-  for (const Json& entry : capabilities) {
-    const std::string name = StringAt(entry, "capability");
-    const bool state = BoolAt(entry, "state");
-    const bool wanted = Names(on, name);
-    if (wanted) ++found;
-    if (state == wanted || (!wanted && !Names(kOff, name))) continue;
-    plan.apply.capabilities.push_back({{"capability", name}, {"state", wanted}});
-    plan.restore.capabilities.push_back({{"capability", name}, {"state", state}});
-  }
-  if (found == on.size()) return plan;
   for (std::string_view name : on) {
     bool listed = false;
     for (const Json& entry : capabilities) listed |= StringAt(entry, "capability") == name;
@@ -55,7 +43,16 @@ absl::StatusOr<SettingsPlan> PlanCapabilities(const Json& capabilities,
           absl::StrFormat("this QEMU has no migration capability %s", name));
     }
   }
-  return absl::InternalError("query-migrate-capabilities lists a capability twice");
+  SettingsPlan plan;
+  for (const Json& entry : capabilities) {
+    const std::string name = StringAt(entry, "capability");
+    const bool state = BoolAt(entry, "state");
+    const bool wanted = Names(on, name);
+    if (state == wanted || (!wanted && !Names(kOff, name))) continue;
+    plan.apply.capabilities.push_back({{"capability", name}, {"state", wanted}});
+    plan.restore.capabilities.push_back({{"capability", name}, {"state", state}});
+  }
+  return plan;
 }
 
 // Sets parameter `name` to `value` if it has another value now. A parameter that QEMU does not
