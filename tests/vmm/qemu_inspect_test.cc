@@ -211,6 +211,14 @@ TEST(QemuInspectTest, StreamedRamLimitIsAllButTheBackends) {
   EXPECT_FALSE(StreamedRamLimit("a b c d no-number f\n", {ram}).ok());
 }
 
+TEST(QemuInspectTest, BlocksThatAddUpToMoreThanThereIsAreRefused) {
+  const std::string block = "a 4 KiB 0x0 0xffffffffffffffff 0x0\n";
+  EXPECT_EQ(StreamedRamLimit(block, {}).status().code(), absl::StatusCode::kFailedPrecondition);
+  VmmRamBackend ram;
+  ram.id = "a";
+  EXPECT_EQ(StreamedRamLimit(block, {ram}).value(), 1u << 20);
+}
+
 TEST(QemuInspectTest, RamInTheStreamIsFoundThoughItsPagesAreZero) {
   const Json small = {{"ram", {{"total", 794624}, {"transferred", 456408}}}};
   EXPECT_TRUE(CheckStreamedRam(small, 2 << 20).ok());

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdint>
 #include <cstdlib>
 #include <utility>
 
@@ -265,7 +266,11 @@ absl::StatusOr<uint64_t> StreamedRamLimit(std::string_view ramblock_listing,
     const bool stays_out = std::any_of(ram.begin(), ram.end(), [&](const VmmRamBackend& backend) {
       return columns[0] == backend.id || absl::EndsWith(columns[0], "/" + backend.id);
     });
-    if (!stays_out) total += used;
+    if (stays_out) continue;
+    if (used > UINT64_MAX - total) {
+      return absl::FailedPreconditionError("x-query-ramblock: the blocks add up to more than 2^64");
+    }
+    total += used;
   }
   if (blocks == 0) return absl::FailedPreconditionError("x-query-ramblock: no block is listed");
   return total;
