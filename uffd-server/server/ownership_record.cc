@@ -21,6 +21,14 @@ constexpr std::array kMarkNames = {
     MarkName{OwnershipMark::kCommitted, "committed"},
 };
 
+constexpr size_t kLongestMarkBytes = std::string_view("handed-over").size();
+static_assert(std::all_of(kMarkNames.begin(), kMarkNames.end(), [](const MarkName& known) {
+  return known.name.size() <= kLongestMarkBytes;
+}));
+
+constexpr std::string_view kTrue = "true";
+constexpr std::string_view kFalse = "false";
+
 }  // namespace
 
 std::string_view NameOf(OwnershipMark mark) {
@@ -30,15 +38,19 @@ std::string_view NameOf(OwnershipMark mark) {
   return "";
 }
 
-std::string FormatOwnershipRecord(const OwnershipRecord& record) {
+std::optional<std::string> FormatOwnershipRecord(const OwnershipRecord& record) {
   const nlohmann::json json = {{"session", record.session.ToString()},
-                               {"vm", record.vm.substr(0, OwnershipRecord::kMaxNameBytes)},
-                               {"peer", record.peer.substr(0, OwnershipRecord::kMaxNameBytes)},
+                               {"vm", record.vm},
+                               {"peer", record.peer},
                                {"mark", NameOf(record.mark)},
                                {"run", record.run}};
   std::string text = json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  const size_t longest = text.size() + kLongestMarkBytes - NameOf(record.mark).size() +
+                         (record.run ? kFalse.size() - kTrue.size() : 0);
+  if (longest >= kOwnershipRecordBytes) return std::nullopt;
   text.resize(kOwnershipRecordBytes - 1, ' ');
   text += '\n';
+  if (ParseOwnershipRecord(text) != record) return std::nullopt;  // not UTF-8
   return text;
 }
 

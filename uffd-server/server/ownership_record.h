@@ -28,7 +28,7 @@ struct OwnershipRecord {
   OwnershipMark mark = OwnershipMark::kPrepared;
   bool run = true;   // the guest is to run (it was not paused by its operator)
 
-  static constexpr size_t kMaxNameBytes = 80;  // of `vm` and of `peer`; longer ones are cut
+  friend bool operator==(const OwnershipRecord&, const OwnershipRecord&) = default;
 };
 
 // One sector: overwritten whole or not at all.
@@ -37,8 +37,10 @@ inline constexpr size_t kOwnershipRecordBytes = 512;
 // "prepared", "handed-over": a mark as it stands in the record.
 std::string_view NameOf(OwnershipMark mark);
 
-// The content of the record's file, kOwnershipRecordBytes long.
-std::string FormatOwnershipRecord(const OwnershipRecord& record);
+// The content of the record's file, kOwnershipRecordBytes long; it reads as `record` again. Nothing if
+// the names are too long together, or not UTF-8: then no record of the session fits, whatever its mark.
+// A VM's name of 128 and a host's name of 253 characters fit.
+std::optional<std::string> FormatOwnershipRecord(const OwnershipRecord& record);
 
 // Nothing unless `content` is such a record. Members that it does not know are passed over.
 std::optional<OwnershipRecord> ParseOwnershipRecord(std::string_view content);

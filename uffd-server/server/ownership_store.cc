@@ -29,11 +29,16 @@ std::string OwnershipStore::PathOf(const SessionId& session) const {
 }
 
 absl::Status OwnershipStore::Write(const OwnershipRecord& record) {
-  const std::string text = FormatOwnershipRecord(record);
+  const auto text = FormatOwnershipRecord(record);
+  if (!text.has_value()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("record for VM ", record.vm, ", peer ", record.peer,
+                     ": the names are no text or too long together"));
+  }
   const std::string path = PathOf(record.session);
-  auto written = OverwriteDurably(path, text);
+  auto written = OverwriteDurably(path, *text);
   if (!written.ok() && written.error().code == ErrorCode::kNotFound) {
-    written = WriteDurably(path, text);
+    written = WriteDurably(path, *text);
   }
   if (written.ok()) return absl::OkStatus();
   return absl::InternalError(absl::StrCat("record ", std::string(NameOf(record.mark)), " for VM ",

@@ -22,7 +22,8 @@ class OwnershipStore {
   // Makes the directory if need be. kPermissionDenied, kInternal: it can't be made or written.
   static absl::StatusOr<OwnershipStore> Open(const std::string& directory);
 
-  // kInternal: the record may or may not be durable; Read() tells what is there now.
+  // kInternal: the record may or may not be durable; Read() tells what is there now. kInvalidArgument:
+  // nothing was written, the names do not fit; none of this session's records would.
   absl::Status Write(const OwnershipRecord& record);
   // kNotFound: no record. kDataLoss: there is one and it can't be read.
   absl::StatusOr<OwnershipRecord> Read(const SessionId& session) const;
