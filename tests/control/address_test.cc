@@ -27,7 +27,8 @@ TEST(AddressTest, EverythingElseIsNot) {
   for (const char* address :
        {"0.0.0.0:7700", "[::]:7700", "10.0.0.1:7700", "host-b:7700", "127.0.0.1.example.org:7700",
         "127.example.org:7700", "127.0.0:7700", "127.0.0.256:7700", "1127.0.0.1:7700", "",
-        "localhost.example.org:1", "[::ffff:10.0.0.1]:7700"}) {
+        "localhost.example.org:1", "[::ffff:10.0.0.1]:7700", "0127.0.0.1:7700", "[::1]x:7700",
+        "[::1]x]:7700"}) {
     EXPECT_FALSE(IsLocalOnly(address)) << address;
   }
 }

@@ -13,8 +13,10 @@ bool IsUnix(std::string_view address) {
 // The host without brackets and port.
 std::string_view HostOf(std::string_view address) {
   if (address.starts_with('[')) {
-    const size_t end = address.find(']');
-    return end == std::string_view::npos ? address : address.substr(1, end - 1);
+    const size_t end = address.rfind(']');
+    if (end == std::string_view::npos) return address;
+    const std::string_view after = address.substr(end + 1);
+    return after.empty() || after.starts_with(':') ? address.substr(1, end - 1) : address;
   }
   const size_t colon = address.find(':');
   if (colon == std::string_view::npos || address.find(':', colon + 1) != std::string_view::npos) {
@@ -23,10 +25,12 @@ std::string_view HostOf(std::string_view address) {
   return address.substr(0, colon);
 }
 
-// Four decimal numbers of 0..255, the first of which is 127.
+// Four decimal numbers of 0..255, the first of which is 127. None begins with a zero, which would make
+// it an octal one where the address is used.
 bool IsIpv4Loopback(std::string_view host) {
   for (int part = 0; part < 4; ++part) {
     unsigned value = 256;
+    if (host.size() > 1 && host[0] == '0' && host[1] != '.') return false;
     const auto [end, error] = std::from_chars(host.data(), host.data() + host.size(), value);
     if (error != std::errc() || value > 255 || (part == 0 && value != 127)) return false;
     host.remove_prefix(static_cast<size_t>(end - host.data()));
