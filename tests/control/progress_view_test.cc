@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 namespace postcopy {
 namespace {
 
@@ -35,6 +37,27 @@ TEST(ProgressViewTest, RateAndRemainderComeOfTheMessagesThemselves) {
   view.Add(Running(1500, 300));
   EXPECT_DOUBLE_EQ(*view.rate_bytes_per_s(), 400e6);
   EXPECT_DOUBLE_EQ(*view.remaining_s(), 1.75);
+}
+
+TEST(ProgressViewTest, FiguresBeyondAllMeasureAreStillShown) {
+  v1::Progress progress = Running(1000, 1);
+  progress.set_data_bytes(1);
+  progress.set_present_bytes(UINT64_MAX);
+  ProgressView view;
+  view.Add(progress);
+  EXPECT_EQ(view.percent(), 100);
+  progress.set_data_bytes(UINT64_MAX);
+  progress.set_present_bytes(1);
+  view.Add(progress);
+  progress.set_elapsed_ms(1e300);
+  progress.set_present_bytes(2);
+  view.Add(progress);
+  EXPECT_THAT(view.Line(), HasSubstr(" 16666666 min 40 s left"));
+  progress.set_elapsed_ms(NAN);
+  progress.set_present_bytes(3);
+  view.Add(progress);
+  EXPECT_THAT(view.Line(), HasSubstr(" 16666666 min 40 s left"));
+  EXPECT_LT(view.Bar(80).size(), 80u);
 }
 
 TEST(ProgressViewTest, RateFollowsTheLastTwoSeconds) {

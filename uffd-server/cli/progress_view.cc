@@ -12,6 +12,7 @@ namespace postcopy {
 namespace {
 
 constexpr double kRateOverMs = 2000;
+constexpr double kLongestRemainingS = 1e9;  // what would take longer is not known any better
 constexpr int kShortestBar = 10;
 constexpr int kLongestBar = 40;
 
@@ -28,7 +29,7 @@ std::string FaultText(const v1::Progress& progress) {
 }
 
 std::string RemainingText(double seconds) {
-  const auto whole = static_cast<int64_t>(std::ceil(seconds));
+  const auto whole = static_cast<int64_t>(std::ceil(std::min(kLongestRemainingS, seconds)));
   if (whole < 60) return absl::StrFormat("%d s", whole);
   return absl::StrFormat("%d min %d s", whole / 60, whole % 60);
 }
@@ -83,7 +84,7 @@ int ProgressView::percent() const {
   if (last_.data_bytes() == 0) return 0;
   const double share =
       static_cast<double>(last_.present_bytes()) / static_cast<double>(last_.data_bytes());
-  return std::min(100, static_cast<int>(share * 100));
+  return static_cast<int>(std::min(100.0, share * 100));
 }
 
 std::optional<double> ProgressView::rate_bytes_per_s() const {
