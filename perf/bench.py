@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -17,39 +18,59 @@ import time
 PROJECT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PROJECT / "tests"))
 from lab import arms, reaper, scenario  # noqa: E402
-from lab.commands import LabError  # noqa: E402
+from lab.commands import LabError, run  # noqa: E402
 from lab.host import Programs  # noqa: E402
+from lab.network import Network  # noqa: E402
 import plan  # noqa: E402
 import report  # noqa: E402
 
+_FLOORS_PORT = 7711
 
-def play(run, programs):
+
+def play(one, programs):
     """One run: its figures for the report. LabError if it could not be played to its end."""
     folder = tempfile.mkdtemp(prefix="postcopy-")
     reaper.note("folder", folder)
     try:
-        outcome = scenario.run(plan.scenario_of(run.point), programs, folder,
-                               arm=arms.ARMS[run.arm])
+        outcome = scenario.run(plan.scenario_of(one.point), programs, folder,
+                               arm=arms.ARMS[one.arm])
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         reaper.forget("folder", folder)
     service = [(round(window.start - outcome.marks.command, 3), window.count)
                for window in outcome.windows]
-    return {"load": run.point.load, "link": run.point.link, "run": run.number,
+    return {"load": one.point.load, "link": one.point.link, "run": one.number,
             **outcome.figures, "complaints": outcome.complaints, "service": service}
+
+
+def measure_floors(programs):
+    """What the network between two hosts and this machine can do at best: floors.cc. LabError."""
+    program = programs.daemon.parents[1] / "perf/floors"
+    with Network() as network:
+        address = f"{network.address('b')}:{_FLOORS_PORT}"
+        with subprocess.Popen(network.exec_argv("b", [program, "serve", address]), text=True,
+                              stdout=subprocess.PIPE) as server:
+            try:
+                if server.stdout.readline() != "listening\n":
+                    raise LabError(f"measure floors: nobody listens at {address}")
+                text = run(network.exec_argv("a", [program, address]), what="measure floors",
+                           timeout_s=120)
+            finally:
+                server.kill()
+    return json.loads(text)
 
 
 def collect(wanted, programs, results_folder):
     """Plays the runs that have no result yet; all results."""
     results = []
-    for number, run in enumerate(wanted, 1):
-        kept = results_folder / f"{run.name}.json"
+    for number, one in enumerate(wanted, 1):
+        kept = results_folder / f"{one.name}.json"
         began = time.monotonic()
         if not kept.exists():
             try:
-                result = play(run, programs)
+                result = play(one, programs)
             except LabError as error:
-                print(f"[{number}/{len(wanted)}] {run.name}: did not finish: {error}", flush=True)
+                print(f"[{number}/{len(wanted)}] {one.name}: did not finish: {error}", flush=True)
                 continue
             fresh = kept.with_suffix(".new")
             fresh.write_text(json.dumps(result) + "\n")
@@ -58,7 +79,7 @@ def collect(wanted, programs, results_folder):
         results.append(result)
         seen = (f"lost service {result['lost_service_ms']:.0f} ms, " if "lost_service_ms" in result else
                 f"waited {result['touch_waited_ms']:.0f} ms, " if "touch_waits" in result else "")
-        print(f"[{number}/{len(wanted)}] {run.name}: downtime {result['downtime_ms']:.0f} ms, {seen}"
+        print(f"[{number}/{len(wanted)}] {one.name}: downtime {result['downtime_ms']:.0f} ms, {seen}"
               f"total {result['total_ms'] / 1000:.1f} s, "
               f"{result['faults']} faults{'' if result['verified'] else ', MEMORY NOT INTACT'} "
               f"({time.monotonic() - began:.0f} s)", flush=True)
@@ -98,9 +119,12 @@ def main():
     print(f"{len(wanted)} runs, {len(left)} to make, about {plan.estimate_s(left) / 60:.0f} minutes",
           flush=True)
     os.environ["POSTCOPY_LAB_QEMU"] = plan.QEMU
-    results = collect(wanted, Programs.built(), folder)
+    programs = Programs.built()
+    floors = measure_floors(programs)
+    print(f"{report.floors_text(floors)}\n", flush=True)
+    results = collect(wanted, programs, folder)
     points = list(dict.fromkeys(run.point for run in wanted))
-    print(f"\n{report.table(results, points)}")
+    print(f"\n{report.table(results, points)}\n{report.multiples(results, points, floors)}")
     for picture in report.write_pictures(results, points, folder):
         print(f"picture: {picture}")
     if asked.json:

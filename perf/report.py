@@ -96,6 +96,40 @@ def table(results, points):
     return "\n".join(lines)
 
 
+def floors_text(floors):
+    """What the machine can do, for a person."""
+    installs = "; ".join(
+        f"{pages} at a time: " + ", ".join(f"{method.replace('_', ' ')} {time:.2f}"
+                                           for method, time in floors[f"install_{pages}_pages_us"].items())
+        for pages in (1, 64))
+    return (f"floors: TCP 16 B -> 4 KiB {floors['tcp_round_trip_us']:.0f} us blocking, "
+            f"{floors['tcp_round_trip_spinning_us']:.0f} us spinning; one stream "
+            f"{floors['tcp_stream_gb_s']:.2f} GB/s; userfaultfd "
+            f"{floors['userfault_round_trip_us']:.0f} us blocking, "
+            f"{floors['userfault_round_trip_spinning_us']:.0f} us spinning; memcpy "
+            f"{floors['memcpy_gb_s']:.1f} GB/s; us a page to install, {installs}")
+
+
+def multiples(results, points, floors):
+    """Text: waits and throughput as multiples of what the machine can do, where the link is not limited.
+    A wait's floor is a blocking round trip over TCP and one of userfaultfd; throughput is what was
+    moved by the time from the command to the end."""
+    wait_floor = floors["tcp_round_trip_us"] + floors["userfault_round_trip_us"]
+    lines = []
+    for point in points:
+        if point.link != "unlimited":
+            continue
+        for arm, each in by_arm(results, point).items():
+            speeds = [result["bytes_moved"] / 1e9 / (result["total_ms"] / 1e3) for result in each]
+            speed = statistics.median(speeds)
+            text = f"{speed:.2f} GB/s = {speed / floors['tcp_stream_gb_s']:.2f} of one TCP stream"
+            wait, _ = median_and_mad([result.get("fault_p50_us") for result in each])
+            if wait is not None:
+                text += f"; wait p50 {wait:.0f} us = {wait / wait_floor:.2f} of {wait_floor:.0f} us"
+            lines.append(f"  {point}, {arm}: {text}")
+    return "\n".join(["as multiples of the floors:", *lines, ""])
+
+
 def _short(value):
     if value >= 100:
         return f"{value:.0f}"

@@ -41,5 +41,6 @@ install_packages build
 install_packages lab
 install_packages perf
 echo "building; all its words go to $folder/build/release.log" >&2
-build_preset release uffd-server postcopyctl postcopy_preload lab-load-client
+build_preset release uffd-server postcopyctl postcopy_preload lab-load-client \
+  floors
 exec python3 "$folder/perf/bench.py" "$@"

@@ -37,6 +37,16 @@ class Report(unittest.TestCase):
         self.assertIn("3/3", text)
 
 
+    def test_multiples_of_the_floors(self):
+        floors = {"tcp_round_trip_us": 60, "userfault_round_trip_us": 40, "tcp_stream_gb_s": 2.0}
+        found = results(one=[1000, 1000, 1000])
+        for result in found:
+            result |= {"bytes_moved": 500_000_000, "fault_p50_us": 50}
+        text = report.multiples(found, [plan.BASE], floors)
+        self.assertIn("0.50 GB/s = 0.25 of one TCP stream", text)
+        self.assertIn("wait p50 50 us = 0.50 of 100 us", text)
+
+
 class Plan(unittest.TestCase):
     def test_arms_take_turns_and_the_base_point_has_more_runs(self):
         wanted = plan.full()

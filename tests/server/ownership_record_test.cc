@@ -34,7 +34,9 @@ TEST(OwnershipRecordTest, EveryMarkComesBack) {
 
 // The longest name that a VM may have, and the longest name that a host may have, with a port.
 TEST(OwnershipRecordTest, LongNamesComeBackWhole) {
-  const OwnershipRecord record = Record(std::string(128, 'v'), std::string(253, 'h') + ":65535");
+  std::string address(253, 'h');
+  address += ":65535";
+  const OwnershipRecord record = Record(std::string(128, 'v'), address);
   const auto content = FormatOwnershipRecord(record);
   ASSERT_TRUE(content.has_value());
   EXPECT_EQ(ParseOwnershipRecord(*content), record);
