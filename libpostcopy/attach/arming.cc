@@ -22,7 +22,8 @@ Error In(const BlockTable::Block& block, const Error& error) {
 // The order matters. DONTNEED comes before REGISTER, since after it the call would wait for a
 // reader of its remove event. A shared file is punched after REGISTER: that also unmaps what was
 // touched between the two, and raises no event. NOHUGEPAGE comes after QEMU's own HUGEPAGE, which
-// it set when it made the block.
+// it set when it made the block. Huge pages that were populated have lost their reservation by being
+// punched: it is taken anew while a failure harms nobody.
 Result<void> ArmBlock(int userfault, const BlockTable::Block& block) {
   const wire::RegisterBlock& what = block.block;
   const bool shared = what.kind == wire::BlockKind::kSharedFile;
@@ -30,7 +31,9 @@ Result<void> ArmBlock(int userfault, const BlockTable::Block& block) {
       shared ? QueryRamFilePageBytes(block.ram_file) : Result<uint64_t>(kPageBytes);
   if (!page_bytes.ok()) return page_bytes.error();
   const bool huge = *page_bytes != kPageBytes;
-  if (auto done = DropGuestPages(what.address, what.size_bytes); !done.ok()) return done;
+  if (!huge) {
+    if (auto done = DropGuestPages(what.address, what.size_bytes); !done.ok()) return done;
+  }
   if (auto done = RegisterFaults(userfault, what.address, what.size_bytes,
                                  shared && !huge ? FaultMode::kMissingAndMinor
                                                  : FaultMode::kMissing);
@@ -42,7 +45,7 @@ Result<void> ArmBlock(int userfault, const BlockTable::Block& block) {
       return done;
     }
   }
-  if (huge) return {};
+  if (huge) return ReserveHugePages(block.ram_file, what.file_offset, what.size_bytes);
   return ForbidHugePages(what.address, what.size_bytes);
 }
 

@@ -2,7 +2,7 @@
 
 namespace postcopy {
 
-uint32_t FetchQueue::Add(PageAddress page, std::optional<TimePoint> fault_time) {
+uint32_t FetchQueue::Add(PageAddress page, TimePoint fault_time) {
   ++used_;
   if (!free_.empty()) {
     const uint32_t id = free_.back();

@@ -18,15 +18,18 @@ using TimePoint = std::chrono::steady_clock::time_point;
 
 struct Fetch {
   PageAddress page;
-  std::optional<TimePoint> fault_time;  // nothing: asked for along with another page
+  TimePoint fault_time;
 };
 
 class FetchQueue {
  public:
+  // No request in the queue has it: of one that nobody keeps account of.
+  static constexpr uint32_t kNoId = ~uint32_t{0};
+
   explicit FetchQueue(size_t expected_at_once = 256) { slots_.reserve(expected_at_once); }
 
   // The id to send with the request. The page must not be in the queue.
-  uint32_t Add(PageAddress page, std::optional<TimePoint> fault_time);
+  uint32_t Add(PageAddress page, TimePoint fault_time);
   // Ends the request `id` for `page`. Nothing: no such request waits; its page came through the bulk,
   // and its id may be another page's by now.
   std::optional<Fetch> Take(uint32_t id, PageAddress page);

@@ -39,7 +39,8 @@ void Engine::OnPage(uint32_t id, PageAddress page, wire::Encoding encoding,
   if (map_.StateOf(page) != PageState::kFilling) fetcher_.Answered(id, page);
   // The guest gave the page up while it was on its way: it looks again and gets zero.
   if (map_.StateOf(page) == PageState::kDiscarded) {
-    device_.Wake(regions_[page.region.value], {page.page, 1});
+    const MappedRegion& region = regions_[page.region.value];
+    device_.Wake(region, region.WholePages({page.page, 1}));
   }
   CheckComplete();
 }
@@ -60,11 +61,11 @@ void Engine::OnMap(const wire::MapFields& map) {
   const auto mark_empty_up_to = [this](RegionId region, PageIndex end) {
     while (mapped_up_to_.region < region) {
       const uint64_t pages = map_.region_pages(mapped_up_to_.region);
-      map_.MarkEmpty(mapped_up_to_.region, {mapped_up_to_.page, pages - mapped_up_to_.page.value});
+      MarkEmpty(mapped_up_to_.region, {mapped_up_to_.page, pages - mapped_up_to_.page.value});
       mapped_up_to_ = {{mapped_up_to_.region.value + 1}, {0}};
     }
     if (region.value < map_.count_regions() && mapped_up_to_.page < end) {
-      map_.MarkEmpty(region, {mapped_up_to_.page, end - mapped_up_to_.page});
+      MarkEmpty(region, {mapped_up_to_.page, end - mapped_up_to_.page});
       mapped_up_to_.page = end;
     }
   };
@@ -90,6 +91,26 @@ void Engine::OnMap(const wire::MapFields& map) {
   }
   precacher_.Start();
   CheckComplete();
+}
+
+void Engine::MarkEmpty(RegionId region, PageRange range) {
+  const MappedRegion& mapped = regions_[region.value];
+  if (!mapped.has_huge_pages()) return map_.MarkEmpty(region, range);
+  // One of which a part is staged already becomes whole by its other parts. Nobody else claims pages
+  // before the map is there, so the look holds.
+  while (!range.empty()) {
+    const PageRange one = mapped.WholePages({range.first, 1});
+    bool begun = false;
+    for (PageIndex page = one.first; page < one.end(); page = page + 1) {
+      begun |= map_.StateOf({region, page}) == PageState::kFilling;
+    }
+    if (begun) {
+      data_pages_.fetch_add(one.count_pages, std::memory_order_relaxed);
+    } else {
+      map_.MarkEmpty(region, one);
+    }
+    range = {one.end(), range.end() - one.end()};
+  }
 }
 
 void Engine::OnLaneDown(const Error& cause) { Fail(cause); }
@@ -150,6 +171,8 @@ Result<void> Engine::Finish() {
 }
 
 void Engine::Stop() {
+  // Held all the while: whoever comes second returns when it is done, too.
+  MutexLock stopping(stop_mutex_);
   {
     MutexLock lock(mutex_);
     stopped_ = true;

@@ -63,8 +63,9 @@ class Engine final : private PageSink {
   std::optional<Error> failure() POSTCOPY_EXCLUDES(mutex_);
   // REQUIRES: WaitComplete() returned kComplete. Ends threads and lanes, then unregisters.
   Result<void> Finish();
-  // Ends threads and lanes; the regions stay registered. Idempotent.
-  void Stop();
+  // Ends threads and lanes; the regions stay registered. Idempotent, thread-safe; when it returns all of
+  // them have ended, whoever called it first.
+  void Stop() POSTCOPY_EXCLUDES(stop_mutex_);
   EngineFigures Figures();
 
  private:
@@ -74,6 +75,8 @@ class Engine final : private PageSink {
              std::span<const std::byte> content) override;
   void OnMap(const wire::MapFields& map) override;
   void OnLaneDown(const Error& cause) override;
+  // The source has no data there. Of the urgent lane's thread, before any bulk.
+  void MarkEmpty(RegionId region, PageRange range);
   void Note(Installer::Outcome outcome);
   void Fail(const Error& cause) POSTCOPY_EXCLUDES(mutex_);
   void CheckComplete();
@@ -88,7 +91,8 @@ class Engine final : private PageSink {
   Precacher precacher_;
   Installer installer_;
   FaultReader reader_;
-  std::optional<QuietThread> reader_thread_;
+  Mutex stop_mutex_;
+  std::optional<QuietThread> reader_thread_;  // ended under stop_mutex_
 
   // Of the urgent lane's thread: how far the map has come.
   PageAddress named_up_to_{};   // as the source has told it

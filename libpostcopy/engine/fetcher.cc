@@ -2,21 +2,19 @@
 
 namespace postcopy {
 
-void Fetcher::Ask(PageAddress page, TimePoint fault_time) { Send(page, fault_time); }
-
-void Fetcher::AskAlong(PageAddress page) { Send(page, std::nullopt); }
-
-void Fetcher::Send(PageAddress page, std::optional<TimePoint> fault_time) {
+void Fetcher::Ask(PageAddress page, TimePoint fault_time) {
   uint32_t id;
   {
     MutexLock lock(mutex_);
     id = queue_.Add(page, fault_time);
-    if (fault_time.has_value()) ++faults_;
+    ++faults_;
     outstanding_.store(queue_.size(), std::memory_order_relaxed);
   }
   // If the lane is down the request stays in the queue: the guest waits until there is one again.
   transport_.Request(id, page);
 }
+
+void Fetcher::AskAlong(PageAddress page) { transport_.Request(FetchQueue::kNoId, page); }
 
 void Fetcher::OnDemandServed(PageAddress page) {
   MutexLock lock(mutex_);
@@ -29,9 +27,7 @@ void Fetcher::Answered(uint32_t id, PageAddress page) {
 }
 
 void Fetcher::Note(const std::optional<Fetch>& fetch) {
-  if (fetch.has_value() && fetch->fault_time.has_value()) {
-    waits_.Add(std::chrono::steady_clock::now() - *fetch->fault_time);
-  }
+  if (fetch.has_value()) waits_.Add(std::chrono::steady_clock::now() - fetch->fault_time);
   outstanding_.store(queue_.size(), std::memory_order_relaxed);
 }
 

@@ -32,7 +32,7 @@ class Fetcher final : public DemandObserver {
   // Sends the request for a page on which PageMap::MarkDemanded() returned kAskSource.
   void Ask(PageAddress page, TimePoint fault_time) POSTCOPY_EXCLUDES(mutex_);
   // The same for a page that the same fault waits for: a part of a huge page. Not counted.
-  void AskAlong(PageAddress page) POSTCOPY_EXCLUDES(mutex_);
+  void AskAlong(PageAddress page);
   void OnDemandServed(PageAddress page) override POSTCOPY_EXCLUDES(mutex_);
   // The answer to request `id` for `page` has come and the page is not being filled. If nobody was told
   // of it before (the page was given up, or came through the bulk between fault and request), the wait
@@ -44,7 +44,6 @@ class Fetcher final : public DemandObserver {
   FaultFigures Figures() POSTCOPY_EXCLUDES(mutex_);
 
  private:
-  void Send(PageAddress page, std::optional<TimePoint> fault_time) POSTCOPY_EXCLUDES(mutex_);
   void Note(const std::optional<Fetch>& fetch) POSTCOPY_REQUIRES(mutex_);
 
   PageTransport& transport_;

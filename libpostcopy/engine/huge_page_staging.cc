@@ -15,8 +15,8 @@ HugePageStaging::HugePage& HugePageStaging::PageAt(RegionId region, PageIndex pa
   return pages_[region.value][page.offset_bytes() / regions_[region.value].page_bytes];
 }
 
-std::span<const std::byte> HugePageStaging::Add(RegionId region, PageRange range,
-                                                std::span<const std::byte> content) {
+HugePageStaging::Buffer HugePageStaging::Add(RegionId region, PageRange range,
+                                             std::span<const std::byte> content) {
   const uint64_t page_bytes = regions_[region.value].page_bytes;
   HugePage& page = PageAt(region, range.first);
   std::byte* buffer;
@@ -43,15 +43,15 @@ std::span<const std::byte> HugePageStaging::Add(RegionId region, PageRange range
   }
   const uint64_t filled =
       page.filled.fetch_add(range.count_pages, std::memory_order_acq_rel) + range.count_pages;
-  if (filled * kPageBytes < page_bytes) return {};
-  return {buffer, page_bytes};
+  if (filled * kPageBytes < page_bytes) return nullptr;
+  page.filled.store(0, std::memory_order_relaxed);
+  MutexLock lock(mutex_);
+  return std::move(page.buffer);
 }
 
-void HugePageStaging::Release(RegionId region, PageIndex page) {
-  HugePage& whole = PageAt(region, page);
-  whole.filled.store(0, std::memory_order_relaxed);
+void HugePageStaging::Recycle(RegionId region, Buffer buffer) {
   MutexLock lock(mutex_);
-  free_.emplace_back(regions_[region.value].page_bytes, std::move(whole.buffer));
+  free_.emplace_back(regions_[region.value].page_bytes, std::move(buffer));
 }
 
 }  // namespace postcopy

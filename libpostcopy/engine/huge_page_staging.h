@@ -23,16 +23,17 @@ class HugePageStaging {
  public:
   explicit HugePageStaging(const std::vector<MappedRegion>& regions);
 
+  using Buffer = std::unique_ptr<std::byte[]>;
+
   // Adds the pages of `range`, which lies within one huge page of a region that has them; no content:
-  // zeros. When the huge page is whole with it: its content, the caller's until it calls Release().
-  // Empty otherwise.
-  std::span<const std::byte> Add(RegionId region, PageRange range,
-                                 std::span<const std::byte> content) POSTCOPY_EXCLUDES(mutex_);
-  // The content of the huge page that holds `page` is no longer needed.
-  void Release(RegionId region, PageIndex page) POSTCOPY_EXCLUDES(mutex_);
+  // zeros. When the huge page is whole with it: its content, which is the caller's then; should its
+  // pages be missing again, they are collected anew. Null otherwise.
+  Buffer Add(RegionId region, PageRange range, std::span<const std::byte> content)
+      POSTCOPY_EXCLUDES(mutex_);
+  // Takes back a buffer of a region that Add() gave, to be used again.
+  void Recycle(RegionId region, Buffer buffer) POSTCOPY_EXCLUDES(mutex_);
 
  private:
-  using Buffer = std::unique_ptr<std::byte[]>;
   struct HugePage {
     Buffer buffer;  // guarded by mutex_; what it points to is shared by who fills parts of it
     // Small pages that are there. Each release by who has written them, so that who adds the last one

@@ -48,14 +48,16 @@ Installer::Outcome Installer::StageClaimed(RegionId region, PageRange range,
     const PageRange huge_page = mapped.WholePages({range.first, 1});
     const uint64_t pages = std::min(range.count_pages, huge_page.end() - range.first);
     const auto part = content.empty() ? content : content.first(pages * kPageBytes);
-    const auto whole = staging_.Add(region, {range.first, pages}, part);
-    if (!whole.empty()) {
-      const Outcome outcome = MapFilled(region, huge_page, whole);
-      staging_.Release(region, huge_page.first);
-      if (outcome != Outcome::kDone) return outcome;
-    }
+    auto whole = staging_.Add(region, {range.first, pages}, part);
     range = {range.first + pages, range.count_pages - pages};
     if (!content.empty()) content = content.subspan(part.size());
+    if (whole == nullptr) continue;
+    const Outcome outcome = MapFilled(region, huge_page, {whole.get(), mapped.page_bytes});
+    staging_.Recycle(region, std::move(whole));
+    if (outcome != Outcome::kDone) {
+      UnclaimPages(region, range);
+      return outcome;
+    }
   }
   return Outcome::kDone;
 }

@@ -35,7 +35,8 @@ class Installer {
 
   // Installs those of the pages that are still missing. `content` holds them all, or is empty for
   // zeros. Parts of a huge page are kept, and stay claimed, until it is whole. kVmGone: the VM's process has exited. kFailed: the kernel refused in a way that nobody
-  // expects; error() tells. In both cases claimed pages are missing again.
+  // expects; error() tells. In both cases what it did not install is missing again, but for parts of
+  // other huge pages.
   enum class Outcome { kDone, kVmGone, kFailed };
   Outcome Install(RegionId region, PageRange range, std::span<const std::byte> content);
 

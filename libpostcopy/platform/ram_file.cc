@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -96,6 +97,17 @@ Result<void> AllocateRamFile(int fd, uint64_t offset, uint64_t size_bytes) {
     }
     done += step;
   }
+  return {};
+}
+
+Result<void> ReserveHugePages(int fd, uint64_t offset, uint64_t size_bytes) {
+  // A shared mapping reserves in the file, where it stays when the mapping goes.
+  void* const mapped =
+      mmap(nullptr, size_bytes, PROT_NONE, MAP_SHARED, fd, static_cast<off_t>(offset));
+  if (mapped == MAP_FAILED) {
+    return ErrnoError(errno, "reserve huge pages, " + RangeText(offset, size_bytes));
+  }
+  munmap(mapped, size_bytes);
   return {};
 }
 

@@ -42,6 +42,10 @@ Result<void> PunchRamFile(int fd, uint64_t offset, uint64_t size_bytes);
 // kIo with ENOSPC's text: the file system or its memory limit is full.
 Result<void> AllocateRamFile(int fd, uint64_t offset, uint64_t size_bytes);
 
+// hugetlbfs only: takes pages for the range from the pool's free ones, for whoever maps it and touches it
+// later. What was punched has lost its reservation. kIo: the pool has not so many.
+Result<void> ReserveHugePages(int fd, uint64_t offset, uint64_t size_bytes);
+
 struct FileExtent {
   uint64_t offset = 0;
   uint64_t size_bytes = 0;

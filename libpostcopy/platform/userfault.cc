@@ -103,7 +103,10 @@ InstallResult CopyPages(int userfault, uint64_t start, const void* from, uint64_
   copy.src = reinterpret_cast<uintptr_t>(from);
   copy.len = size_bytes;
   const int result = RetryIoctl(userfault, UFFDIO_COPY, &copy);
-  return Interpret(result, errno, copy.copy, size_bytes);
+  InstallResult interpreted = Interpret(result, errno, copy.copy, size_bytes);
+  // EFAULT: `from` cannot be read.
+  if (interpreted.outcome == InstallOutcome::kNotFilled) interpreted.outcome = InstallOutcome::kFailed;
+  return interpreted;
 }
 
 InstallResult ContinuePages(int userfault, uint64_t start, uint64_t size_bytes) {

@@ -14,6 +14,7 @@ namespace {
 
 using Call = FakeFaultDevice::Call;
 using std::chrono::seconds;
+using testing::Contains;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
@@ -112,6 +113,29 @@ TEST_F(HugePagesTest, OneWithDataIsFetchedWithItsHoles) {
   EXPECT_THAT(Copied(), testing::UnorderedElementsAre(0, kInOne, 2 * kInOne));
   EXPECT_EQ(engine_->Figures().data_bytes, 3 * kInOne * kPageBytes);
   EXPECT_EQ(engine_->Figures().present_bytes, 3 * kInOne * kPageBytes);
+}
+
+TEST_F(HugePagesTest, OneThatIsAHoleButHasBegunToArriveBecomesWhole) {
+  Begin(LoopbackPlan().Deliver(LoopbackPlan::Order::kNewestFirst));  // the map before the rest
+  Fault(kInOne);
+  for (int i = 0; i < 5; ++i) transport_->DeliverOne();
+  transport_->SetMap({{{0}, {}, true}});
+  engine_->StartBulk();
+  transport_->DeliverAll();
+  ASSERT_EQ(engine_->WaitComplete(seconds(5)), Engine::Wait::kComplete);
+  EXPECT_THAT(Copied(), ElementsAre(kInOne));
+  EXPECT_EQ(engine_->Figures().data_bytes, kInOne * kPageBytes);
+  EXPECT_EQ(engine_->Figures().present_bytes, kInOne * kPageBytes);
+}
+
+TEST_F(HugePagesTest, AnAnswerForAHoleWakesWhoWaitsForTheWholePage) {
+  Begin();
+  Fault(kInOne + 3);
+  transport_->SetMap({{{0}, {}, true}});
+  transport_->sink().OnMap({{0}, {}, true});
+  transport_->DeliverOne();
+  EXPECT_THAT(device_.TakeCalls(),
+              Contains(FakeFaultDevice::Record{Call::kWake, {{kInOne}, kInOne}, {}}));
 }
 
 TEST_F(HugePagesTest, AMapOutOfOrderIsRefusedWithinOneToo) {

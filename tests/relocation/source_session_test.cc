@@ -46,7 +46,8 @@ class SourceSessionTest : public testing::Test {
     EXPECT_FALSE(world_.ran_twice) << "the guest ran on both sides";
   }
 
-  void RegisterVm() {
+  // `arrival`: armed for that session, as after a restart of its daemon.
+  void RegisterVm(std::optional<SessionId> arrival = std::nullopt) {
     UniqueFd file(memfd_create("ram", MFD_CLOEXEC));
     ASSERT_EQ(ftruncate(file.get(), kRamBytes), 0);
     VmRegistry::Registration registration;
@@ -57,7 +58,10 @@ class SourceSessionTest : public testing::Test {
     block.address = 0x10000;
     block.size_bytes = kRamBytes;
     block.path = "/dev/shm/ram";
+    block.armed = arrival.has_value();
     registration.message.blocks.push_back(block);
+    registration.message.armed_session = arrival;
+    if (arrival.has_value()) registration.userfault = UniqueFd(memfd_create("armed", MFD_CLOEXEC));
     registration.ram_files.push_back(std::move(file));
     registration.process = std::move(*Pidfd::Open(getpid()));
     ASSERT_TRUE(registry_.Register(1, std::move(registration)).ok());
@@ -104,6 +108,26 @@ TEST_F(SourceSessionTest, SwitchMovesTheGuestAndCommitLetsTheSourceGo) {
   EXPECT_EQ(state(), SessionState::kCommitted);
   EXPECT_EQ(record(), RecordedOutcome::kCommitted);
   EXPECT_THAT(world_.calls, testing::Contains("vmm quit"));
+}
+
+TEST_F(SourceSessionTest, AVmWhoseMemoryHasNotArrivedCompletelyStaysHere) {
+  const SessionId arrival{{std::byte{9}}};
+  ASSERT_TRUE(store_->Write({arrival, "web1", "from:7700", OwnershipMark::kOwner, true}).ok());
+  RegisterVm(arrival);
+  const auto session = relocator_->Prepare({"web1", "there:7700", "", false});
+  EXPECT_TRUE(absl::IsFailedPrecondition(session.status())) << session.status();
+  EXPECT_THAT(std::string(session.status().message()), HasSubstr("has not arrived completely"));
+  EXPECT_EQ(store_->Read(arrival)->mark, OwnershipMark::kOwner);  // its source may ask yet
+  EXPECT_TRUE(world_.source_runs);
+}
+
+TEST_F(SourceSessionTest, ArrivedIsRefusedBeforeTheSwitch) {
+  const auto session = relocator_->Prepare({"web1", "there:7700", "", false});
+  ASSERT_TRUE(session.ok()) << session.status();
+  session_ = *session;
+  EXPECT_TRUE(absl::IsFailedPrecondition(relocator_->OnArrived(session_, {})));
+  EXPECT_THAT(world_.calls, testing::Not(testing::Contains("vmm quit")));
+  EXPECT_EQ(record(), RecordedOutcome::kPrepared);
 }
 
 // Descriptors of this process that keep the guest's RAM file.

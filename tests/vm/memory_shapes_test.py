@@ -5,6 +5,7 @@ what is in it.
 """
 
 import pathlib
+import re
 import threading
 import time
 
@@ -13,7 +14,7 @@ from byte_comparison import ByteComparison
 from lab import checker, guest, qemu
 from lab.host import footprint
 from lab.ram import HugePages
-from support import OK, await_that
+from support import OK, VM, await_that, ctl
 
 _GUEST = guest.Parameters(files_mib=32, check_mib=64)
 _MEMORY_MIB = 320
@@ -46,6 +47,15 @@ class HugePageShapes(ByteComparison):
     def test_in_huge_pages_on_both_hosts(self):
         self.relocate_and_compare(self.huge, self.huge)
 
+    def test_their_reservation_outlives_arming(self):
+        with self.stage.vm("a"), self.stage.vm("b", incoming=True, prealloc=True, **self.huge) as b:
+            before = unreserved_huge_pages()
+            prepared = self.stage.relocate("--prepare-only")
+            self.assertEqual(prepared.code, OK, prepared.message)
+            self.assertEqual(unreserved_huge_pages(), before)
+            self.assertEqual(ctl(self.stage.hosts["a"], "cancel", VM).code, OK)
+            self.assertTrue(b.running())
+
     def test_from_small_pages_into_huge_ones(self):
         self.relocate_and_compare({}, self.huge)
 
@@ -74,6 +84,14 @@ class HugePageShapes(ByteComparison):
         print(f"{source} -> {destination}: {ended.answer['faults']} faults, "
               f"p50 {ended.answer['fault_p50_us']:.0f} us, "
               f"downtime {ended.answer['downtime_ms']:.1f} ms")
+
+
+def unreserved_huge_pages():
+    """Pages of the machine's pool that the next VM could have."""
+    text = pathlib.Path("/proc/meminfo").read_text()
+    free, reserved = (int(re.search(rf"HugePages_{which}:\s+(\d+)", text)[1])
+                      for which in ("Free", "Rsvd"))
+    return free - reserved
 
 
 class AddedMemory(ByteComparison):

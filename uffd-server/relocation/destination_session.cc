@@ -101,11 +101,11 @@ absl::StatusOr<std::shared_ptr<DestinationSession>> DestinationSession::Prepare(
 }
 
 absl::Status DestinationSession::Arm(const Offer& offer, const std::vector<size_t>& blocks) {
+  auto waiter = Waiter::Create();
+  if (!waiter.ok()) return StatusOf(waiter.error());
   auto armed = parts_.registry.Arm(offer.vm, session_, kArmTimeout, blocks);
   if (!armed.ok()) return armed.status();
   blocks_ = std::move(armed->blocks);
-  auto waiter = Waiter::Create();
-  if (!waiter.ok()) return StatusOf(waiter.error());
   device_ = std::make_unique<UserfaultDevice>(std::move(armed->userfault), std::move(*waiter));
   for (const VmBlock& block : blocks_) {
     const auto region = MakeMappedRegion(
@@ -178,6 +178,10 @@ absl::Status DestinationSession::OpenIncoming() {
 
 absl::Status DestinationSession::Load(bool run, std::string_view device_state) {
   Turn::Holder turn(turn_);
+  {
+    absl::MutexLock lock(&mutex_);
+    if (aborting_) return absl::AbortedError("the session was given up");
+  }
   if (status_.state() != SessionState::kStopping) {
     return absl::FailedPreconditionError(
         absl::StrCat("the session is ", std::string(Name(status_.state()))));
@@ -191,9 +195,12 @@ absl::Status DestinationSession::Load(bool run, std::string_view device_state) {
       aborting_ = true;
     }
     absl::Status never = KillVmm(record_);
-    if (never.ok()) never = RecordNever(std::string(loaded.message()));
+    if (never.ok()) {
+      never = EndAsNever(std::string(loaded.message()));
+    } else {
+      Disarm();
+    }
     if (!never.ok()) spdlog::error("session {}, {}", session_text_, never.ToString());
-    Disarm();
     return loaded;
   }
   {
@@ -233,7 +240,7 @@ absl::Status DestinationSession::TakeOwnership() {
     owner_ = false;
     aborting_ = true;
   }
-  const absl::Status never = RecordNever("its VMM had ended before the guest was started");
+  const absl::Status never = EndAsNever("its VMM had ended before the guest was started");
   return never.ok() ? absl::AbortedError(
                           "the destination's VMM had ended before the guest was started")
                     : never;
@@ -263,6 +270,8 @@ absl::StatusOr<int64_t> DestinationSession::HandOver() {
           "the VM has ended as in a crash: this host owns it and its VMM (process ", record_.pid(),
           ") did not start it: ", std::string(started.status().message()));
       if (record_.process.HasEnded()) {
+        engine_->Stop();
+        LetGoOfVmm();
         status_.Apply(SessionEvent::kVmLost, error);
         return absl::DataLossError(error);
       }
@@ -294,21 +303,22 @@ absl::Status DestinationSession::Abort(const std::string& reason) {
     if (!ended.ok()) return ended;
   }
   Turn::Holder turn(turn_);
-  const absl::Status never = RecordNever(reason);
-  Disarm();
-  return never;
+  return EndAsNever(reason);
 }
 
-absl::Status DestinationSession::RecordNever(const std::string& reason) {
+absl::Status DestinationSession::EndAsNever(const std::string& reason) {
   const absl::Status recorded = Write(OwnershipMark::kNever);
-  if (!recorded.ok()) return recorded;
-  status_.Apply(SessionEvent::kRollBack, reason);
-  return absl::OkStatus();
+  Disarm();
+  // Last: a session that has ended may be taken down at any time.
+  if (recorded.ok()) status_.Apply(SessionEvent::kRollBack, reason);
+  return recorded;
 }
 
 void DestinationSession::Disarm() {
+  const bool alive = !record_.process.HasEnded();
   if (engine_ != nullptr) engine_->Stop();
-  if (device_ != nullptr && !record_.process.HasEnded()) {
+  if (alive) EmptyRamFiles();
+  if (device_ != nullptr && alive) {
     for (const MappedRegion& region : regions_) {
       [[maybe_unused]] const auto unregistered = device_->Unregister(region);
     }
@@ -319,13 +329,16 @@ void DestinationSession::Disarm() {
       if (!restored.ok()) spdlog::warn("vm {}, {}", record_.name, restored.ToString());
     }
   }
-  // What was allocated for the guest, and what has come of it.
-  for (const MappedRegion& region : regions_) {
-    if (!region.file_backed()) continue;
-    const auto emptied = PunchRamFile(region.ram_file, region.file_offset, region.size_bytes);
+  LetGoOfVmm();
+}
+
+void DestinationSession::EmptyRamFiles() {
+  for (const VmBlock& block : blocks_) {
+    if (block.kind != wire::BlockKind::kSharedFile) continue;
+    const auto emptied =
+        PunchRamFile(block.ram_file.get(), block.file_offset, block.size_bytes);
     if (!emptied.ok()) spdlog::warn("vm {}, {}", record_.name, emptied.error().message);
   }
-  LetGoOfVmm();
 }
 
 void DestinationSession::LetGoOfVmm() {
@@ -430,12 +443,14 @@ void DestinationSession::AwaitMemory() {
     if (waited == Engine::Wait::kComplete) return Commit();
     if (waited == Engine::Wait::kStopped) return;
     if (record_.process.HasEnded()) {
+      engine_->Stop();
+      {
+        Turn::Holder turn(turn_);
+        LetGoOfVmm();
+      }
       status_.Apply(SessionEvent::kVmLost,
                     absl::StrCat("the VM has ended as in a crash: its VMM (process ", record_.pid(),
                                  ") ended while its memory was arriving"));
-      engine_->Stop();
-      Turn::Holder turn(turn_);
-      LetGoOfVmm();
       return;
     }
     if (waited == Engine::Wait::kBroken) {

@@ -54,9 +54,12 @@ class DestinationSession {
   absl::Status OpenLanes(const Offer& offer);
   // Makes this host the owner. Other statuses than ok: as HandOver().
   absl::Status TakeOwnership();
-  absl::Status RecordNever(const std::string& reason);
-  // Ends engine and arming; the VMM's RAM reads as zero where it is missing.
+  // Records "never", disarms, and ends the session if that was recorded. REQUIRES: the turn.
+  absl::Status EndAsNever(const std::string& reason);
+  // Ends engine and arming; the VMM's RAM reads as zero where it is missing. Frees what was allocated
+  // for it, unless the VMM has ended: another may have its files by now.
   void Disarm();
+  void EmptyRamFiles();
   // Gives up the monitor and the RAM files. REQUIRES: the turn, and an engine that has stopped.
   void LetGoOfVmm();
   void Attend();

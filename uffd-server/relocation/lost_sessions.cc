@@ -5,6 +5,7 @@
 #include <chrono>
 
 #include "absl/strings/str_cat.h"
+#include "platform/ram_file.h"
 
 namespace postcopy {
 
@@ -95,6 +96,12 @@ absl::Status LostSessions::NeverRun(const OwnershipRecord& record, std::string_v
       waits = state.ok() && *state == GuestState::kWaitsForIncoming;
     }
     if (waits) {
+      for (const VmBlock& block : vm->blocks) {
+        if (block.kind != wire::BlockKind::kSharedFile) continue;
+        const auto emptied =
+            PunchRamFile(block.ram_file.get(), block.file_offset, block.size_bytes);
+        if (!emptied.ok()) spdlog::warn("vm {}, {}", record.vm, emptied.error().message);
+      }
       const absl::Status released = parts_.registry.Release(record.vm, record.session);
       if (!released.ok()) return released;
     } else {

@@ -7,6 +7,20 @@
 namespace postcopy {
 namespace {
 
+// Whether neither side will ever ask for this record again.
+bool HasEnded(OwnershipMark mark) {
+  switch (mark) {
+    case OwnershipMark::kRolledBack:
+    case OwnershipMark::kNever:
+    case OwnershipMark::kCommitted: return true;
+    case OwnershipMark::kPrepared:
+    case OwnershipMark::kOffered:
+    case OwnershipMark::kHandedOver:
+    case OwnershipMark::kOwner: break;
+  }
+  return false;
+}
+
 constexpr std::chrono::milliseconds kSettleAgain{1'000};
 constexpr std::chrono::milliseconds kSettleTimeout{15'000};
 
@@ -194,13 +208,16 @@ absl::StatusOr<std::string> Relocator::Prepare(const PrepareOptions& options) {
   if (!known.ok()) return known;
   const absl::Status reserved = Reserve(options.vm);
   if (!reserved.ok()) return reserved;
-  for (const OwnershipRecord& record : parts_.store.ReadAll(options.vm)) {
-    // Ended sessions of a VM that is here and can be relocated have nothing more to say.
-    if (record.mark != OwnershipMark::kHandedOver) parts_.store.Remove(record.session);
-  }
+  const std::vector<OwnershipRecord> earlier = parts_.store.ReadAll(options.vm);
   auto session = SourceSession::Prepare(parts_, options);
   Slot slot;
-  if (session.ok()) slot.source = *session;
+  if (session.ok()) {
+    slot.source = *session;
+    // Sessions of a VM that is here and can be relocated, and that have ended, have nothing more to say.
+    for (const OwnershipRecord& record : earlier) {
+      if (HasEnded(record.mark)) parts_.store.Remove(record.session);
+    }
+  }
   Fill(options.vm, std::move(slot));
   if (!session.ok()) return session.status();
   return (*session)->session();

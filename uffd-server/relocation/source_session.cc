@@ -33,6 +33,20 @@ Progress InitialProgress(const PrepareOptions& options, const SessionId& session
   return progress;
 }
 
+// Of a VM that came here in a session that this daemon no longer has: armed still, it may lack pages,
+// which would go on as zeros.
+absl::Status CheckMemoryHasArrived(const DaemonParts& parts, const VmRecord& record) {
+  if (!record.arming.has_value()) return absl::OkStatus();
+  const SessionId& arrival = record.arming->session_id;
+  const auto recorded = parts.store.Read(arrival);
+  if (recorded.ok() && recorded->mark == OwnershipMark::kCommitted) {
+    return parts.registry.Release(record.name, arrival);
+  }
+  return absl::FailedPreconditionError(
+      absl::StrCat("VM ", record.name, ": its memory has not arrived completely (session ",
+                   arrival.ToString(), "); `postcopyctl recover ", record.name, "` tells more"));
+}
+
 }  // namespace
 
 SourceSession::SourceSession(const DaemonParts& parts, const PrepareOptions& options,
@@ -53,6 +67,8 @@ absl::StatusOr<std::shared_ptr<SourceSession>> SourceSession::Prepare(
     return absl::FailedPreconditionError(
         absl::StrCat("VM ", options.vm, " runs unhooked: ", record->problem));
   }
+  const absl::Status complete = CheckMemoryHasArrived(parts, *record);
+  if (!complete.ok()) return complete;
   std::shared_ptr<SourceSession> session(
       new SourceSession(parts, options, std::move(*record), MakeSessionId()));
   const std::string vm_name = absl::StrCat("source VM ", options.vm);
@@ -193,8 +209,9 @@ absl::StatusOr<double> SourceSession::FinishHandOver() {
     return RollBack(resumed.status(), /*must_ask_destination=*/true);
   }
   if (resumed.status().code() == absl::StatusCode::kDataLoss) {
-    status_.Apply(SessionEvent::kVmLost, std::string(resumed.status().message()));
+    parts_.page_server.Remove(session_);
     vmm_.reset();
+    status_.Apply(SessionEvent::kVmLost, std::string(resumed.status().message()));
     return resumed.status();
   }
   if (!resumed.ok() && status_.state() == SessionState::kHandedOver) {
@@ -295,6 +312,12 @@ absl::Status SourceSession::Cancel() {
 
 absl::Status SourceSession::OnArrived(const Progress& figures) {
   // Not through the turn: a hand-over whose answer was lost may still be trying.
+  // In doubt: the record was there after all, or the destination would not have taken over.
+  if (status_.state() == SessionState::kUnknown) status_.Apply(SessionEvent::kHandOver);
+  if (!IsAfterSwitch(status_.state())) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("arrived: the session is ", std::string(Name(status_.state()))));
+  }
   status_.Update([&](Progress& progress) {
     const Progress mine = progress;
     progress = figures;
@@ -408,7 +431,10 @@ Progress SourceSession::Snapshot() {
   if (theirs->state == SessionState::kFailed) {
     status_.Apply(SessionEvent::kVmLost, theirs->error);
     mine.state = status_.state();
-    if (mine.state == SessionState::kFailed) FreeMonitor();
+    if (mine.state == SessionState::kFailed) {
+      parts_.page_server.Remove(session_);
+      FreeMonitor();
+    }
   }
   Progress merged = *theirs;
   merged.vm = mine.vm;
