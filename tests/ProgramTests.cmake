@@ -56,7 +56,9 @@ postcopy_program_test(sanitized/hops_test LABEL sanitized TIMEOUT 900
 # Want the machine for themselves: they fault faster than the bulk arrives.
 set_tests_properties(vm/every_byte_test vm/hops_test matrix/every_byte_test-10.0
   matrix/hops_test-10.0 sanitized/hops_test matrix/every_byte_test-7.2-to-10.0 PROPERTIES RUN_SERIAL ON)
-set_tests_properties(vm/one_owner_test PROPERTIES COST 100)  # the longest: begun first
+# The longest: begun first.
+set_tests_properties(vm/rollback_test PROPERTIES COST 200)
+set_tests_properties(vm/one_owner_test PROPERTIES COST 100)
 
 # Target `headers`: each header compiles alone. One file a header, written here; nothing is linked.
 # Where there is an x.cc it is what shows that x.h does, since it includes it first (layering_test.py).
