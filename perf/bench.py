@@ -89,7 +89,7 @@ def collect(wanted, programs, results_folder):
 def arguments_of():
     parser = argparse.ArgumentParser(description="Compare relocations with QEMU's own migration.")
     parser.add_argument("--quick", action="store_true",
-                        help="web load, two links, three arms, three runs: under 10 minutes")
+                        help="web load, two links, three arms, three runs: about 10 minutes")
     parser.add_argument("--arm", action="append", choices=plan.ARMS, help="only this arm; repeatable")
     parser.add_argument("--load", action="append", choices=plan.LOADS, help="only this load")
     parser.add_argument("--link", action="append", choices=list(plan.LINKS_MBIT),

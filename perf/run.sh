@@ -13,7 +13,7 @@ same guest, load and network, and prints medians and spreads. Says first how lon
 has been measured is kept (build/perf/results): the same command goes on where it was interrupted.
 As root; installs what is missing.
 
-  --quick         web load on two links, three arms, three runs: under 10 minutes
+  --quick         web load on two links, three arms, three runs: about 10 minutes
   --arm, --load, --link   only these; may be repeated
   --runs N        N runs for each arm and condition
   --json FILE     write all runs to FILE, a list with one object a run
