@@ -9,26 +9,40 @@ import itertools
 
 from lab import guest, qemu, scenario
 
-LINKS_MBIT = {"unlimited": 0, "1gbit": 1000, "100mbit": 100}
+LINKS = {"unlimited": 0, "1gbit": 1000, "100mbit": 100}
 LOADS = ("web", "touch-random", "touch-zipf", "touch-linear", "idle")
 TOUCH_MIB = 512
+FILES_MIB = {1024: 256, 4096: 1536, 8192: 3072}  # by the guest's RAM: what it serves
 ARMS = ("qemu-precopy", "qemu-postcopy", "qemu-postcopy-preempt", "libpostcopy-tcp")
 QUICK_ARMS = ("qemu-precopy", "qemu-postcopy-preempt", "libpostcopy-tcp")
 QUICK_LINKS = ("unlimited", "1gbit")
 RUNS_AT_BASE, RUNS_ELSEWHERE, RUNS_QUICK = 5, 3, 3
-SECONDS_A_RUN = {"unlimited": 32, "1gbit": 36, "100mbit": 75}  # for the estimate only
 QEMU = "10.0"  # of both hosts and all arms
+
+# For the estimate only: seconds of a run at the base point, and what a condition adds.
+_SECONDS_A_RUN = 29
+_MORE_SECONDS = {"1gbit": 3, "100mbit": 45, 4096: 45, 8192: 90, "idle": -6}
 
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Point:
-    """The conditions of a run."""
+    """The conditions of a run; the fields are keys of a result, too."""
 
     load: str = "web"
     link: str = "unlimited"
+    memory_mib: int = 1024
+    content: str = "random"
 
     def __str__(self):
-        return f"{self.load}, {self.link}"
+        return f"{self.load}, {self.link}, {self.memory_mib >> 10} GiB, {self.content}"
+
+    @property
+    def slug(self):
+        return f"{self.load}-{self.link}-{self.memory_mib >> 10}gib-{self.content}"
+
+    def has(self, result):
+        """Whether a result was measured under these conditions."""
+        return all(result[name] == value for name, value in dataclasses.asdict(self).items())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +53,7 @@ class Run:
 
     @property
     def name(self):
-        return f"{self.point.load}-{self.point.link}-{self.arm}-{self.number}"
+        return f"{self.point.slug}-{self.arm}-{self.number}"
 
 
 BASE = Point()
@@ -57,27 +71,41 @@ def runs(points, arms, count=None):
 
 
 def full():
-    points = [dataclasses.replace(BASE, link=link) for link in LINKS_MBIT]
-    points += [dataclasses.replace(BASE, load=load) for load in LOADS if load != BASE.load]
-    return runs(points, ARMS)
+    """The points of a full run."""
+    varied = {"link": LINKS, "load": LOADS, "content": ("random", "realistic"),
+              "memory_mib": FILES_MIB}
+    return list(dict.fromkeys(dataclasses.replace(BASE, **{factor: value})
+                              for factor, values in varied.items() for value in values))
 
 
 def quick():
-    return runs([dataclasses.replace(BASE, link=link) for link in QUICK_LINKS], QUICK_ARMS,
-                RUNS_QUICK)
+    """The points of a quick run."""
+    return [dataclasses.replace(BASE, link=link) for link in QUICK_LINKS]
+
+
+def chosen(points, loads, links):
+    """Those of `points` that have one of `loads` and one of `links` (None: any). What is named and not
+    among them is a point all the same: each named load over each named link."""
+    found = [point for point in points
+             if point.load in (loads or LOADS) and point.link in (links or LINKS)]
+    named = itertools.product(loads or (), links or ())
+    return list(dict.fromkeys([*found, *(Point(load, link) for load, link in named)]))
 
 
 def scenario_of(point):
     """What tests/lab/scenario.py plays under these conditions."""
     kind, _, order = point.load.partition("-")
-    parameters = guest.Parameters()
+    parameters = guest.Parameters(files_mib=FILES_MIB[point.memory_mib], content=point.content)
     if kind == "touch":
         parameters = guest.Parameters(files_mib=64, check_mib=64, touch_mib=TOUCH_MIB,
                                       touch_order=order)
-    return scenario.Plan(config=qemu.Config(guest=parameters), load=kind,
-                         link_mbit=LINKS_MBIT[point.link],
+    return scenario.Plan(config=qemu.Config(memory_mib=point.memory_mib, guest=parameters),
+                         load=kind, link_mbit=LINKS[point.link],
                          after_commit_s=10.0 if kind == "web" else 2.0)
 
 
 def estimate_s(wanted):
-    return sum(SECONDS_A_RUN[run.point.link] for run in wanted)
+    """Roughly how long these runs take."""
+    return sum(_SECONDS_A_RUN + sum(_MORE_SECONDS.get(value, 0)
+                                    for value in dataclasses.astuple(run.point))
+               for run in wanted)

@@ -1,28 +1,30 @@
-"""The figures of many runs as a table and as pictures.
+"""The figures of many runs as text. Pictures makes pictures.py; what a figure means says
+tests/lab/verdict.py. Pure."""
 
-Pure but for write_pictures(), which calls gnuplot. What a figure means says tests/lab/verdict.py.
-"""
-
-import pathlib
 import statistics
-import subprocess
 
 # Name, heading, unit, factor from the JSON's unit.
 COLUMNS = (
     ("downtime_ms", "downtime", "ms", 1),
     ("lost_service_ms", "lost service", "ms", 1),
     ("longest_gap_ms", "longest gap", "ms", 1),
+    ("to_90_percent_ms", "to 90 %", "ms", 1),
     ("total_ms", "total", "ms", 1),
     ("bytes_moved", "moved", "MB", 1e-6),
     ("faults", "faults", "", 1),
     ("fault_p50_us", "wait p50", "us", 1),
     ("fault_p99_us", "wait p99", "us", 1),
+    ("fault_p999_us", "wait p99.9", "us", 1),
     ("touch_waits", "touch waits", "", 1),
     ("touch_waited_ms", "waited", "ms", 1),
     ("touch_p99_us", "touch p99", "us", 1),
     ("cpu_s_per_gib", "CPU", "s/GiB", 1),
+    ("memory_peak_bytes", "memory", "MB", 1e-6),
 )
-_SERVICE_SPAN_S = (-1.0, 6.0)  # of the picture, from the command
+# What the arms are put in order by; less is better in each.
+RANKED = ("downtime_ms", "lost_service_ms", "touch_waited_ms", "total_ms", "bytes_moved",
+          "cpu_s_per_gib")
+_HEADINGS = {name: heading for name, heading, _, _ in COLUMNS}
 
 
 def median_and_mad(values):
@@ -34,11 +36,13 @@ def median_and_mad(values):
 
 
 def by_arm(results, point):
-    """{arm: its results at that point}, in the order in which they came."""
+    """{arm: its results at that point that came to their end}, in the order in which they came."""
     found = {}
     for result in results:
-        if (result["load"], result["link"]) == (point.load, point.link):
-            found.setdefault(result["arm"], []).append(result)
+        if point.has(result):
+            found.setdefault(result["arm"], [])
+            if "unfinished" not in result:
+                found[result["arm"]].append(result)
     return found
 
 
@@ -63,37 +67,55 @@ def ranking(results, point, column):
     return ranks
 
 
-def table(results, points):
-    """Text: for each point a line an arm, median and median absolute deviation of each column."""
-    lines = []
+def contradictions(first, second, points):
+    """Where two sets of results put two arms in opposite order, a sentence each. Arms that do not
+    differ in one of them contradict nothing."""
+    found = []
     for point in points:
-        found = by_arm(results, point)
-        if not found:
-            continue
-        columns = [column for column in COLUMNS if any(
-            result.get(column[0]) is not None for each in found.values() for result in each)]
-        heads = [f"{heading} [{unit}]" if unit else heading for _, heading, unit, _ in columns]
-        rows = [["arm", *heads, "runs", "intact"]]
-        for arm, each in found.items():
-            row = [arm]
-            for name, _, _, factor in columns:
-                middle, spread = median_and_mad([result.get(name) for result in each])
-                row.append("-" if middle is None else
-                           f"{_short(middle * factor)} ±{_short(spread * factor)}")
-            intact = sum(result["verified"] for result in each)
-            rows.append([*row, str(len(each)), f"{intact}/{len(each)}"])
-        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-        lines.append(f"{point}:")
-        lines += ["  " + "  ".join(cell.ljust(width) if i == 0 else cell.rjust(width)
-                                   for i, (cell, width) in enumerate(zip(row, widths)))
-                  for row in rows]
-        for column in ("downtime_ms", "lost_service_ms", "touch_waited_ms", "total_ms"):
-            if column not in [name for name, *_ in columns]:
-                continue
+        for column in RANKED:
+            places = [{arm: place for place, rank in enumerate(ranking(results, point, column))
+                       for arm in rank} for results in (first, second)]
+            arms = sorted(set(places[0]) & set(places[1]))
+            found += [f"{point}: {_HEADINGS[column]}: {a} and {b}" for i, a in enumerate(arms)
+                      for b in arms[i + 1:]
+                      if (places[0][a] - places[0][b]) * (places[1][a] - places[1][b]) < 0]
+    return found
+
+
+def table(results, points):
+    """For each point a line an arm, median and median absolute deviation of each column, and the
+    order of the arms."""
+    return "\n".join(text for point in points if (text := _point_table(results, point)))
+
+
+def _point_table(results, point):
+    found = by_arm(results, point)
+    columns = [column for column in COLUMNS if any(
+        result.get(column[0]) is not None for each in found.values() for result in each)]
+    heads = [f"{heading} [{unit}]" if unit else heading for _, heading, unit, _ in columns]
+    rows = [["arm", *heads, "finished", "intact"]]
+    for arm, each in found.items():
+        row = [arm]
+        for name, _, _, factor in columns:
+            middle, spread = median_and_mad([result.get(name) for result in each])
+            row.append("-" if middle is None else
+                       f"{_short(middle * factor)} ±{_short(spread * factor)}")
+        begun = sum(point.has(result) and result["arm"] == arm for result in results)
+        intact = sum(result["verified"] for result in each)
+        rows.append([*row, f"{len(each)}/{begun}", f"{intact}/{len(each)}"])
+    if len(rows) == 1:
+        return ""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [f"{point}:"]
+    lines += ["  " + "  ".join(cell.ljust(width) if i == 0 else cell.rjust(width)
+                               for i, (cell, width) in enumerate(zip(row, widths)))
+              for row in rows]
+    present = [name for name, *_ in columns]
+    for column in RANKED:
+        if column in present:
             order = " < ".join(" = ".join(rank) for rank in ranking(results, point, column))
-            lines.append(f"  {column}: {order}   (= no difference beyond the spread)")
-        lines.append("")
-    return "\n".join(lines)
+            lines.append(f"  {_HEADINGS[column]}: {order}")
+    return "\n".join([*lines, ""])
 
 
 def floors_text(floors):
@@ -111,7 +133,7 @@ def floors_text(floors):
 
 
 def multiples(results, points, floors):
-    """Text: waits and throughput as multiples of what the machine can do, where the link is not limited.
+    """Waits and throughput as multiples of what the machine can do, where the link is not limited.
     A wait's floor is a blocking round trip over TCP and one of userfaultfd; throughput is what was
     moved by the time from the command to the end."""
     wait_floor = floors["tcp_round_trip_us"] + floors["userfault_round_trip_us"]
@@ -120,8 +142,10 @@ def multiples(results, points, floors):
         if point.link != "unlimited":
             continue
         for arm, each in by_arm(results, point).items():
-            speeds = [result["bytes_moved"] / 1e9 / (result["total_ms"] / 1e3) for result in each]
-            speed = statistics.median(speeds)
+            if not each:
+                continue
+            speed = statistics.median(result["bytes_moved"] / 1e9 / (result["total_ms"] / 1e3)
+                                      for result in each)
             text = f"{speed:.2f} GB/s = {speed / floors['tcp_stream_gb_s']:.2f} of one TCP stream"
             wait, _ = median_and_mad([result.get("fault_p50_us") for result in each])
             if wait is not None:
@@ -134,38 +158,3 @@ def _short(value):
     if value >= 100:
         return f"{value:.0f}"
     return f"{value:.1f}" if value >= 1 else f"{value:.2f}"
-
-
-def write_pictures(results, points, folder):
-    """Writes service-LOAD-LINK.{png,svg}: requests per 100 ms around the relocation, every arm on one
-    axis, of the run with the median lost service. Returns the files. CalledProcessError as gnuplot."""
-    folder = pathlib.Path(folder)
-    written = []
-    for point in points:
-        found = by_arm(results, point)
-        if not found or point.load != "web":
-            continue
-        curves = []
-        for arm, each in found.items():
-            ordered = sorted(each, key=lambda result: result["lost_service_ms"])
-            chosen = ordered[len(ordered) // 2]
-            data = folder / f"service-{point.load}-{point.link}-{arm}.dat"
-            data.write_text("".join(f"{t:.2f} {count}\n" for t, count in chosen["service"]
-                                    if _SERVICE_SPAN_S[0] <= t <= _SERVICE_SPAN_S[1]))
-            curves.append((arm, data))
-        for kind, terminal in (("png", "pngcairo size 1200,600"), ("svg", "svg size 1200,600")):
-            picture = folder / f"service-{point.load}-{point.link}.{kind}"
-            plots = ", ".join(f"'{data}' with linespoints dashtype {i + 1} pointtype {2 * i + 4} "
-                              f"pointsize 0.6 linewidth 2 title '{arm}'"
-                              for i, (arm, data) in enumerate(curves))
-            script = (f"set terminal {terminal}\nset output '{picture}'\n"
-                      f"set title 'Requests around a relocation ({point})'\n"
-                      "set xlabel 'time from the command [s]'\n"
-                      "set ylabel 'finished requests per 100 ms'\nset yrange [0:*]\n"
-                      f"set xrange [{_SERVICE_SPAN_S[0]}:{_SERVICE_SPAN_S[1]}]\n"
-                      f"set key outside bottom horizontal\nset grid\nplot {plots}\n")
-            subprocess.run(["gnuplot"], input=script, text=True, check=True)
-            written.append(picture)
-        for _, data in curves:
-            data.unlink()
-    return written

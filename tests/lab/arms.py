@@ -7,13 +7,14 @@ Not responsible for load and verdict (scenario.py, verdict.py).
 import dataclasses
 import time
 
-from .commands import LabError
+from . import qemu_waits
+from .commands import LabError, NoEnd
 from .timeline import Marks
 from .two_hosts import VM
 
 _PORT = 4444                 # of QEMU's own migration
 _BANDWIDTH = 10 << 30        # bytes a second: no limit of QEMU's own
-_LIMIT_S = 120
+LIMIT_S = 120  # a relocation that takes longer has not finished
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Moved:
     fault_p99_us: float = None
     fault_p999_us: float = None
     fault_max_us: float = None
+    waits_us: tuple = ()         # each of these waits, where the arm tells them one by one
     more: dict = dataclasses.field(default_factory=dict)  # figures that other arms do not have
 
 
@@ -51,13 +53,13 @@ class Libpostcopy:
 
     def relocate(self, stage, source, destination):
         """Moves the VM and waits for the commit. STOP and RESUME are QEMU's own events, seen by the lab
-        and not by the daemons. LabError if it does not end well."""
+        and not by the daemons. LabError if it does not end well, NoEnd if not after LIMIT_S."""
         hosts, network = stage.hosts, stage.network
         monitors = [source.qmp, destination.qmp]  # connected now: events are seen from then on
         sent_before = network.bytes_sent("a")
         command = time.time()
         answer = hosts["a"].ctl_json("relocate", VM, "--to", hosts["b"].address,
-                                     timeout_s=_LIMIT_S, show_progress=True)
+                                     timeout_s=LIMIT_S, show_progress=True)
         commit = time.time()
         bytes_moved = network.bytes_sent("a") - sent_before
         stop, resume = (monitor.wait_event(name, after=command).time
@@ -66,7 +68,7 @@ class Libpostcopy:
                 for name in ("data_bytes", "demand_bytes", "bulk_bytes", "zero_pages")}
         return Moved(Marks(command, stop, resume, commit), bytes_moved, answer["after_switch_ms"],
                      answer["faults"], answer["fault_p50_us"], answer["fault_p99_us"],
-                     answer["fault_p999_us"], answer["fault_max_us"], more)
+                     answer["fault_p999_us"], answer["fault_max_us"], more=more)
 
 
 class QemuMigration:
@@ -85,8 +87,8 @@ class QemuMigration:
 
     def start(self, stage):
         plain = {"hook": "", "preload_before": "", "ram": "anon"}
-        return (stage.start_vm("a", **plain),
-                stage.start_vm("b", extra=("-incoming", "defer"), **plain))
+        waiting = ("-incoming", "defer", *qemu_waits.arguments(_waits_path(stage)))
+        return stage.start_vm("a", **plain), stage.start_vm("b", extra=waiting, **plain)
 
     def await_ready(self, stage):
         pass
@@ -112,14 +114,26 @@ class QemuMigration:
         resume = destination.qmp.wait_event("RESUME", after=command).time
         ram = source.qmp.command("query-migrate")["ram"]
         blocked = destination.qmp.command("query-migrate").get("postcopy-vcpu-blocktime", [])
+        waits = sorted(wait.wait_us for wait in qemu_waits.read(_waits_path(stage)))
         return Moved(Marks(command, stop, resume, commit), bytes_moved,
                      max(0.0, commit - resume) * 1000, ram.get("postcopy-requests", 0),
+                     *(quantile(waits, share) for share in (0.5, 0.99, 0.999, 1)), tuple(waits),
                      more={"vcpus_blocked_ms": sum(blocked)} if self._postcopy else {})
 
 
+def quantile(ordered, share):
+    """That of a list in ascending order; None if it is empty."""
+    return ordered[min(int(share * len(ordered)), len(ordered) - 1)] if ordered else None
+
+
+def _waits_path(stage):
+    """Where the destination's QEMU writes down how long the guest waited for each page."""
+    return stage.folder / "waits.log"
+
+
 def _completed(vm, after):
-    """When the migration was complete on that side; LabError if it failed or does not end."""
-    deadline = time.monotonic() + _LIMIT_S
+    """When the migration was complete on that side; LabError if it failed, NoEnd if it does not end."""
+    deadline = time.monotonic() + LIMIT_S
     seen = 0
     while time.monotonic() < deadline:
         events = [each for each in vm.qmp.poll_events()
@@ -131,7 +145,7 @@ def _completed(vm, after):
                 raise LabError(f"migrate on host {vm.host}: {event.data['status']}")
         seen = len(events)
         time.sleep(0.02)
-    raise LabError(f"migrate on host {vm.host}: no end after {_LIMIT_S} s")
+    raise NoEnd(f"migrate on host {vm.host}: no end after {LIMIT_S} s")
 
 
 ARMS = {arm.name: arm for arm in (

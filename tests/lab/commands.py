@@ -10,11 +10,16 @@ class LabError(Exception):
     """Something the lab needs did not work. The text says operation, object and cause."""
 
 
+class NoEnd(LabError):
+    """Something took longer than it may."""
+
+
 def run(argv, *, what=None, timeout_s=60, stdin=None, cwd=None, env=None):
     """Runs `argv` to its end and returns its standard output as text.
 
     `what` is the operation and object for the error text; default: the command itself. Raises
-    LabError when the command is missing, exits non-zero or takes longer than `timeout_s`.
+    LabError when the command is missing or exits non-zero, NoEnd when it takes longer than
+    `timeout_s`.
     """
     what = what or " ".join(argv)
     try:
@@ -23,7 +28,7 @@ def run(argv, *, what=None, timeout_s=60, stdin=None, cwd=None, env=None):
     except FileNotFoundError:
         raise LabError(f"{what}: {argv[0]} is not installed") from None
     except subprocess.TimeoutExpired:
-        raise LabError(f"{what}: no end after {timeout_s} s") from None
+        raise NoEnd(f"{what}: no end after {timeout_s} s") from None
     if done.returncode != 0:
         cause = (done.stderr.strip() or done.stdout.strip()).replace("\n", "; ")
         raise LabError(f"{what}: {cause or 'exit status'} ({done.returncode})")

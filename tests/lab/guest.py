@@ -28,6 +28,7 @@ class Parameters:
 
     ip: str = "10.77.0.2/24"        # address and prefix length of its one network card
     files_mib: int = 256            # 64 KiB files, made at boot on tmpfs, served as /f/0, /f/1, …
+    content: str = "random"         # of the files; or "realistic": guest/realistic.h
     check_mib: int = 128            # memory that the checker verifies over and over; 0: no checker
     check_pause_us: int = 4000      # the checker sleeps so long after each MiB
     check_order: str = "linear"     # or "random": another order of pages each pass
@@ -56,6 +57,9 @@ class Parameters:
         if self.touch_order not in ("linear", "random", "zipf"):
             raise LabError(f"guest parameter touch_order: {self.touch_order!r} is neither linear, "
                            "random nor zipf")
+        if self.content not in ("random", "realistic"):
+            raise LabError(f"guest parameter content: {self.content!r} is neither random nor "
+                           "realistic")
         own = " ".join(f"{field.name}={getattr(self, field.name)}"
                        for field in dataclasses.fields(self) if field.name != "kernel_words")
         return f"console=ttyS0 quiet panic=-1 mitigations=off nokaslr {self.kernel_words} {own}"
@@ -132,7 +136,7 @@ def module_paths(kernel_tree, names):
     return ordered
 
 
-def _compile(name, folder):
+def compiled(name, folder):
     """Compiles guest/`name`.c into `folder` and returns the program's bytes."""
     program = pathlib.Path(folder) / name
     run(["gcc", *_CFLAGS, "-o", str(program), str(_SOURCES / f"{name}.c"), "-lm"],
@@ -156,7 +160,7 @@ def _build(initramfs, kernel_tree, nginx):
     archive.add_file("/modules/order", "".join(f"{module.name}\n" for module in order).encode())
     with tempfile.TemporaryDirectory() as scratch:
         for name in ("mkfiles", "memcheck", "memtouch"):
-            archive.add_file(f"/bin/{name}", _compile(name, scratch), executable=True)
+            archive.add_file(f"/bin/{name}", compiled(name, scratch), executable=True)
     fresh = initramfs.with_suffix(".new")
     fresh.write_bytes(archive.finish())
     os.rename(fresh, initramfs)

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import time
 
-from .commands import LabError, run
+from .commands import LabError, NoEnd, run
 
 PORT = 7700
 _PROJECT = pathlib.Path(__file__).resolve().parents[2]
@@ -152,15 +152,15 @@ class Host:
 
     def ctl(self, *arguments, timeout_s=60, show_progress=False):
         """Runs postcopyctl on this host and returns its subprocess.CompletedProcess, whatever its
-        exit code. With `show_progress` its stderr goes to this process's. LabError after
+        exit code. With `show_progress` its stderr goes to this process's. NoEnd after
         `timeout_s`."""
         try:
             return subprocess.run(self.ctl_argv(*arguments), stdin=subprocess.DEVNULL,
                                   stdout=subprocess.PIPE, text=True, timeout=timeout_s, check=False,
                                   stderr=None if show_progress else subprocess.PIPE)
         except subprocess.TimeoutExpired:
-            raise LabError(f"postcopyctl {' '.join(map(str, arguments))} on host {self.name}: "
-                           f"no end after {timeout_s} s") from None
+            raise NoEnd(f"postcopyctl {' '.join(map(str, arguments))} on host {self.name}: "
+                        f"no end after {timeout_s} s") from None
 
     def ctl_json(self, *arguments, timeout_s=60, show_progress=False):
         """The same with --json: the object it prints. LabError with its words if it fails."""

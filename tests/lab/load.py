@@ -12,6 +12,7 @@ import signal
 import subprocess
 import threading
 
+from . import guest as guest_programs
 from . import packages
 from .commands import LabError, run
 from .timeline import Window
@@ -110,7 +111,7 @@ def verify_files(network, client, guest, connections=4, timeout_s=300):
     client says nothing.
     """
     argv = network.exec_argv("client", [client, "verify", *_target(guest),
-                                        "--connections", connections])
+                                        "--connections", connections, *_program(guest)])
     try:
         done = subprocess.run(argv, capture_output=True, text=True, timeout=timeout_s, check=False)
         return json.loads(done.stdout)
@@ -123,6 +124,11 @@ def verify_files(network, client, guest, connections=4, timeout_s=300):
 def files_are_right(result):
     """Whether verify_files() has fetched every file and found each right."""
     return result["error"] is None and result["checked"] == result["files"] and result["wrong"] == 0
+
+
+def _program(guest):
+    """What realistic files take their machine code from: the guest's busybox is this machine's."""
+    return ["--program", guest_programs.busybox()] if guest.content == "realistic" else []
 
 
 def _target(guest):

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import unittest
@@ -18,8 +19,10 @@ import unittest
 if __package__ in (None, ""):  # run as a program
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
     __package__ = "lab"
+from . import guest
 from .content import FILE_BYTES, file_content
 from .load import build_client
+
 
 def response(body, status="200 OK"):
     return f"HTTP/1.1 {status}\r\nServer: x\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body
@@ -143,6 +146,23 @@ class LoadClient(unittest.TestCase):
             return [bytes(body)]
         code, report = self.verify(answer)
         self.assertEqual((code, report["wrong"], report["first_wrong"]), (1, 1, "/f/2: content"))
+
+    def test_verify_takes_what_the_guest_makes_of_either_content(self):
+        program = str(guest.busybox())
+        for content, options in (("random", ()), ("realistic", ("--program", program))):
+            with tempfile.TemporaryDirectory() as folder:
+                maker = pathlib.Path(folder, "mkfiles")
+                maker.write_bytes(guest.compiled("mkfiles", folder))
+                maker.chmod(0o755)
+                subprocess.run([maker, folder, "3", "7", content, program], check=True)
+                made = [pathlib.Path(folder, str(n)).read_bytes() for n in range(3)]
+            def answer(_number, path):
+                return [response(made[int(path.rsplit("/", 1)[1])])]
+            code, report = self.verify(answer, *options)
+            self.assertEqual((code, report["checked"], report["wrong"]), (0, 3, 0), content)
+            pages = b"".join(made)
+            zero = sum(pages[i:i + 4096] == bytes(4096) for i in range(0, len(pages), 4096))
+            self.assertEqual(zero > 0, content == "realistic")
 
     def test_verify_does_not_call_missing_files_right(self):
         code, report = self.verify(lambda n, path: [])

@@ -11,6 +11,7 @@ import time
 from . import checker, guest, qemu, timeline
 from .arms import ARMS
 from .commands import LabError
+from .memory import PeakMemory
 from .meter import Meter, vcpu_threads
 from .traffic import traffic_of
 from .two_hosts import TwoHosts
@@ -37,6 +38,7 @@ class Outcome:
     windows: list     # of the client's requests; none without web load
     marks: timeline.Marks
     base: float       # requests per window before the command; None without web load
+    waits_us: tuple   # in ascending order, each wait for a page; none if the arm does not tell
     complaints: list  # what was not as it should be, a sentence each
 
     @property
@@ -45,8 +47,9 @@ class Outcome:
 
 
 def run(plan, programs, folder, say=lambda text: None, arm=ARMS["libpostcopy-tcp"]):
-    """Plays the scenario once, moving the guest the way of `arm` (arms.py), and returns its Outcome. LabError when it could not be played to its
-    end. `say` is told before each step what comes; postcopyctl's progress goes to stderr."""
+    """Plays the scenario once, moving the guest the way of `arm` (arms.py), and returns its Outcome.
+    LabError when it could not be played to its end. `say` is told before each step what comes;
+    postcopyctl's progress goes to stderr."""
     parameters = plan.config.guest
     say("making the guest, if that has not been done: Debian's kernel, busybox, nginx")
     guest.image()
@@ -66,7 +69,8 @@ def run(plan, programs, folder, say=lambda text: None, arm=ARMS["libpostcopy-tcp
                          "requests", "touch": "touching its memory", "idle": "doing nothing"}
         say(f"the guest was ready after {boot_s:.1f} s; {plan.warm_up_s:g} s of {loaded[plan.load]}")
         with traffic_of(plan, stage, programs) as traffic, \
-                Meter(_processes(stage, source, destination)) as meter:
+                Meter(_processes(stage, source, destination)) as meter, \
+                PeakMemory((source, destination), (h.pid for h in stage.hosts.values())) as memory:
             time.sleep(plan.warm_up_s)
             traffic.before()
             say(f"relocating: {arm.command_line(stage)}")
@@ -91,8 +95,9 @@ def run(plan, programs, folder, say=lambda text: None, arm=ARMS["libpostcopy-tcp
         "ram_bytes": plan.config.memory_mib << 20,
         "touched_bytes": touched_bytes,
         "cpu_s_per_gib": round(cpu_s / touched_bytes * 2**30, 3),
+        "memory_peak_bytes": memory.peak_bytes(marks.command, marks.commit),
     }
-    return Outcome(figures, traffic.windows, marks, traffic.base, complaints)
+    return Outcome(figures, traffic.windows, marks, traffic.base, moved.waits_us, complaints)
 
 
 def _processes(stage, source, destination):

@@ -80,6 +80,19 @@ def longest_gap_ms(windows, command, commit, after_s=10.0):
     return max(longest, empty * WINDOW_S * 1000)
 
 
+def recovery_ms(windows, marks, base, share=0.9, steady_s=0.5, after_s=10.0):
+    """From the command to the begin of the first `steady_s` after RESUME in which at least `share` of
+    the former rate was served; None if there is none until `after_s` after commit. ValueError as
+    lost_service_ms."""
+    span = [w for w in _from_to(windows, marks.command, marks.commit + after_s)
+            if w.start > marks.resume - _SLACK_S]
+    length = round(steady_s / WINDOW_S)
+    for first in range(len(span) - length + 1):
+        if sum(w.count for w in span[first:first + length]) >= share * base * length:
+            return (span[first].start - marks.command) * 1000
+    return None
+
+
 def render(windows, marks, base, width=100, before_s=0.5, after_s=3.0):
     """The timeline as text: one line a window with a bar, marks beside it, quiet stretches folded.
 

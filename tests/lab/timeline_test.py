@@ -8,7 +8,8 @@ import unittest
 if __package__ in (None, ""):  # run as a program
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
     __package__ = "lab"
-from .timeline import Marks, Window, base_rate, longest_gap_ms, lost_service_ms, render
+from .timeline import Marks, Window, base_rate, longest_gap_ms, lost_service_ms, recovery_ms, \
+    render
 
 START = 1_700_000_000.0  # whole windows, and as inexact in binary as real times
 
@@ -53,6 +54,17 @@ class LostService(unittest.TestCase):
     def test_refuses_a_load_that_ended_too_early(self):
         with self.assertRaisesRegex(ValueError, "the load ended"):
             lost_service_ms(run_of(*[100] * 100), START + 5, START + 5.1, 100)
+
+
+class Recovery(unittest.TestCase):
+    MARKS = Marks(command=START + 5, stop=START + 5.1, resume=START + 5.2, commit=START + 6)
+
+    def test_is_when_half_a_second_of_the_former_rate_begins_after_the_resume(self):
+        windows = run_of(*[100] * 52, *[0] * 3, 100, 100, 20, *[90] * 120)
+        self.assertAlmostEqual(recovery_ms(windows, self.MARKS, 100), 800, places=3)
+
+    def test_nothing_if_the_rate_stays_below(self):
+        self.assertIsNone(recovery_ms(run_of(*[100] * 52, *[89] * 120), self.MARKS, 100))
 
 
 class LongestGap(unittest.TestCase):

@@ -66,9 +66,11 @@ class Web(Idle):
             self.base = timeline.base_rate(self.windows, marks.command)
             lost = timeline.lost_service_ms(*span, self.base, after_s=self._after_s)
             gap = timeline.longest_gap_ms(*span, after_s=self._after_s)
+            recovery = timeline.recovery_ms(self.windows, marks, self.base, after_s=self._after_s)
         except ValueError as error:
             raise LabError(f"measure the client's traffic: {error}") from None
         return {"lost_service_ms": round(lost, 1), "longest_gap_ms": round(gap, 1),
+                "to_90_percent_ms": None if recovery is None else round(recovery, 1),
                 "failed_requests": self._report.failed_requests,
                 "lost_connections": self._report.lost_connections,
                 "finished_requests": self._report.finished_requests,

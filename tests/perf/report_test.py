@@ -1,5 +1,6 @@
 """What the benchmark's report makes of runs."""
 
+import dataclasses
 import pathlib
 import sys
 import unittest
@@ -11,7 +12,7 @@ import report  # noqa: E402
 
 
 def results(**values):
-    return [{"load": "web", "link": "unlimited", "arm": arm.replace("_", "-"), "run": number,
+    return [{**dataclasses.asdict(plan.BASE), "arm": arm.replace("_", "-"), "run": number,
              "total_ms": value, "verified": True}
             for arm, each in values.items() for number, value in enumerate(each, 1)]
 
@@ -33,9 +34,24 @@ class Report(unittest.TestCase):
         text = report.table(results(one=[1, 2, 3], two=[100, 200, 300]), [plan.BASE])
         self.assertIn("2.0 ±1.0", text)
         self.assertIn("200 ±100", text)
-        self.assertIn("total_ms: one < two", text)
+        self.assertIn("total: one < two", text)
         self.assertIn("3/3", text)
 
+    def test_what_did_not_finish_is_counted_and_left_out_of_the_medians(self):
+        found = results(one=[1, 2, 3])
+        found[2] = {name: value for name, value in found[2].items()
+                    if name not in ("total_ms", "verified")} | {"unfinished": "no end after 120 s"}
+        text = report.table(found, [plan.BASE])
+        self.assertIn("1.5 ±0.50", text)
+        self.assertIn("2/3", text)
+        self.assertIn("2/2", text)
+
+    def test_only_opposite_orders_contradict(self):
+        first = results(one=[1, 2, 3], two=[100, 110, 120], three=[200, 210, 220])
+        second = results(one=[100, 110, 120], two=[1, 2, 3], three=[90, 110, 130])
+        self.assertEqual(report.contradictions(first, second, [plan.BASE]),
+                         [f"{plan.BASE}: total: one and two"])
+        self.assertEqual(report.contradictions(first, first, [plan.BASE]), [])
 
     def test_multiples_of_the_floors(self):
         floors = {"tcp_round_trip_us": 60, "userfault_round_trip_us": 40, "tcp_stream_gb_s": 2.0}
@@ -49,16 +65,29 @@ class Report(unittest.TestCase):
 
 class Plan(unittest.TestCase):
     def test_arms_take_turns_and_the_base_point_has_more_runs(self):
-        wanted = plan.full()
+        wanted = plan.runs(plan.full(), plan.ARMS)
         self.assertEqual([run.arm for run in wanted[:4]], list(plan.ARMS))
-        counts = {point: sum(run.point == point for run in wanted) for point in
-                  {run.point for run in wanted}}
-        self.assertEqual(counts[plan.BASE], 5 * len(plan.ARMS))
-        self.assertLess(plan.estimate_s(wanted), 3 * 3600)
-        self.assertLess(plan.estimate_s(plan.quick()), 600 + 60)
+        counts = {point: sum(run.point == point for run in wanted) for point in plan.full()}
+        self.assertEqual(counts.pop(plan.BASE), 5 * len(plan.ARMS))
+        self.assertEqual(set(counts.values()), {3 * len(plan.ARMS)})
+
+    def test_the_estimates_keep_to_what_is_promised(self):
+        self.assertLess(plan.estimate_s(plan.runs(plan.full(), plan.ARMS)), 3 * 3600)
+        self.assertLess(plan.estimate_s(plan.runs(plan.quick(), plan.QUICK_ARMS, plan.RUNS_QUICK)),
+                        600)
+
+    def test_one_factor_varies_at_a_time(self):
+        for point in plan.full():
+            base, other = dataclasses.astuple(plan.BASE), dataclasses.astuple(point)
+            self.assertLessEqual(sum(a != b for a, b in zip(base, other)), 1, point)
+
+    def test_a_load_over_a_link_that_the_plan_has_not_is_made(self):
+        self.assertEqual(plan.chosen(plan.full(), ["idle"], ["1gbit"]), [plan.Point("idle", "1gbit")])
+        self.assertEqual(plan.chosen(plan.full(), None, ["1gbit"]), [plan.Point(link="1gbit")])
+        self.assertIn(plan.BASE, plan.chosen(plan.full(), ["web"], None))
 
     def test_each_run_has_a_name_of_its_own(self):
-        names = [run.name for run in plan.full()]
+        names = [run.name for run in plan.runs(plan.full(), plan.ARMS)]
         self.assertEqual(len(names), len(set(names)))
 
 

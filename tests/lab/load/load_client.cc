@@ -83,6 +83,8 @@ int main(int argc, char** argv) {
   check->add_option("--connections", verify.connections)
       ->capture_default_str()
       ->check(CLI::Range(1, 64));
+  check->add_option("--program", verify.program,
+                    "the content is realistic, with machine code from this file");
   check->add_option("--timeout-ms", give_up_ms, "give up after so long without a finished file")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);

@@ -5,14 +5,18 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
+#include <cstring>
+#include <fstream>
 #include <iostream>
+#include <iterator>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "content.h"
+#include "realistic.h"
 
 namespace postcopy_lab {
 namespace {
@@ -39,9 +43,14 @@ class Sha256 {
   std::unique_ptr<EVP_MD_CTX, Free> context_{EVP_MD_CTX_new()};
 };
 
-Digest ExpectedDigest(uint64_t seed, uint64_t file) {
+// Of file number `file`; realistic if there is a program to take machine code from.
+Digest ExpectedDigest(uint64_t seed, const std::string& program, uint64_t file) {
   static std::array<uint64_t, LAB_FILE_WORDS> words;
-  lab_fill_file(seed, file, words.data());
+  if (program.empty()) {
+    lab_fill_file(seed, file, words.data());
+  } else {
+    lab_fill_realistic_file(seed, file, program.data(), program.size(), words.data());
+  }
   Sha256 hash;
   hash.Add(words.data(), sizeof words);
   return hash.Finish();
@@ -55,7 +64,8 @@ struct Fetcher {
 
 class Verification {
  public:
-  explicit Verification(const VerifyOptions& options) : options_(options) {}
+  Verification(const VerifyOptions& options, std::string program)
+      : options_(options), program_(std::move(program)) {}
   int Run();
 
  private:
@@ -65,6 +75,7 @@ class Verification {
   void Take(const Fetcher& fetcher, HttpConnection::Outcome outcome);
 
   const VerifyOptions options_;
+  const std::string program_;  // its bytes
   std::vector<std::unique_ptr<Fetcher>> fetchers_;
   uint64_t next_ = 0;
   uint64_t checked_ = 0;
@@ -132,7 +143,7 @@ void Verification::Check(Fetcher& fetcher) {
   if (!fetcher.file) return;
   ++checked_;
   const int status = fetcher.connection.response().status();
-  if (status == 200 && got == ExpectedDigest(options_.seed, *fetcher.file)) return;
+  if (status == 200 && got == ExpectedDigest(options_.seed, program_, *fetcher.file)) return;
   if (wrong_++ == 0) {
     first_wrong_ = "/f/" + std::to_string(*fetcher.file) +
                    (status == 200 ? ": content" : ": status " + std::to_string(status));
@@ -141,6 +152,18 @@ void Verification::Check(Fetcher& fetcher) {
 
 }  // namespace
 
-int RunVerify(const VerifyOptions& options) { return Verification(options).Run(); }
+int RunVerify(const VerifyOptions& options) {
+  std::string program;
+  if (!options.program.empty()) {
+    std::ifstream file(options.program, std::ios::binary);
+    program.assign(std::istreambuf_iterator<char>(file), {});
+    if (program.size() < LAB_PAGE_BYTES) {
+      std::cerr << "lab-load-client: read " << options.program << ": "
+                << (file ? "shorter than a page" : strerror(errno)) << "\n";
+      return 1;
+    }
+  }
+  return Verification(options, std::move(program)).Run();
+}
 
 }  // namespace postcopy_lab
