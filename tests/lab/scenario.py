@@ -16,6 +16,10 @@ from .meter import Meter, vcpu_threads
 from .traffic import traffic_of
 from .two_hosts import TwoHosts
 from .verdict import figures_of, figures_of_check, verify
+from .warm_memory import WarmMemory
+
+_MORE_THAN_GUEST_RAM = 128 << 20  # that a relocation may take of the machine's memory
+
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
@@ -65,6 +69,8 @@ def run(plan, programs, folder, say=lambda text: None, arm=ARMS["libpostcopy-tcp
         version = source.qmp.command("query-version")["qemu"]
         boot_s = source.wait_ready()
         arm.await_ready(stage)
+        touched_bytes = source.touched_bytes()
+        warm = WarmMemory(touched_bytes + _MORE_THAN_GUEST_RAM)
         loaded = {"web": f"load over {plan.connections} kept-open connections, {plan.think_ms} ms between "
                          "requests", "touch": "touching its memory", "idle": "doing nothing"}
         say(f"the guest was ready after {boot_s:.1f} s; {plan.warm_up_s:g} s of {loaded[plan.load]}")
@@ -74,7 +80,7 @@ def run(plan, programs, folder, say=lambda text: None, arm=ARMS["libpostcopy-tcp
             time.sleep(plan.warm_up_s)
             traffic.before()
             say(f"relocating: {arm.command_line(stage)}")
-            touched_bytes = source.touched_bytes()
+            warm.release()
             moved = arm.relocate(stage, source, destination)
             marks = moved.marks
             status_then = _checker_status(stage)
