@@ -8,7 +8,8 @@ function(postcopy_program_test name)
   set_tests_properties(${name} PROPERTIES
     LABELS ${test_LABEL} TIMEOUT ${test_TIMEOUT} SKIP_RETURN_CODE 77
     ENVIRONMENT "POSTCOPY_BUILD_DIR=${PROJECT_BINARY_DIR};PYTHONDONTWRITEBYTECODE=1;\
-POSTCOPY_LOAD_CLIENT=${PROJECT_BINARY_DIR}/bin/lab-load-client;POSTCOPY_LAB_QEMU=${test_QEMU}")
+POSTCOPY_LOAD_CLIENT=${PROJECT_BINARY_DIR}/bin/lab-load-client;\
+POSTCOPY_LAB_RELAY=${PROJECT_BINARY_DIR}/bin/lab-relay;POSTCOPY_LAB_QEMU=${test_QEMU}")
 endfunction()
 
 postcopy_program_test(layering LABEL unit TIMEOUT 60

@@ -4,37 +4,21 @@ Also has the guest's files verified. What the numbers mean for a relocation says
 load client itself is load/.
 """
 
-import hashlib
 import json
-import os
 import pathlib
 import signal
 import subprocess
 import threading
 
 from . import guest as guest_programs
-from . import packages
-from .commands import LabError, run
+from . import native
+from .commands import LabError
 from .timeline import Window
 
 
 def build_client(folder=None):
-    """Path of the load client: `POSTCOPY_LOAD_CLIENT` if set, else built (if needed) in `folder`.
-
-    `folder`: a CMake build folder of tests/lab/load alone; default: one for this checkout in the
-    lab's cache. LabError with the compiler's words.
-    """
-    if given := os.environ.get("POSTCOPY_LOAD_CLIENT"):
-        return pathlib.Path(given)
-    source = pathlib.Path(__file__).resolve().parent / "load"
-    cache = packages.cache_directory()
-    checkout = hashlib.sha256(str(source).encode()).hexdigest()[:12]
-    folder = pathlib.Path(folder or cache / f"load-client-{checkout}")
-    with packages.CacheLock(cache):
-        run(["cmake", "-G", "Ninja", "-S", str(source), "-B", str(folder)],
-            what="configure the load client")
-        run(["cmake", "--build", str(folder)], what="build the load client", timeout_s=600)
-    return folder / "bin/lab-load-client"
+    """Path of the load client: `POSTCOPY_LOAD_CLIENT` if set, else built: native.program."""
+    return native.program("lab-load-client", "load", "POSTCOPY_LOAD_CLIENT", folder)
 
 
 class Report:

@@ -3,6 +3,9 @@
     client ── switch ─┬─ host a: bridge br0 (10.77.0.11) ─ tap0 ─ QEMU
                       └─ host b: bridge br0 (10.77.0.12) ─ tap0 ─ QEMU
 
+With delay() the two hosts are besides joined by a link that takes its time (relay.py); it has what they
+themselves say to each other, the guest's and the client's traffic stays on the bridges.
+
 All traffic stays inside namespaces whose names carry a prefix of this run, so several labs can run
 side by side. Not responsible for the processes in them (qemu.py, load.py), except that clean-up
 kills whatever is left inside.
@@ -16,7 +19,7 @@ import signal
 import struct
 import threading
 
-from . import reaper
+from . import reaper, relay
 from .commands import LabError, run
 
 _PREFIX_LENGTH = 24
@@ -47,6 +50,8 @@ class Network:
         self.client_address = "10.77.0.100"
         self._switch = f"{self.prefix}-switch"
         self._made = []
+        self._shaped = set()
+        self._relay = None
         self._stack = contextlib.ExitStack()
         if len(self.prefix) > _PREFIX_LENGTH:
             raise LabError(f"name a network: prefix {self.prefix} is longer than {_PREFIX_LENGTH}")
@@ -101,7 +106,11 @@ class Network:
                                   f"link set {tap} master br0 up")
 
     def shape(self, host, mbit):
-        """Limits the host's link to `mbit` Mbit/s each way. Replaces an earlier limit."""
+        """Limits the host's link to `mbit` Mbit/s each way. Replaces an earlier limit. LabError after
+        delay(): what goes over the relay would not be limited."""
+        if self._relay:
+            raise LabError(f"shape the link of host {host}: it is delayed, and not limited besides")
+        self._shaped.add(host)
         limit = f"rate {mbit}mbit burst 256kb latency 50ms"
         for namespace, device in self._ends(host):
             run(["tc", "-n", namespace, "qdisc", "replace", "dev", device, "root", "tbf",
@@ -112,6 +121,19 @@ class Network:
         for namespace, device in self._ends(host):
             if " tbf " in run(["tc", "-n", namespace, "qdisc", "show", "dev", device]):
                 run(["tc", "-n", namespace, "qdisc", "delete", "dev", device, "root"])
+        self._shaped.discard(host)
+
+    def delay(self, round_trip_ms):
+        """Gives what the two hosts say to each other this round trip, until the network ends; the
+        bandwidth is not limited. What was underway comes over the bridges still. LabError if a link is
+        limited, or delayed already. Returns the Relay."""
+        if self._shaped:
+            raise LabError(f"delay the hosts' link: host {min(self._shaped)}'s is limited")
+        if self._relay or len(self.hosts) != 2:
+            raise LabError("delay the hosts' link: it is delayed already" if self._relay else
+                           f"delay the hosts' link: there are {len(self.hosts)} hosts, not two")
+        self._relay = relay.Relay(self, round_trip_ms).start()
+        return self._relay
 
     def cut(self, host):
         """Takes the host's link down at the switch: nothing passes, and no end of TCP is told."""
@@ -155,6 +177,9 @@ class Network:
         return self
 
     def __exit__(self, *_):
+        if self._relay:
+            self._relay.kill()
+            self._relay = None
         while self._made:
             namespace = self._made.pop()
             reaper.remove("netns", namespace)

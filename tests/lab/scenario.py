@@ -30,6 +30,7 @@ class Plan:
     warm_up_s: float = 6.0      # of load before the command; timeline.base_rate needs 5
     after_commit_s: float = 10.0
     link_mbit: int = 0          # of each host's link, each way; 0: not limited
+    round_trip_ms: float = 0    # between the hosts, which are then not limited; 0: no delay
     source_faults: tuple = ()   # fault plans of the source's daemon
     log_level: str = "info"     # of both daemons
 
@@ -65,6 +66,8 @@ def run(plan, programs, folder, say=lambda text: None, arm=ARMS["libpostcopy-tcp
         if plan.link_mbit:
             for host in stage.hosts:
                 stage.network.shape(host, plan.link_mbit)
+        if plan.round_trip_ms:
+            stage.network.delay(plan.round_trip_ms)
         source, destination = arm.start(stage)
         version = source.qmp.command("query-version")["qemu"]
         boot_s = source.wait_ready()
