@@ -9,7 +9,18 @@ import itertools
 
 from lab import guest, qemu, scenario
 
-LINKS = {"unlimited": 0, "1gbit": 1000, "100mbit": 100}
+
+@dataclasses.dataclass(frozen=True)
+class Link:
+    """Between the hosts: its bandwidth, 0 for no limit, or its round trip, 0 for no delay."""
+
+    mbit: int = 0
+    round_trip_ms: float = 0
+
+
+LINKS = {"unlimited": Link(), "1gbit": Link(mbit=1000), "100mbit": Link(mbit=100),
+         "rtt-1ms": Link(round_trip_ms=1), "rtt-10ms": Link(round_trip_ms=10),
+         "rtt-50ms": Link(round_trip_ms=50)}
 LOADS = ("web", "touch-random", "touch-zipf", "touch-linear", "idle")
 TOUCH_MIB = 512
 FILES_MIB = {1024: 256, 4096: 1536, 8192: 3072}  # by the guest's RAM: what it serves
@@ -21,7 +32,7 @@ QEMU = "10.0"  # of both hosts and all arms
 
 # For the estimate only: seconds of a run at the base point, and what a condition adds.
 _SECONDS_A_RUN = 29
-_MORE_SECONDS = {"1gbit": 3, "100mbit": 45, 4096: 45, 8192: 90, "idle": -6}
+_MORE_SECONDS = {"1gbit": 3, "100mbit": 45, "rtt-10ms": 5, "rtt-50ms": 15, 4096: 45, 8192: 90, "idle": -6}
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -100,7 +111,8 @@ def scenario_of(point):
         parameters = guest.Parameters(files_mib=64, check_mib=64, touch_mib=TOUCH_MIB,
                                       touch_order=order)
     return scenario.Plan(config=qemu.Config(memory_mib=point.memory_mib, guest=parameters),
-                         load=kind, link_mbit=LINKS[point.link],
+                         load=kind, link_mbit=LINKS[point.link].mbit,
+                         round_trip_ms=LINKS[point.link].round_trip_ms,
                          after_commit_s=10.0 if kind == "web" else 2.0)
 
 
