@@ -11,14 +11,11 @@
 #include <string>
 
 #include "http_response.h"
+#include "tcp_connection.h"
 
 namespace postcopy_lab {
 
-// Where the server is. From "http://ADDRESS[:PORT]", an IPv4 address in numbers.
-struct Server {
-  std::string host;
-  int port = 80;
-};
+// From "http://ADDRESS[:PORT]", an IPv4 address in numbers.
 std::optional<Server> ParseUrlBase(const std::string& url);
 
 // One thread. Owns its socket.
@@ -32,11 +29,6 @@ class HttpConnection {
     kLost,       // the connection is closed; problem() says why
   };
 
-  HttpConnection() = default;
-  HttpConnection(const HttpConnection&) = delete;
-  HttpConnection& operator=(const HttpConnection&) = delete;
-  ~HttpConnection() { Close(); }
-
   // Begins to connect (closing what was open) and returns at once; wait for writability. kLost on
   // an error that is known already.
   Outcome Connect(const Server& server);
@@ -46,22 +38,18 @@ class HttpConnection {
   // To be called when the socket is ready for anything. Reads what is there; body bytes go to
   // `body`, valid only during that call.
   Outcome OnReady(const BodySink& body);
-  void Close();
+  void Close() { tcp_.Close(); }
 
   // -1 when closed.
-  int descriptor() const { return descriptor_; }
-  bool connected() const { return connected_; }
+  int descriptor() const { return tcp_.descriptor(); }
+  bool connected() const { return tcp_.connected(); }
   const HttpResponse& response() const { return response_; }
-  const std::string& problem() const { return problem_; }
+  const std::string& problem() const { return tcp_.problem(); }
 
  private:
-  Outcome Lose(std::string problem);
-
-  int descriptor_ = -1;
-  bool connected_ = false;
+  TcpConnection tcp_;
   std::string host_;
   HttpResponse response_;
-  std::string problem_;
 };
 
 }  // namespace postcopy_lab

@@ -57,12 +57,12 @@ int main(int argc, char** argv) {
 
   Target target;
   postcopy_lab::LoadOptions load;
-  int64_t think_ms = load.think.count();
+  int64_t think_ms = load.loop.think.count();
   int64_t timeout_ms = 0;
   double seconds = 0;
   CLI::App* run = app.add_subcommand("run", kRunHelp);
   AddTarget(run, &target, "of the order in which files are asked for");
-  run->add_option("--connections", load.connections)
+  run->add_option("--connections", load.loop.connections)
       ->capture_default_str()
       ->check(CLI::Range(1, 1024));
   run->add_option("--think-ms", think_ms, "from a response to the next request on its connection")
@@ -74,7 +74,7 @@ int main(int argc, char** argv) {
   run->add_option("--seconds", seconds, "length of the run; 0: until SIGTERM or SIGINT")
       ->capture_default_str()
       ->check(CLI::NonNegativeNumber);
-  run->add_option("--output", load.output, "file for the JSON; default: standard output");
+  run->add_option("--output", load.loop.output, "file for the JSON; default: standard output");
 
   postcopy_lab::VerifyOptions verify;
   int64_t give_up_ms = verify.timeout.count();
@@ -98,9 +98,9 @@ int main(int argc, char** argv) {
     load.server = *postcopy_lab::ParseUrlBase(target.url_base);
     load.files = target.files;
     load.seed = target.seed;
-    load.think = std::chrono::milliseconds(think_ms);
-    load.timeout = std::chrono::milliseconds(timeout_ms);
-    load.duration = std::chrono::milliseconds(static_cast<int64_t>(seconds * 1000));
+    load.loop.think = std::chrono::milliseconds(think_ms);
+    load.loop.timeout = std::chrono::milliseconds(timeout_ms);
+    load.loop.duration = std::chrono::milliseconds(static_cast<int64_t>(seconds * 1000));
     return postcopy_lab::RunLoad(load);
   }
   verify.server = *postcopy_lab::ParseUrlBase(target.url_base);
