@@ -21,9 +21,10 @@ class Link:
 LINKS = {"unlimited": Link(), "1gbit": Link(mbit=1000), "100mbit": Link(mbit=100),
          "rtt-1ms": Link(round_trip_ms=1), "rtt-10ms": Link(round_trip_ms=10),
          "rtt-50ms": Link(round_trip_ms=50)}
-LOADS = ("web", "touch-random", "touch-zipf", "touch-linear", "idle")
+LOADS = ("web", "key-value", "touch-random", "touch-zipf", "touch-linear", "idle")
 TOUCH_MIB = 512
 FILES_MIB = {1024: 256, 4096: 1536, 8192: 3072}  # by the guest's RAM: what it serves
+MEMCACHED_MIB = 256
 ARMS = ("qemu-precopy", "qemu-postcopy", "qemu-postcopy-preempt", "libpostcopy-tcp")
 QUICK_ARMS = ("qemu-precopy", "qemu-postcopy-preempt", "libpostcopy-tcp")
 QUICK_LINKS = ("unlimited", "1gbit")
@@ -105,15 +106,18 @@ def chosen(points, loads, links):
 
 def scenario_of(point):
     """What tests/lab/scenario.py plays under these conditions."""
-    kind, _, order = point.load.partition("-")
+    kind, order = point.load, ""
     parameters = guest.Parameters(files_mib=FILES_MIB[point.memory_mib], content=point.content)
-    if kind == "touch":
+    if kind == "key-value":
+        parameters = guest.Parameters(files_mib=64, check_mib=64, memcached_mib=MEMCACHED_MIB)
+    elif kind.startswith("touch-"):
+        kind, _, order = kind.partition("-")
         parameters = guest.Parameters(files_mib=64, check_mib=64, touch_mib=TOUCH_MIB,
                                       touch_order=order)
     return scenario.Plan(config=qemu.Config(memory_mib=point.memory_mib, guest=parameters),
                          load=kind, link_mbit=LINKS[point.link].mbit,
                          round_trip_ms=LINKS[point.link].round_trip_ms,
-                         after_commit_s=10.0 if kind == "web" else 2.0)
+                         after_commit_s=10.0 if kind in ("web", "key-value") else 2.0)
 
 
 def estimate_s(wanted):

@@ -1,4 +1,5 @@
-"""Builds the guest: Debian's cloud kernel and an initramfs with busybox, nginx and the checker.
+"""Builds the guest: Debian's cloud kernel and an initramfs with busybox, nginx, memcached and the
+checker.
 
 `image()` gives the two files, from the cache when their inputs have not changed; `Parameters` is
 what one guest is told on its kernel's command line. How a guest is started says qemu.py; what it
@@ -38,6 +39,7 @@ class Parameters:
     touch_order: str = "random"     # or "linear", "zipf"
     touch_writes: int = 30          # of 100 touches
     touch_pause_us: int = 1000      # sleep after each 1,024 touches
+    memcached_mib: int = 0          # memcached on port 11211 has room for so many MiB of values; 0: none
     seed: int = 1                   # of the files' and the checked memory's content
     kernel_words: str = ""          # more of the kernel's command line, e.g. "mem=2G"
 
@@ -74,7 +76,7 @@ class Image:
 def image(cache=None):
     """The guest's kernel and initramfs in the cache, built when an input has changed.
 
-    Downloads kernel and nginx the first time. Several processes may call it at once: one builds,
+    Downloads kernel, nginx and memcached the first time. Several processes may call it at once: one builds,
     the others wait. The files stay valid after the call: they are never changed, only added.
     LabError names the step that failed.
     """
@@ -83,12 +85,13 @@ def image(cache=None):
         kernel_package = packages.kernel_package(cache)
         kernel_tree = packages.unpacked(kernel_package, cache)
         nginx = packages.unpacked("nginx", cache) / "usr/sbin/nginx"
+        memcached = packages.unpacked("memcached", cache) / "usr/bin/memcached"
         kernel = next((kernel_tree / "boot").glob("vmlinuz-*"))
-        inputs = [nginx, busybox(), *libraries(nginx), *sorted(_SOURCES.iterdir()),
+        inputs = [nginx, memcached, busybox(), *_libraries_of(nginx, memcached), *sorted(_SOURCES.iterdir()),
                   pathlib.Path(__file__), kernel]
         initramfs = cache / f"initramfs-{_digest(inputs)}.cpio"
         if not initramfs.exists():
-            _build(initramfs, kernel_tree, nginx)
+            _build(initramfs, kernel_tree, nginx, memcached)
     return Image(kernel, initramfs)
 
 
@@ -114,6 +117,10 @@ def libraries(program):
     if absent := re.findall(r"(\S+) => not found", listed):
         raise LabError(f"list the libraries of {program}: not on this machine: {', '.join(absent)}")
     return [pathlib.Path(path) for path in sorted(set(re.findall(r"(/\S+) \(0x", listed)))]
+
+
+def _libraries_of(*programs):
+    return sorted({library for program in programs for library in libraries(program)})
 
 
 def module_paths(kernel_tree, names):
@@ -144,15 +151,16 @@ def compiled(name, folder):
     return program.read_bytes()
 
 
-def _build(initramfs, kernel_tree, nginx):
+def _build(initramfs, kernel_tree, nginx, memcached):
     archive = Archive()
     archive.add_file("/init", (_SOURCES / "init").read_bytes(), executable=True)
     archive.add_file("/bin/busybox", busybox().read_bytes(), executable=True)
     archive.add_file("/bin/nginx", nginx.read_bytes(), executable=True)
+    archive.add_file("/bin/memcached", memcached.read_bytes(), executable=True)
     archive.add_file("/etc/nginx.conf", (_SOURCES / "nginx.conf").read_bytes())
     archive.add_file("/etc/passwd", b"root:x:0:0:root:/:/bin/sh\n")
     archive.add_file("/etc/group", b"root:x:0:\n")
-    for library in libraries(nginx):
+    for library in _libraries_of(nginx, memcached):
         archive.add_file(str(library), library.read_bytes(), executable=True)
     order = module_paths(kernel_tree, _MODULES)
     for module in order:

@@ -29,6 +29,7 @@ class Report:
         self.finished_requests = raw["finished_requests"]
         self.failed_requests = raw["failed_requests"]
         self.lost_connections = raw["lost_connections"]
+        self.wrong_values = raw.get("wrong_values", 0)
         self.windows = [Window(w["start_ms"] / 1000, w["count"], w["gap_us"] / 1000)
                         for w in raw["windows"]]
 
@@ -43,10 +44,13 @@ class Load:
 
     def __init__(self, network, client, guest, output, connections=8, think_ms=5, timeout_ms=0):
         self._network, self._output = network, pathlib.Path(output)
-        self._argv = [client, "run", *_target(guest), "--connections", connections, "--think-ms",
+        self._argv = [client, *self._subcommand(guest), "--connections", connections, "--think-ms",
                       think_ms, "--timeout-ms", timeout_ms, "--output", output]
         self._process = None
         self._report = None
+
+    def _subcommand(self, guest):
+        return ["run", *_target(guest)]
 
     def start(self, timeout_s=30):
         """Returns when the first response has come; LabError if it has not after `timeout_s`."""
@@ -85,6 +89,17 @@ class Load:
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
             self._process.wait()
+
+
+class KeyValueLoad(Load):
+    """A load on the guest's memcached, which start() fills first."""
+
+    def _subcommand(self, guest):
+        return ["kv", "--server", guest.address, "--values-mib", guest.memcached_mib,
+                "--seed", guest.seed]
+
+    def start(self, timeout_s=120):
+        return super().start(timeout_s)
 
 
 def verify_files(network, client, guest, connections=4, timeout_s=300):

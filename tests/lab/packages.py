@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """What the lab needs from Debian: packages to install, and packages only to unpack.
 
-The guest's kernel and its nginx are never installed: an installed kernel would touch the machine's
-boot loader and an installed nginx would start a service. They are downloaded with apt, unpacked
+The guest's kernel, nginx and memcached are never installed: an installed kernel would touch the
+machine's boot loader and the others would start services. They are downloaded with apt, unpacked
 into the lab's cache and used from there. Which files of them go into the guest is guest.py's
 business.
 """
@@ -22,9 +22,10 @@ if __package__ in (None, ""):  # run as a program
     __package__ = "lab"
 from .commands import LabError, run
 
-# libpcre2-8-0, libssl3 and zlib1g are libraries of the guest's nginx, copied from this machine.
+# libpcre2-8-0, libssl3 and zlib1g are libraries of the guest's nginx, libevent-2.1-7 and libsasl2-2 of its
+# memcached, copied from this machine.
 TO_RUN = ["qemu-system-x86", "busybox-static", "iproute2", "kmod", "gcc", "libc6-dev",
-          "libcrypt1", "libpcre2-8-0", "libssl3", "zlib1g"]
+          "libcrypt1", "libevent-2.1-7", "libpcre2-8-0", "libsasl2-2", "libssl3", "zlib1g"]
 TO_BUILD_LOAD_CLIENT = ["g++", "cmake", "ninja-build", "libcli11-dev", "nlohmann-json3-dev",
                         "libssl-dev"]
 

@@ -24,7 +24,7 @@ _MORE_THAN_GUEST_RAM = 128 << 20  # that a relocation may take of the machine's 
 @dataclasses.dataclass(frozen=True)
 class Plan:
     config: qemu.Config = dataclasses.field(default_factory=qemu.Config)
-    load: str = "web"           # or "touch", "idle": traffic.py
+    load: str = "web"           # or "key-value", "touch", "idle": traffic.py
     connections: int = 8
     think_ms: int = 5
     warm_up_s: float = 6.0      # of load before the command; timeline.base_rate needs 5
@@ -40,9 +40,9 @@ class Outcome:
     """What one run has come to. `ok`: memory intact and the client has lost nothing."""
 
     figures: dict
-    windows: list     # of the client's requests; none without web load
+    windows: list     # of the client's requests; none without such a load
     marks: timeline.Marks
-    base: float       # requests per window before the command; None without web load
+    base: float       # requests per window before the command; None without requests
     waits_us: tuple   # in ascending order, each wait for a page; none if the arm does not tell
     complaints: list  # what was not as it should be, a sentence each
 
@@ -56,7 +56,7 @@ def run(plan, programs, folder, say=lambda text: None, arm=ARMS["libpostcopy-tcp
     LabError when it could not be played to its end. `say` is told before each step what comes;
     postcopyctl's progress goes to stderr."""
     parameters = plan.config.guest
-    say("making the guest, if that has not been done: Debian's kernel, busybox, nginx")
+    say("making the guest, if that has not been done: Debian's kernel, busybox, nginx, memcached")
     guest.image()
     say("making two hosts and a client, with a daemon on each host")
     with TwoHosts(programs, folder, plan.config, plan.source_faults, plan.log_level) as stage:
@@ -72,14 +72,15 @@ def run(plan, programs, folder, say=lambda text: None, arm=ARMS["libpostcopy-tcp
         version = source.qmp.command("query-version")["qemu"]
         boot_s = source.wait_ready()
         arm.await_ready(stage)
-        touched_bytes = source.touched_bytes()
-        warm = WarmMemory(touched_bytes + _MORE_THAN_GUEST_RAM)
-        loaded = {"web": f"load over {plan.connections} kept-open connections, {plan.think_ms} ms between "
-                         "requests", "touch": "touching its memory", "idle": "doing nothing"}
+        over = f"over {plan.connections} kept-open connections, {plan.think_ms} ms between requests"
+        loaded = {"web": f"load {over}", "key-value": f"get and set on a memcached that is filled, {over}",
+                  "touch": "touching its memory", "idle": "doing nothing"}
         say(f"the guest was ready after {boot_s:.1f} s; {plan.warm_up_s:g} s of {loaded[plan.load]}")
         with traffic_of(plan, stage, programs) as traffic, \
                 Meter(_processes(stage, source, destination)) as meter, \
                 PeakMemory((source, destination), (h.pid for h in stage.hosts.values())) as memory:
+            touched_bytes = source.touched_bytes()
+            warm = WarmMemory(touched_bytes + _MORE_THAN_GUEST_RAM)
             time.sleep(plan.warm_up_s)
             traffic.before()
             say(f"relocating: {arm.command_line(stage)}")

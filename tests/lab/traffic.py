@@ -42,9 +42,11 @@ class Idle:
 class Web(Idle):
     """Requests for random files of the guest's web server, over connections that are kept open."""
 
+    kind = load.Load
+
     def __init__(self, plan, stage, programs):
         self._after_s = plan.after_commit_s
-        self._load = load.Load(stage.network, programs.load_client, plan.config.guest,
+        self._load = self.kind(stage.network, programs.load_client, plan.config.guest,
                                stage.folder / "load.json", plan.connections, plan.think_ms)
         self._report = None
 
@@ -83,6 +85,19 @@ class Web(Idle):
         if self._report.lost_connections:
             said.append(f"{self._report.lost_connections} connections were lost")
         return said
+
+
+class KeyValue(Web):
+    """get and set on the guest's memcached, each value verified."""
+
+    kind = load.KeyValueLoad
+
+    def figures(self, marks):
+        return super().figures(marks) | {"wrong_values": self._report.wrong_values}
+
+    def complaints(self):
+        wrong = self._report.wrong_values
+        return super().complaints() + ([f"{wrong} values were wrong"] if wrong else [])
 
 
 class Touch(Idle):
@@ -137,8 +152,10 @@ def traffic_of(plan, stage, programs):
     """The load that the plan names."""
     if plan.load == "web":
         return Web(plan, stage, programs)
+    if plan.load == "key-value":
+        return KeyValue(plan, stage, programs)
     if plan.load == "touch":
         return Touch(plan, stage)
     if plan.load == "idle":
         return Idle()
-    raise LabError(f"load the guest: {plan.load!r} is not web, touch or idle")
+    raise LabError(f"load the guest: {plan.load!r} is not web, key-value, touch or idle")
