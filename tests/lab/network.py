@@ -136,7 +136,10 @@ class Network:
         return self._relay
 
     def cut(self, host):
-        """Takes the host's link down at the switch: nothing passes, and no end of TCP is told."""
+        """Takes the host's link down at the switch: nothing passes, and no end of TCP is told. LabError
+        after delay(): the relay's packets do not pass the switch."""
+        if self._relay:
+            raise LabError(f"cut the link of host {host}: it is delayed")
         _ip(self._switch, f"link set port-{host} down")
 
     def restore(self, host):

@@ -81,6 +81,8 @@ class Delay(unittest.TestCase):
         self.network.delay(1)
         with self.assertRaisesRegex(LabError, "it is delayed"):
             self.network.shape("b", 1000)
+        with self.assertRaisesRegex(LabError, "it is delayed"):
+            self.network.cut("b")
         with self.assertRaisesRegex(LabError, "delayed already"):
             self.network.delay(1)
 

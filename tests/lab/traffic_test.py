@@ -1,8 +1,13 @@
-"""What is made of the guest's readings of its own waits."""
+"""What is made of the client's report and of the guest's readings of its own waits."""
 
+import pathlib
+import types
 import unittest
 
-from .traffic import waits_between
+from .load import Report
+from .qemu import Config
+from .scenario import Plan
+from .traffic import traffic_of, waits_between
 
 
 def reading(touches, waited_us, waits):
@@ -23,6 +28,24 @@ class Waits(unittest.TestCase):
         found = waits_between(reading(0, 0, []), reading(9, 0, []))
         self.assertEqual(found["touch_waits"], 0)
         self.assertIsNone(found["touch_p50_us"])
+
+
+class KeyValue(unittest.TestCase):
+    def complaints(self, **changes):
+        """Of a run with this report."""
+        stage = types.SimpleNamespace(network=None, folder=pathlib.Path("/nowhere"))
+        programs = types.SimpleNamespace(load_client="lab-load-client")
+        traffic = traffic_of(Plan(config=Config(), load="key-value"), stage, programs)
+        traffic._load.stop = lambda: Report({
+            "finished_requests": 9, "failed_requests": 0, "lost_connections": 0, "wrong_values": 0,
+            "windows": []} | changes)
+        traffic.after()
+        return traffic.complaints()
+
+    def test_a_wrong_value_is_complained_of(self):
+        self.assertEqual(self.complaints(), [])
+        self.assertEqual(self.complaints(wrong_values=2, failed_requests=2),
+                         ["2 requests failed", "2 values were wrong"])
 
 
 if __name__ == "__main__":

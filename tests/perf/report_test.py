@@ -86,6 +86,17 @@ class Plan(unittest.TestCase):
         self.assertEqual(plan.chosen(plan.full(), None, ["1gbit"]), [plan.Point(link="1gbit")])
         self.assertIn(plan.BASE, plan.chosen(plan.full(), ["web"], None))
 
+    def test_every_point_can_be_played(self):
+        for point in {run.point for run in plan.full()}:
+            played = plan.scenario_of(point)
+            self.assertFalse(played.link_mbit and played.round_trip_ms, point)
+            self.assertLess(played.config.guest.files_mib + played.config.guest.check_mib
+                            + played.config.guest.touch_mib + played.config.guest.memcached_mib,
+                            played.config.memory_mib - 200)
+        delayed = plan.scenario_of(plan.Point(load="key-value", link="rtt-10ms"))
+        self.assertEqual((delayed.load, delayed.round_trip_ms), ("key-value", 10))
+        self.assertEqual(plan.scenario_of(plan.Point(load="touch-zipf")).config.guest.touch_order, "zipf")
+
     def test_each_run_has_a_name_of_its_own(self):
         names = [run.name for run in plan.runs(plan.full(), plan.ARMS)]
         self.assertEqual(len(names), len(set(names)))
