@@ -33,7 +33,8 @@ QEMU = "10.0"  # of both hosts and all arms
 
 # For the estimate only: seconds of a run at the base point, and what a condition adds.
 _SECONDS_A_RUN = 29
-_MORE_SECONDS = {"1gbit": 3, "100mbit": 45, "rtt-10ms": 5, "rtt-50ms": 15, 4096: 45, 8192: 90, "idle": -6}
+_MORE_SECONDS = {"1gbit": 3, "100mbit": 45, "rtt-1ms": 2, "rtt-10ms": 8, "rtt-50ms": 20,
+                 4096: 45, 8192: 90, "key-value": 14, "idle": -6}
 
 
 @dataclasses.dataclass(frozen=True, order=True)
