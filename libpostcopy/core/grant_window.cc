@@ -16,15 +16,19 @@ void GrantWindow::OnArrived(uint64_t bytes, TimePoint granted_at, TimePoint now)
   if (period < std::max<std::chrono::nanoseconds>(kMeasuredOver, shortest_round_trip_)) return;
   const double bytes_per_ns =
       static_cast<double>(period_bytes_) / static_cast<double>(std::chrono::nanoseconds(period).count());
-  const auto covered = shortest_round_trip_ + std::chrono::nanoseconds(kQueueTarget);
-  limit_bytes_ = std::clamp(static_cast<uint64_t>(bytes_per_ns * static_cast<double>(covered.count())),
-                            kMinBytes, kMaxBytes);
+  const auto sent_in = [&](std::chrono::nanoseconds time) {
+    return std::clamp(static_cast<uint64_t>(bytes_per_ns * static_cast<double>(time.count())), kMinBytes,
+                      kMaxBytes);
+  };
+  limit_bytes_ = sent_in(shortest_round_trip_ + kQueueTarget);
+  limit_under_demand_bytes_ = sent_in(shortest_round_trip_ + shortest_round_trip_ / 4);
   period_start_ = now;
   period_bytes_ = 0;
 }
 
 uint64_t GrantWindow::RoomBytes(bool demand_outstanding) const {
-  const uint64_t limit = demand_outstanding ? kMinBytes : limit_bytes_;
+  const uint64_t limit =
+      demand_outstanding ? std::min(limit_under_demand_bytes_, limit_bytes_) : limit_bytes_;
   return limit > in_flight_bytes_ ? limit - in_flight_bytes_ : 0;
 }
 

@@ -4,8 +4,9 @@
 // The window follows the measured bandwidth-delay product, plus one millisecond's worth of queue so
 // that it can find out whether the link carries more (a window-limited flow measures window / RTT;
 // the extra lets it grow by that share each round trip until the link is the limit). While demand
-// is outstanding it is kMinBytes. Never below that, so that the bulk always ends, and never above
-// kMaxBytes.
+// is outstanding it is the product alone, and a quarter more for the same reason: so nearly nothing
+// queues before a demanded page, and a guest that waits all the time over a long way does not bring the
+// bulk to a stop. Never below kMinBytes, so that the bulk always ends, and never above kMaxBytes.
 //
 // Pure: time is an argument. Not thread-safe.
 #pragma once
@@ -40,6 +41,7 @@ class GrantWindow {
 
   uint64_t in_flight_bytes_ = 0;
   uint64_t limit_bytes_ = kInitialBytes;
+  uint64_t limit_under_demand_bytes_ = kMinBytes;
   std::chrono::nanoseconds shortest_round_trip_ = std::chrono::nanoseconds::max();  // of none yet
   TimePoint period_start_{};
   uint64_t period_bytes_ = 0;

@@ -104,7 +104,7 @@ TEST(GrantWindowTest, NeverAboveItsMaximumNorBelowItsMinimum) {
   EXPECT_LE(slow.window().limit_bytes(), GrantWindow::kMinBytes * 11 / 10);
 }
 
-TEST(GrantWindowTest, ShrinksToTheMinimumWhileDemandIsOutstandingAndGrowsBack) {
+TEST(GrantWindowTest, ShrinksToTheDelayProductWhileDemandIsOutstandingAndGrowsBack) {
   SimulatedLink link(kTenGigabit, microseconds(100));
   link.RunFor(milliseconds(200));
   const uint64_t before = link.window().limit_bytes();
@@ -112,9 +112,18 @@ TEST(GrantWindowTest, ShrinksToTheMinimumWhileDemandIsOutstandingAndGrowsBack) {
   link.RunFor(milliseconds(10), true);  // what was on its way arrives
   link.TakeHighestInFlight();
   link.RunFor(milliseconds(50), true);
-  EXPECT_LE(link.TakeHighestInFlight(), GrantWindow::kMinBytes);
+  // 0.1 ms, the time of a run, and a quarter.
+  EXPECT_LE(link.TakeHighestInFlight(), 0.2 * kTenGigabit);
   link.RunFor(milliseconds(500));
   EXPECT_GT(link.window().limit_bytes(), before * 9 / 10);
+}
+
+TEST(GrantWindowTest, DemandThatNeverEndsLeavesALongLinkFilled) {
+  SimulatedLink link(kGigabit, milliseconds(10));
+  link.RunFor(milliseconds(2000), true);
+  link.TakeHighestInFlight();
+  link.RunFor(milliseconds(100), true);
+  EXPECT_GT(link.TakeHighestInFlight(), 10 * kGigabit);
 }
 
 TEST(GrantWindowTest, DemandLeavesTheMinimumSoThatTheBulkAlwaysEnds) {
