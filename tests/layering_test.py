@@ -28,12 +28,14 @@ USES = {
     "uffd-server/config": [],
     "uffd-server/server": ["core", "wire", "platform", "transport", "engine", "attach"],
     "uffd-server/vmm": ["core", "platform"],
-    "uffd-server/relocation": ["core", "wire", "platform", "transport", "engine", "server", "vmm"],
+    "uffd-server/trace": ["core", "platform"],
+    "uffd-server/relocation": ["core", "wire", "platform", "transport", "engine", "server", "trace",
+                               "vmm"],
     "uffd-server/control": ["core", "relocation"],
     "uffd-server/cli": ["core", "relocation", "control"],
 }
 LAYERS = {"core", "wire", "platform", "transport", "engine", "attach", "abi", "preload", "postcopy",
-          "config", "server", "vmm", "relocation", "control", "cli"}
+          "config", "server", "trace", "vmm", "relocation", "control", "cli"}
 
 # What only platform/ and preload/ may touch; tests are free to.
 KERNEL_HEADERS = re.compile(

@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -25,6 +26,7 @@
 #include "server/ownership_store.h"
 #include "server/page_server.h"
 #include "server/vm_registry.h"
+#include "trace/trace_folder.h"
 #include "vmm/qemu_driver.h"
 
 namespace postcopy {
@@ -75,6 +77,13 @@ int Run(Options options) {
   auto store = OwnershipStore::Open(options.state_dir);
   if (!store.ok()) return Fail(store.status());
 
+  std::optional<TraceFolder> traces;
+  if (!options.trace_folder.empty()) {
+    auto folder = TraceFolder::Open(options.trace_folder);
+    if (!folder.ok()) return Fail(folder.status());
+    traces = *std::move(folder);
+  }
+
   // Every thread inherits this: signals come to the sigwait() below.
   sigset_t ends;
   sigemptyset(&ends);
@@ -110,6 +119,7 @@ int Run(Options options) {
       .data_addresses = options.advertise_data.empty() ? (*page_server)->addresses()
                                                        : options.advertise_data,
       .bulk_lanes = options.bulk_lanes,
+      .traces = std::move(traces),
   });
   auto control = ControlServer::Start({options.listen, options.insecure}, relocator);
   if (!control.ok()) return Fail(control.status());

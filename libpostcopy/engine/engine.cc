@@ -6,19 +6,21 @@
 namespace postcopy {
 
 Engine::Engine(std::unique_ptr<PageTransport> transport, FaultDevice& device,
-               std::vector<MappedRegion> regions)
+               std::vector<MappedRegion> regions, FaultTrace* trace)
     : regions_(std::move(regions)),
       transport_(std::move(transport)),
       device_(device),
+      trace_(trace),
       map_(transport_->layout()),
-      fetcher_(*transport_),
+      fetcher_(*transport_, trace),
       precacher_(map_, fetcher_, *transport_),
       installer_(device_, map_, regions_, fetcher_),
-      reader_(device_, map_, regions_, fetcher_, precacher_) {}
+      reader_(device_, map_, regions_, fetcher_, precacher_, trace) {}
 
 Engine::~Engine() { Stop(); }
 
 Result<void> Engine::Start() {
+  if (trace_ != nullptr) trace_->NoteStart(std::chrono::steady_clock::now());
   auto reader = QuietThread::Start("pc-faults", [this] {
     const auto ended = reader_.Run();
     if (!ended.ok()) Fail(ended.error());
@@ -80,7 +82,9 @@ void Engine::OnMap(const wire::MapFields& map) {
     const PageIndex first = regions_[map.region.value].WholePages(extent).first;
     mark_empty_up_to(map.region, first);
     if (mapped_up_to_.page >= end) continue;
-    data_pages_.fetch_add(end - std::max(first, mapped_up_to_.page), std::memory_order_relaxed);
+    const PageIndex from = std::max(first, mapped_up_to_.page);
+    data_pages_.fetch_add(end - from, std::memory_order_relaxed);
+    if (trace_ != nullptr) trace_->NoteData(map.region, {from, end - from});
     mapped_up_to_.page = end;
   }
   if (!map.last) return;
@@ -89,6 +93,7 @@ void Engine::OnMap(const wire::MapFields& map) {
     MutexLock lock(mutex_);
     map_known_ = true;
   }
+  if (trace_ != nullptr) trace_->NoteBulk(std::chrono::steady_clock::now());
   precacher_.Start();
   CheckComplete();
 }
@@ -185,6 +190,7 @@ void Engine::Stop() {
     reader_.Stop();
     reader_thread_->Join();
     reader_thread_.reset();
+    fetcher_.TraceUnanswered();
   }
 }
 

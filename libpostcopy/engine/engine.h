@@ -16,6 +16,7 @@
 #include <string>
 #include <vector>
 
+#include "core/fault_trace.h"
 #include "core/page_map.h"
 #include "engine/fault_reader.h"
 #include "engine/fetcher.h"
@@ -41,9 +42,10 @@ struct EngineFigures {
 class Engine final : private PageSink {
  public:
   // `regions` are in the order of transport->layout(). The RAM files they borrow, and `device`,
-  // must outlive the engine.
+  // must outlive the engine. `trace`, if any, is told everything that a trace of the session needs; it is
+  // the caller's again when Stop() or Finish() has returned.
   Engine(std::unique_ptr<PageTransport> transport, FaultDevice& device,
-         std::vector<MappedRegion> regions);
+         std::vector<MappedRegion> regions, FaultTrace* trace = nullptr);
   ~Engine() override;  // Stop()s
 
   // Before Start(): these pages of the RAM file were allocated beforehand.
@@ -85,6 +87,7 @@ class Engine final : private PageSink {
   const std::vector<MappedRegion> regions_;
   const std::unique_ptr<PageTransport> transport_;
   FaultDevice& device_;
+  FaultTrace* const trace_;
 
   PageMap map_;
   Fetcher fetcher_;

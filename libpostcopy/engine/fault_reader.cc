@@ -9,8 +9,13 @@ namespace postcopy {
 
 FaultReader::FaultReader(FaultDevice& device, PageMap& map,
                          const std::vector<MappedRegion>& regions, Fetcher& fetcher,
-                         Precacher& precacher)
-    : device_(device), map_(map), regions_(regions), fetcher_(fetcher), precacher_(precacher) {
+                         Precacher& precacher, FaultTrace* trace)
+    : device_(device),
+      map_(map),
+      regions_(regions),
+      fetcher_(fetcher),
+      precacher_(precacher),
+      trace_(trace) {
   constexpr size_t kExpectedAtOnce = 256;
   discards_.reserve(kExpectedAtOnce);
   faults_.reserve(kExpectedAtOnce);
@@ -102,10 +107,8 @@ void FaultReader::HandleFault(const PendingFault& fault) {
       fetcher_.Ask(fault.page, fault.read_at);
       precacher_.OnFault(fault.page);
       break;
-    case PageMap::Demand::kOnItsWay: break;
-    case PageMap::Demand::kMapHere:
-      if (!MapHere(fault)) again_.push_back(fault);
-      break;
+    case PageMap::Demand::kOnItsWay: TraceJoined(fault); break;
+    case PageMap::Demand::kMapHere: MapHere(fault); break;
   }
 }
 
@@ -130,10 +133,29 @@ void FaultReader::HandleHugePageFault(const PendingFault& fault) {
       case PageMap::Demand::kMapHere: break;
     }
   }
-  if (here && !MapHere(fault)) again_.push_back(fault);
+  if (here) {
+    MapHere(fault);
+  } else if (!asked) {
+    TraceJoined(fault);
+  }
 }
 
-bool FaultReader::MapHere(const PendingFault& fault) {
+void FaultReader::TraceJoined(const PendingFault& fault) {
+  if (trace_ == nullptr) return;
+  trace_->Add({fault.read_at, fault.page, FaultKind::kJoined, std::nullopt});
+}
+
+void FaultReader::MapHere(const PendingFault& fault) {
+  const bool present = map_.StateOf(fault.page) == PageState::kPresent;
+  if (!TryMapHere(fault)) {
+    again_.push_back(fault);
+  } else if (trace_ != nullptr) {
+    trace_->Add({fault.read_at, fault.page, present ? FaultKind::kPresent : FaultKind::kZero,
+                 std::chrono::steady_clock::now() - fault.read_at});
+  }
+}
+
+bool FaultReader::TryMapHere(const PendingFault& fault) {
   const MappedRegion& region = regions_[fault.page.region.value];
   const PageRange page = region.WholePages({fault.page.page, 1});
   InstallResult result =

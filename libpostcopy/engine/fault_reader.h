@@ -12,6 +12,7 @@
 #include <optional>
 #include <vector>
 
+#include "core/fault_trace.h"
 #include "core/page_map.h"
 #include "engine/fault_device.h"
 #include "engine/fetcher.h"
@@ -21,8 +22,9 @@ namespace postcopy {
 
 class FaultReader {
  public:
+  // `trace`, if any, is told of the faults that are not asked for; of the others the fetcher tells it.
   FaultReader(FaultDevice& device, PageMap& map, const std::vector<MappedRegion>& regions,
-              Fetcher& fetcher, Precacher& precacher);
+              Fetcher& fetcher, Precacher& precacher, FaultTrace* trace = nullptr);
 
   // The reader's thread: returns when Stop() was called, or with an error when the VM is gone.
   Result<void> Run();
@@ -40,8 +42,11 @@ class FaultReader {
   void HandleFault(const PendingFault& fault);
   // The same where the whole huge page is needed.
   void HandleHugePageFault(const PendingFault& fault);
-  // Maps a page that needs nothing from the source. False: the kernel wants it tried again.
-  bool MapHere(const PendingFault& fault);
+  // Maps a page that needs nothing from the source, or keeps the fault: the kernel wants it tried again.
+  void MapHere(const PendingFault& fault);
+  // False: it must be tried again.
+  bool TryMapHere(const PendingFault& fault);
+  void TraceJoined(const PendingFault& fault);
   std::optional<PageAddress> Locate(uint64_t address) const;
 
   FaultDevice& device_;
@@ -49,6 +54,7 @@ class FaultReader {
   const std::vector<MappedRegion>& regions_;
   Fetcher& fetcher_;
   Precacher& precacher_;
+  FaultTrace* const trace_;
   std::atomic<bool> stopping_{false};
   // Of the reader's thread; they keep their capacity.
   std::vector<FaultEvent> discards_;

@@ -27,8 +27,20 @@ void Fetcher::Answered(uint32_t id, PageAddress page) {
 }
 
 void Fetcher::Note(const std::optional<Fetch>& fetch) {
-  if (fetch.has_value()) waits_.Add(std::chrono::steady_clock::now() - fetch->fault_time);
+  if (fetch.has_value()) {
+    const auto wait = std::chrono::steady_clock::now() - fetch->fault_time;
+    waits_.Add(wait);
+    if (trace_ != nullptr) trace_->Add({fetch->fault_time, fetch->page, FaultKind::kAsked, wait});
+  }
   outstanding_.store(queue_.size(), std::memory_order_relaxed);
+}
+
+void Fetcher::TraceUnanswered() {
+  if (trace_ == nullptr) return;
+  MutexLock lock(mutex_);
+  queue_.ForEach([this](uint32_t, const Fetch& fetch) {
+    trace_->Add({fetch.fault_time, fetch.page, FaultKind::kAsked, std::nullopt});
+  });
 }
 
 FaultFigures Fetcher::Figures() {

@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cstdint>
 
+#include "core/fault_trace.h"
 #include "core/fetch_queue.h"
 #include "core/histogram.h"
 #include "engine/installer.h"
@@ -27,7 +28,9 @@ struct FaultFigures {
 
 class Fetcher final : public DemandObserver {
  public:
-  explicit Fetcher(PageTransport& transport) : transport_(transport) {}
+  // `trace`, if any, is told of each fault when it is answered.
+  explicit Fetcher(PageTransport& transport, FaultTrace* trace = nullptr)
+      : transport_(transport), trace_(trace) {}
 
   // Sends the request for a page on which PageMap::MarkDemanded() returned kAskSource.
   void Ask(PageAddress page, TimePoint fault_time) POSTCOPY_EXCLUDES(mutex_);
@@ -39,6 +42,9 @@ class Fetcher final : public DemandObserver {
   // ends now.
   void Answered(uint32_t id, PageAddress page) POSTCOPY_EXCLUDES(mutex_);
 
+  // Tells the trace of the requests that are not answered and never will be. Once, at the end.
+  void TraceUnanswered() POSTCOPY_EXCLUDES(mutex_);
+
   // Requests that have not been answered.
   bool outstanding() const { return outstanding_.load(std::memory_order_relaxed) != 0; }
   FaultFigures Figures() POSTCOPY_EXCLUDES(mutex_);
@@ -47,6 +53,7 @@ class Fetcher final : public DemandObserver {
   void Note(const std::optional<Fetch>& fetch) POSTCOPY_REQUIRES(mutex_);
 
   PageTransport& transport_;
+  FaultTrace* const trace_;
   std::atomic<uint64_t> outstanding_{0};
   Mutex mutex_;
   FetchQueue queue_ POSTCOPY_GUARDED_BY(mutex_);

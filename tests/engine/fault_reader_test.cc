@@ -22,7 +22,7 @@ class FaultReaderTest : public testing::Test {
  protected:
   void Run() {
     device_.OnIdle([this] { reader_->Stop(); });
-    reader_.emplace(device_, map_, regions_, fetcher_, precacher_);
+    reader_.emplace(device_, map_, regions_, fetcher_, precacher_, &trace_);
     result_ = reader_->Run();
   }
   void RunBatch(std::vector<FaultEvent> events) {
@@ -51,6 +51,7 @@ class FaultReaderTest : public testing::Test {
       {0x10000000 + kPages * kPageBytes, 16 * kPageBytes, -1, 0}};
   FakeFaultDevice device_;
   LoopbackTransport transport_{layout_};
+  FaultTrace trace_{16};
   PageMap map_{layout_};
   Fetcher fetcher_{transport_};
   Precacher precacher_{map_, fetcher_, transport_};
@@ -70,6 +71,20 @@ TEST_F(FaultReaderTest, MinorFaultOnAMissingPageIsAskedForToo) {
   map_.MarkAllocated({0}, {{0}, kPages});
   RunBatch({Minor(7)});
   EXPECT_THAT(Requested(), ElementsAre(7));
+}
+
+TEST_F(FaultReaderTest, FaultsThatAreNotAskedForAreTracedByKind) {
+  MakePresent(1);
+  map_.Discard({0}, {{2}, 1});
+  RunBatch({Missing(7), Missing(7), Minor(1), Missing(2)});
+  std::vector<std::pair<uint64_t, FaultKind>> traced;
+  for (const FaultRecord& fault : trace_.Faults()) {
+    traced.emplace_back(fault.page.page.value, fault.kind);
+    EXPECT_EQ(fault.wait.has_value(), fault.kind != FaultKind::kJoined);
+  }
+  EXPECT_THAT(traced, testing::UnorderedElementsAre(testing::Pair(7, FaultKind::kJoined),
+                                                    testing::Pair(1, FaultKind::kPresent),
+                                                    testing::Pair(2, FaultKind::kZero)));
 }
 
 TEST_F(FaultReaderTest, FaultsOnOnePageAskOnce) {

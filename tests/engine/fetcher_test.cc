@@ -64,5 +64,25 @@ TEST_F(FetcherTest, RequestOnALaneThatIsDownStaysOutstanding) {
   EXPECT_TRUE(fetcher_.outstanding());
 }
 
+TEST(FetcherTraceTest, FaultIsTracedWhenItIsAnsweredOrNeverWillBe) {
+  LoopbackTransport transport{MemoryLayout{{{"ram", 64 * kPageBytes}}}};
+  FaultTrace trace(8);
+  Fetcher fetcher(transport, &trace);
+  const TimePoint before = std::chrono::steady_clock::now();
+  fetcher.Ask(Page(3), before);
+  fetcher.Ask(Page(9), before);
+  fetcher.OnDemandServed(Page(9));
+  ASSERT_EQ(trace.Faults().size(), 1u);
+  fetcher.TraceUnanswered();
+  const auto faults = trace.Faults();
+  ASSERT_EQ(faults.size(), 2u);
+  EXPECT_EQ(faults[0].page, Page(9));
+  EXPECT_EQ(faults[0].read_at, before);
+  EXPECT_TRUE(faults[0].wait.has_value());
+  EXPECT_EQ(faults[1].page, Page(3));
+  EXPECT_EQ(faults[1].kind, FaultKind::kAsked);
+  EXPECT_FALSE(faults[1].wait.has_value());
+}
+
 }  // namespace
 }  // namespace postcopy

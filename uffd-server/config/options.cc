@@ -28,8 +28,11 @@ void Declare(CLI::App& app, Options& options) {
   app.add_option("--bulk-lanes", options.bulk_lanes, "Connections for the bulk, at the destination")
       ->capture_default_str()
       ->check(CLI::Range(1, 16));
+  app.add_option("--trace-folder", options.trace_folder,
+                 "Directory that gets the faults of each VM that arrives, a file each (default: none, "
+                 "they are not recorded)");
   app.add_option("--fault", options.faults,
-                 "For tests: corrupt-one-byte[=PAGES] or hold-at=STEP; may be repeated")
+                 "For tests: corrupt-one-byte[=PAGES], delay-bulk=SECONDS or hold-at=STEP; may be repeated")
       ->configurable(false);
   app.add_option("--log-level", options.log_level, "trace, debug, info, warn, err or off")
       ->capture_default_str()

@@ -25,6 +25,7 @@ struct Options {
   std::string agent_group;
   bool insecure = false;
   size_t bulk_lanes = 2;
+  std::string trace_folder;
   std::vector<std::string> faults;
   std::string log_level = "info";
 };

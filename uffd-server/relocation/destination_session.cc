@@ -146,7 +146,10 @@ absl::Status DestinationSession::OpenLanes(const Offer& offer) {
       return absl::FailedPreconditionError("the page server describes another memory than the offer");
     }
   }
-  engine_ = std::make_unique<Engine>(std::move(*transport), *device_, regions_);
+  layout_ = layout;
+  for (const MappedRegion& region : regions_) page_bytes_.push_back(region.page_bytes);
+  if (parts_.traces.has_value()) trace_ = std::make_unique<FaultTrace>();
+  engine_ = std::make_unique<Engine>(std::move(*transport), *device_, regions_, trace_.get());
   for (uint32_t i = 0; i < regions_.size(); ++i) {
     if (!regions_[i].file_backed()) continue;
     for (const PageRange& data : offer.ram[i].data) engine_->MarkAllocated({i}, data);
@@ -282,7 +285,7 @@ absl::StatusOr<int64_t> DestinationSession::HandOver() {
   }
   status_.Update([&](Progress& progress) { progress.resumed_at_us = resumed_at_us; });
   status_.Apply(SessionEvent::kResumed);
-  engine_->StartBulk();
+  if (!parts_.faults.bulk_delay().has_value()) engine_->StartBulk();
   parts_.faults.Reach("resumed");
   return resumed_at_us;
 }
@@ -367,6 +370,7 @@ bool DestinationSession::SleepUnlessStopped(milliseconds time) {
 void DestinationSession::Attend() {
   AwaitHandOver();
   if (status_.state() == SessionState::kRunning) AwaitMemory();
+  SaveTrace();
 }
 
 void DestinationSession::AwaitHandOver() {
@@ -438,7 +442,13 @@ void DestinationSession::GiveUp(const std::string& reason) {
 }
 
 void DestinationSession::AwaitMemory() {
+  const auto resumed = std::chrono::steady_clock::now();
+  std::optional<std::chrono::seconds> bulk_delay = parts_.faults.bulk_delay();
   for (;;) {
+    if (bulk_delay.has_value() && std::chrono::steady_clock::now() - resumed >= *bulk_delay) {
+      engine_->StartBulk();
+      bulk_delay.reset();
+    }
     const Engine::Wait waited = engine_->WaitComplete(kLookEvery);
     if (waited == Engine::Wait::kComplete) return Commit();
     if (waited == Engine::Wait::kStopped) return;
@@ -494,6 +504,16 @@ void DestinationSession::Commit() {
     if (!SleepUnlessStopped(kRepeatArrivedEvery)) return;
   }
   status_.Apply(SessionEvent::kAllPresent);
+}
+
+void DestinationSession::SaveTrace() {
+  if (trace_ == nullptr) return;
+  engine_->Stop();
+  if (trace_->started() == TimePoint{}) return;  // the VM has stayed where it was
+  const absl::Status written =
+      parts_.traces->Write(record_.name, session_, layout_, page_bytes_, *trace_);
+  if (!written.ok()) spdlog::warn("vm {}, {}", record_.name, written.ToString());
+  trace_.reset();
 }
 
 Progress DestinationSession::Snapshot() {

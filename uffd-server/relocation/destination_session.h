@@ -73,6 +73,8 @@ class DestinationSession {
   void GiveUp(const std::string& reason);
   void AwaitMemory();
   void Commit();
+  // Ends the engine, and writes what its faults were if that is wanted.
+  void SaveTrace();
   absl::Status Write(OwnershipMark mark);
   // False once the session is being taken down.
   bool SleepUnlessStopped(std::chrono::milliseconds time);
@@ -89,6 +91,9 @@ class DestinationSession {
   std::vector<VmBlock> blocks_;         // in the order of the session's layout
   std::vector<MappedRegion> regions_;   // of these; borrow their files
   std::unique_ptr<UserfaultDevice> device_;
+  MemoryLayout layout_;
+  std::vector<uint64_t> page_bytes_;   // of each region's backing
+  std::unique_ptr<FaultTrace> trace_;  // nothing: not recorded
   std::unique_ptr<Engine> engine_;
   std::shared_ptr<VmmDriver> vmm_;  // used by the operation that has the turn
 

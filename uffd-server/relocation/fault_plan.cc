@@ -36,12 +36,15 @@ absl::StatusOr<FaultPlan> FaultPlan::Parse(const std::vector<std::string>& fault
     uint64_t pages = kDefaultSkipPages;
     if (name == "corrupt-one-byte" && (value.empty() || absl::SimpleAtoi(value, &pages))) {
       plan.corrupt_after_pages_ = pages;
+    } else if (uint32_t seconds; name == "delay-bulk" && absl::SimpleAtoi(value, &seconds)) {
+      plan.bulk_delay_ = std::chrono::seconds(seconds);
     } else if (name == "hold-at" && kSteps.count(value) != 0) {
       absl::MutexLock lock(&plan.holds_->mutex);
       plan.holds_->steps.insert(value);
     } else {
       return absl::InvalidArgumentError(
-          absl::StrCat("fault ", fault, ": not corrupt-one-byte[=PAGES] or hold-at=STEP"));
+          absl::StrCat("fault ", fault,
+                       ": not corrupt-one-byte[=PAGES], delay-bulk=SECONDS or hold-at=STEP"));
     }
   }
   return plan;

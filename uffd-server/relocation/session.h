@@ -4,6 +4,7 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/base/thread_annotations.h"
@@ -17,6 +18,7 @@
 #include "server/ownership_store.h"
 #include "server/page_server.h"
 #include "server/vm_registry.h"
+#include "trace/trace_folder.h"
 #include "vmm/vmm_driver.h"
 
 namespace postcopy {
@@ -33,6 +35,8 @@ struct DaemonParts {
   std::string control_address;               // where other daemons reach this one
   std::vector<std::string> data_addresses;   // where other daemons reach its page server
   size_t bulk_lanes = 2;
+  // Where the faults of arrivals are written to; nothing: they are not recorded.
+  std::optional<TraceFolder> traces = std::nullopt;
   // Pause before a hand-over that was not confirmed is repeated.
   std::chrono::milliseconds hand_over_retry{500};
 };

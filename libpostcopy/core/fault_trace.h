@@ -1,0 +1,74 @@
+// What a session's faults were: kept while memory arrives, for whoever asks for a trace.
+//
+// Bounded: room for a fixed number of faults is made at the start; those beyond it are counted and
+// left out. Pure: time is an argument. Not responsible for the trace's form (uffd-server/trace/).
+//
+// Threads: Add() is wait-free and allocates nothing, for the page path. Each other Note...() is of one
+// thread. What is read may be read when whoever notes has ended.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "core/fetch_queue.h"
+#include "core/units.h"
+
+namespace postcopy {
+
+// How a fault was answered.
+enum class FaultKind : uint8_t {
+  kAsked,    // missing: the source was asked for it
+  kJoined,   // missing, and asked for before or being filled: somebody else's fetch answered it
+  kPresent,  // its content was here, its mapping was not (a minor fault)
+  kZero,     // without content: given up by the guest, or the source has no data for it
+};
+
+struct FaultRecord {
+  TimePoint read_at;  // when the kernel's event was read
+  PageAddress page;
+  FaultKind kind = FaultKind::kAsked;
+  // Event read to wake; nothing: not known, or it never ended.
+  std::optional<std::chrono::nanoseconds> wait;
+};
+
+class FaultTrace {
+ public:
+  // 48 MiB; as many faults as a guest of 4 GiB has pages.
+  static constexpr size_t kDefaultMostFaults = size_t{1} << 20;
+
+  explicit FaultTrace(size_t most_faults = kDefaultMostFaults) : faults_(most_faults) {}
+
+  // Faults are answered from here on.
+  void NoteStart(TimePoint when) { started_ = when; }
+  // The source has data there.
+  void NoteData(RegionId region, PageRange range) { data_.push_back({region, range}); }
+  // Everything that has data is known and the bulk begins.
+  void NoteBulk(TimePoint when) { bulk_began_ = when; }
+  void Add(const FaultRecord& fault) {
+    const size_t at = next_.fetch_add(1, std::memory_order_relaxed);
+    if (at < faults_.size()) faults_[at] = fault;
+  }
+
+  struct Data {
+    RegionId region;
+    PageRange range;
+  };
+  TimePoint started() const { return started_; }
+  const std::vector<Data>& data() const { return data_; }
+  std::optional<TimePoint> bulk_began() const { return bulk_began_; }
+  // In the order of their events.
+  std::vector<FaultRecord> Faults() const;
+  uint64_t left_out() const;
+
+ private:
+  TimePoint started_{};
+  std::vector<Data> data_;
+  std::optional<TimePoint> bulk_began_;
+  std::vector<FaultRecord> faults_;
+  std::atomic<size_t> next_{0};
+};
+
+}  // namespace postcopy
