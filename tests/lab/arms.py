@@ -37,6 +37,7 @@ class Libpostcopy:
     """Hooked QEMUs and this project's daemons, over TCP."""
 
     name = "libpostcopy-tcp"
+    writes_trace = True  # of faults, into the stage's folder, if its daemons have been told to
 
     def start(self, stage):
         """The source, which boots the guest, and the destination, which waits: two Vms."""
@@ -77,6 +78,8 @@ class QemuMigration:
     `postcopy`: it is switched to post-copy as soon as it runs; `capabilities` are QEMU's names of
     what is on besides, on both sides.
     """
+
+    writes_trace = False
 
     def __init__(self, name, postcopy=False, capabilities=()):
         self.name = name

@@ -6,6 +6,7 @@ mean (verdict.py).
 """
 
 import dataclasses
+import pathlib
 import time
 
 from . import checker, guest, qemu, timeline
@@ -33,6 +34,8 @@ class Plan:
     round_trip_ms: float = 0    # between the hosts, which are then not limited; 0: no delay
     source_faults: tuple = ()   # fault plans of the source's daemon
     log_level: str = "info"     # of both daemons
+    trace: bool = False         # of faults, docs/trace-format.md; of arms that write one
+    daemon_options: tuple = ()  # more arguments of both daemons
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +48,7 @@ class Outcome:
     base: float       # requests per window before the command; None without requests
     waits_us: tuple   # in ascending order, each wait for a page; none if the arm does not tell
     complaints: list  # what was not as it should be, a sentence each
+    trace: pathlib.Path | None = None  # the file, if plan.trace and the arm writes one; in the run's folder
 
     @property
     def ok(self):
@@ -59,7 +63,10 @@ def run(plan, programs, folder, say=lambda text: None, arm=ARMS["libpostcopy-tcp
     say("making the guest, if that has not been done: Debian's kernel, busybox, nginx, memcached")
     guest.image()
     say("making two hosts and a client, with a daemon on each host")
-    with TwoHosts(programs, folder, plan.config, plan.source_faults, plan.log_level) as stage:
+    traces = pathlib.Path(folder) / "traces"
+    options = (*plan.daemon_options, *(("--trace-folder", traces) if plan.trace else ()))
+    with TwoHosts(programs, folder, plan.config, plan.source_faults, plan.log_level,
+                  options) as stage:
         say(f"booting the guest on host a: {plan.config.memory_mib} MiB of RAM, "
             f"{parameters.files_mib} MiB of files, {parameters.check_mib} MiB under its memory "
             "checker; on host b a QEMU waits")
@@ -93,6 +100,7 @@ def run(plan, programs, folder, say=lambda text: None, arm=ARMS["libpostcopy-tcp
             traffic.after()
         say(f"verifying: all {parameters.files} files by SHA-256, two full passes of the checker")
         check = verify(stage, status_then)
+        trace = _trace_in(traces) if plan.trace and arm.writes_trace else None
     try:
         cpu_s = meter.cost_s(marks.command, marks.commit)
     except ValueError as error:
@@ -107,7 +115,17 @@ def run(plan, programs, folder, say=lambda text: None, arm=ARMS["libpostcopy-tcp
         "cpu_s_per_gib": round(cpu_s / touched_bytes * 2**30, 3),
         "memory_peak_bytes": memory.peak_bytes(marks.command, marks.commit),
     }
-    return Outcome(figures, traffic.windows, marks, traffic.base, moved.waits_us, complaints)
+    return Outcome(figures, traffic.windows, marks, traffic.base, moved.waits_us, complaints, trace)
+
+
+def _trace_in(folder, timeout_s=10):
+    """The one trace in `folder`; its daemon writes it after the commit. LabError if it does not."""
+    deadline = time.monotonic() + timeout_s
+    while not (found := list(folder.glob("*.trace"))):
+        if time.monotonic() > deadline:
+            raise LabError(f"take the trace: no file in {folder} after {timeout_s} s")
+        time.sleep(0.05)
+    return found[0]
 
 
 def _processes(stage, source, destination):

@@ -22,13 +22,15 @@ class TwoHosts:
 
     `folder` takes logs, sockets and records and stays; keep its path short. `config` is what the
     VMs have in common (but not the QEMU release: POSTCOPY_LAB_QEMU), `source_faults` the fault
-    plans of host a's daemon.
+    plans of host a's daemon, `daemon_options` more arguments of both daemons.
     """
 
-    def __init__(self, programs, folder, config=None, source_faults=(), log_level="info"):
+    def __init__(self, programs, folder, config=None, source_faults=(), log_level="info",
+                 daemon_options=()):
         self.programs, self.folder = programs, pathlib.Path(folder)
         self.config = config or qemu.Config()
         self._source_faults, self._log_level = source_faults, log_level
+        self._daemon_options = daemon_options
         self.network = Network()
         self._image = None
         self._ram = RamFolder(2 * self.config.memory_mib + 128)
@@ -65,7 +67,7 @@ class TwoHosts:
             for name in self.network.hosts:
                 faults = self._source_faults if name == "a" else ()
                 host = Host(self.network, name, self.programs, self.folder / name, faults,
-                            log_level=self._log_level)
+                            self._daemon_options, log_level=self._log_level)
                 self.hosts[name] = building.enter_context(host)
             self._stack = building.pop_all()
         return self
