@@ -45,8 +45,8 @@ class FaultTrace {
   void NoteStart(TimePoint when) { started_ = when; }
   // The source has data there.
   void NoteData(RegionId region, PageRange range) { data_.push_back({region, range}); }
-  // Everything that has data is known and the bulk begins.
-  void NoteBulk(TimePoint when) { bulk_began_ = when; }
+  // The guest runs from here on.
+  void NoteResume(TimePoint when) { resumed_ = when; }
   void Add(const FaultRecord& fault) {
     const size_t at = next_.fetch_add(1, std::memory_order_relaxed);
     if (at < faults_.size()) faults_[at] = fault;
@@ -58,7 +58,7 @@ class FaultTrace {
   };
   TimePoint started() const { return started_; }
   const std::vector<Data>& data() const { return data_; }
-  std::optional<TimePoint> bulk_began() const { return bulk_began_; }
+  std::optional<TimePoint> resumed() const { return resumed_; }
   // In the order of their events.
   std::vector<FaultRecord> Faults() const;
   uint64_t left_out() const;
@@ -66,7 +66,7 @@ class FaultTrace {
  private:
   TimePoint started_{};
   std::vector<Data> data_;
-  std::optional<TimePoint> bulk_began_;
+  std::optional<TimePoint> resumed_;
   std::vector<FaultRecord> faults_;
   std::atomic<size_t> next_{0};
 };

@@ -93,7 +93,6 @@ void Engine::OnMap(const wire::MapFields& map) {
     MutexLock lock(mutex_);
     map_known_ = true;
   }
-  if (trace_ != nullptr) trace_->NoteBulk(std::chrono::steady_clock::now());
   precacher_.Start();
   CheckComplete();
 }

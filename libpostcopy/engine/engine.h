@@ -42,7 +42,7 @@ struct EngineFigures {
 class Engine final : private PageSink {
  public:
   // `regions` are in the order of transport->layout(). The RAM files they borrow, and `device`,
-  // must outlive the engine. `trace`, if any, is told everything that a trace of the session needs; it is
+  // must outlive the engine. `trace`, if any, is told of the start, of what has data and of faults; it is
   // the caller's again when Stop() or Finish() has returned.
   Engine(std::unique_ptr<PageTransport> transport, FaultDevice& device,
          std::vector<MappedRegion> regions, FaultTrace* trace = nullptr);

@@ -42,6 +42,7 @@ struct PageNotes {
   bool touched : 1 = false;
 };
 
+// Of a trace that says when the guest resumed.
 class Simulation {
  public:
   Simulation(const Trace& trace, const PolicyKind& policy, const Parameters& parameters)
@@ -69,7 +70,7 @@ class Simulation {
         Plan({.time = when.delay, .kind = Event::Kind::kTouch, .touch = i});
       }
     }
-    if (touches_.bulk.has_value() && !touches_.bulk->after.has_value()) PlanBulk(nanoseconds(0));
+    if (!touches_.resume->after.has_value()) PlanBulk(nanoseconds(0));
     while (!events_.empty()) {
       const Event event = events_.top();
       events_.pop();
@@ -101,7 +102,8 @@ class Simulation {
     events_.push(event);
   }
   void PlanBulk(nanoseconds from) {
-    Plan({.time = from + touches_.bulk->delay, .kind = Event::Kind::kBulkBegins});
+    Plan({.time = from + touches_.resume->delay + parameters_.round_trip,
+          .kind = Event::Kind::kBulkBegins});
   }
 
   // Sends `bytes` that were asked for now; the time when they have come.
@@ -141,7 +143,7 @@ class Simulation {
             .kind = Event::Kind::kTouch,
             .touch = next});
     }
-    if (touches_.bulk.has_value() && touches_.bulk->after == touch) PlanBulk(now_);
+    if (touches_.resume->after == touch) PlanBulk(now_);
   }
 
   void BulkBegins() {
@@ -255,9 +257,9 @@ class Simulation {
 
 absl::StatusOr<Outcome> Simulate(const Trace& trace, const PolicyKind& policy,
                                  const Parameters& parameters) {
-  if (trace.data.empty() || !trace.bulk_began.has_value()) {
+  if (trace.data.empty() || !trace.resumed.has_value()) {
     return absl::InvalidArgumentError(
-        "the trace does not say which pages have data and when the bulk began");
+        "the trace does not say which pages have data and when the guest resumed");
   }
   uint64_t pages = 0;
   for (const Trace::Block& block : trace.blocks) {

@@ -7,7 +7,8 @@
 //   install   A page is there a fixed time after it has come; the bulk's pages are installed one
 //             after another, a demanded one beside them.
 //   bulk      One lane; the policy says what, the daemon's own GrantWindow how much may be on its
-//             way, as in the daemon (engine/precacher.h): more is granted when a grant has arrived.
+//             way, as in the daemon (engine/precacher.h): more is granted when a grant has arrived. It
+//             begins a round trip after the guest's RESUME, with what the source knows of holes.
 //   guest     touches.h. A touch of a page that is there costs nothing; otherwise it is asked for,
 //             even if it is on its way already, as the daemon does, and the touch ends when the
 //             page is there, whichever copy was first. Before the bulk begins nobody knows which pages
@@ -39,7 +40,7 @@ struct Outcome {
   std::chrono::nanoseconds wait{};          // of all of them together
   std::chrono::nanoseconds longest_wait{};
   std::chrono::nanoseconds last_touch{};    // when the last wait, or touch, was over
-  std::chrono::nanoseconds last_page{};     // when all memory was there; 0 if the bulk never began
+  std::chrono::nanoseconds last_page{};     // when all memory was there
   uint64_t needed_bytes = 0;        // pushed, and there before its touch
   uint64_t wasted_bytes = 0;        // pushed out of address order, before pages that came earlier in it, and
                                     // not needed after that by any touch; or sent twice
@@ -49,7 +50,7 @@ struct Outcome {
 // Pages of a trace that can be replayed: a byte each is held.
 inline constexpr uint64_t kMostPages = uint64_t{1} << 30;
 
-// kInvalidArgument: the trace does not say what the bulk has to bring and from when on, or it has blocks
+// kInvalidArgument: the trace does not say what has to be brought and when the guest resumed, or it has blocks
 // with huge pages, which come whole, or more than kMostPages.
 absl::StatusOr<Outcome> Simulate(const Trace& trace, const PolicyKind& policy,
                                  const Parameters& parameters);

@@ -37,19 +37,19 @@ Touches TouchesOf(const Trace& trace) {
   Touches found;
   Ends ends;
   std::set<PageAddress> seen;
-  const auto note_bulk_before = [&](nanoseconds time) {
-    if (!found.bulk.has_value() && trace.bulk_began.has_value() && *trace.bulk_began <= time) {
-      found.bulk = ends.At(*trace.bulk_began);
+  const auto note_resume_before = [&](nanoseconds time) {
+    if (!found.resume.has_value() && trace.resumed.has_value() && *trace.resumed <= time) {
+      found.resume = ends.At(*trace.resumed);
     }
   };
   for (const Trace::Fault& fault : trace.faults) {
     const bool needs_source = fault.kind == FaultKind::kAsked || fault.kind == FaultKind::kJoined;
     if (!needs_source || !seen.insert(fault.page).second) continue;
-    note_bulk_before(fault.time);
+    note_resume_before(fault.time);
     found.touches.push_back({fault.page, ends.At(fault.time)});
     ends.Add(found.touches.size() - 1, fault.time + fault.wait.value_or(nanoseconds(0)));
   }
-  note_bulk_before(nanoseconds::max());
+  note_resume_before(nanoseconds::max());
   return found;
 }
 

@@ -30,7 +30,7 @@ struct Touch {
 
 struct Touches {
   std::vector<Touch> touches;  // each hangs on an earlier one
-  std::optional<Moment> bulk;  // nothing: it never began
+  std::optional<Moment> resume;  // of the guest; nothing: it never ran
 };
 
 Touches TouchesOf(const Trace& trace);

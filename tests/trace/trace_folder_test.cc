@@ -32,7 +32,7 @@ TEST_F(TraceFolderTest, WhatWasRecordedIsWritten) {
   FaultTrace recorded(1);
   recorded.NoteStart(start);
   recorded.NoteData({0}, {{2}, 3});
-  recorded.NoteBulk(start + microseconds(50));
+  recorded.NoteResume(start + microseconds(50));
   recorded.Add({start + microseconds(20), {{0}, {4}}, FaultKind::kAsked, microseconds(7)});
   recorded.Add({start + microseconds(30), {{0}, {5}}, FaultKind::kAsked, microseconds(7)});
 

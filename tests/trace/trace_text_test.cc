@@ -35,7 +35,7 @@ TEST(TraceTextTest, DocumentsExampleIsReadAndWrittenAgain) {
   const auto trace = ParseTrace(Example());
   ASSERT_TRUE(trace.ok()) << trace.status();
   EXPECT_EQ(trace->blocks[1].name, "my rom");
-  EXPECT_EQ(trace->bulk_began, nanoseconds(2500000));
+  EXPECT_EQ(trace->resumed, nanoseconds(2500000));
   EXPECT_EQ(trace->data.size(), 3u);
   ASSERT_EQ(trace->faults.size(), 4u);
   EXPECT_EQ(trace->faults[0].wait, nanoseconds(231000));
@@ -57,7 +57,7 @@ TEST(TraceTextTest, NamesOfAnyBytesSurvive) {
 TEST(TraceTextTest, WhatIsNotKnownStaysSo) {
   const auto trace = ParseTrace(With("end\n"));
   ASSERT_TRUE(trace.ok()) << trace.status();
-  EXPECT_EQ(trace->bulk_began, std::nullopt);
+  EXPECT_EQ(trace->resumed, std::nullopt);
   EXPECT_EQ(trace->left_out, 0u);
 }
 
@@ -81,7 +81,7 @@ TEST(TraceTextTest, BadLinesAreNamed) {
       {"block 0 4096 x\nend\n", "line 5: a block without pages"},
       {"block 1 5000 x\nend\n", "line 5: the size of a page is no multiple of 4096"},
       {"block 1 4096 a%2\nend\n", "line 5: the block's name: no two hexadecimal digits"},
-      {"bulk 1\nbulk 1\nend\n", "line 6: there was such a line before"},
+      {"resume 1\nresume 1\nend\n", "line 6: there was such a line before"},
       {"\nend\n", "line 5: "},
       {"what 1\nend\n", "line 5: not one of"},
       {"end\nend\n", "line 6: behind the end"},

@@ -283,6 +283,10 @@ absl::StatusOr<int64_t> DestinationSession::HandOver() {
     }
     resumed_at_us = started->us != 0 ? started->us : NowUs();
   }
+  if (run && trace_ != nullptr) {
+    trace_->NoteResume(std::chrono::steady_clock::now() -
+                       std::chrono::microseconds(NowUs() - resumed_at_us));
+  }
   status_.Update([&](Progress& progress) { progress.resumed_at_us = resumed_at_us; });
   status_.Apply(SessionEvent::kResumed);
   if (!parts_.faults.bulk_delay().has_value()) engine_->StartBulk();

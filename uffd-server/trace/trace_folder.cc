@@ -40,7 +40,7 @@ absl::Status TraceFolder::Write(const std::string& vm, const SessionId& session,
   for (const FaultTrace::Data& data : recorded.data()) {
     trace.data.push_back({data.region, data.range});
   }
-  if (recorded.bulk_began().has_value()) trace.bulk_began = *recorded.bulk_began() - recorded.started();
+  if (recorded.resumed().has_value()) trace.resumed = *recorded.resumed() - recorded.started();
   trace.left_out = recorded.left_out();
   for (const FaultRecord& fault : recorded.Faults()) {
     trace.faults.push_back({fault.read_at - recorded.started(), fault.page, fault.kind, fault.wait});

@@ -144,14 +144,14 @@ class Reader {
     } else if (keyword == "session") {
       Once(keyword, line);
       trace_.session = line.Name("the session");
-    } else if (keyword == "bulk") {
+    } else if (keyword == "resume") {
       Once(keyword, line);
-      trace_.bulk_began = line.Time("the time");
+      trace_.resumed = line.Time("the time");
     } else if (keyword == "left-out") {
       Once(keyword, line);
       trace_.left_out = line.Number("the count", ~uint64_t{0});
     } else {
-      return "not one of vm, session, block, data, bulk, left-out, fault, end";
+      return "not one of vm, session, block, data, resume, left-out, fault, end";
     }
     return line.End();
   }
@@ -267,9 +267,9 @@ std::string FormatTrace(const Trace& trace) {
     AppendNumber(text, data.range.first.value);
     AppendNumber(text, data.range.count_pages);
   }
-  if (trace.bulk_began.has_value()) {
-    text += "\nbulk";
-    AppendNumber(text, static_cast<uint64_t>(trace.bulk_began->count()));
+  if (trace.resumed.has_value()) {
+    text += "\nresume";
+    AppendNumber(text, static_cast<uint64_t>(trace.resumed->count()));
   }
   text += "\nleft-out";
   AppendNumber(text, trace.left_out);

@@ -43,9 +43,9 @@ struct Trace {
   std::string session;
   std::vector<Block> blocks;
   std::vector<Data> data;
-  std::optional<std::chrono::nanoseconds> bulk_began;  // nothing: the session ended before
-  uint64_t left_out = 0;                               // faults that the recorder had no room for
-  std::vector<Fault> faults;                           // by time
+  std::optional<std::chrono::nanoseconds> resumed;  // the guest; nothing: it never ran here
+  uint64_t left_out = 0;                            // faults that the recorder had no room for
+  std::vector<Fault> faults;                        // by time
 
   friend bool operator==(const Trace&, const Trace&) = default;
 };

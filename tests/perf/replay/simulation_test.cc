@@ -11,16 +11,17 @@ using std::chrono::nanoseconds;
 
 constexpr Parameters kParameters{1e9, nanoseconds(1000), nanoseconds(100)};
 constexpr nanoseconds kDemand{500 + 24 + 4096 + 500 + 100};  // nothing before it on the link
+constexpr nanoseconds kBulkBegins{1000};  // a round trip after RESUME, where that is at 0
 constexpr uint64_t kPage = kPageBytes;
 
 // One block; its first `data_pages` have data.
-Trace OneBlock(uint64_t pages, uint64_t data_pages, int64_t bulk_ns) {
+Trace OneBlock(uint64_t pages, uint64_t data_pages, int64_t resume_ns) {
   Trace trace;
   trace.vm = "vm";
   trace.session = "s";
   trace.blocks = {{"ram", pages, kPageBytes}};
   trace.data = {{{0}, {{0}, data_pages}}};
-  trace.bulk_began = nanoseconds(bulk_ns);
+  trace.resumed = nanoseconds(resume_ns);
   return trace;
 }
 
@@ -64,7 +65,7 @@ TEST(SimulationTest, PageThatWasPushedInTimeIsNoFault) {
   EXPECT_EQ(outcome.faults_left, 0u);
   EXPECT_EQ(outcome.wait, nanoseconds(0));
   EXPECT_EQ(outcome.needed_bytes, kPage);
-  EXPECT_EQ(outcome.last_page, nanoseconds(500 + 24 + 4 * 4096 + 500 + 100));
+  EXPECT_EQ(outcome.last_page, kBulkBegins + nanoseconds(500 + 24 + 4 * 4096 + 500 + 100));
 }
 
 TEST(SimulationTest, InstallsOfTheBulkFollowOneAnother) {
@@ -72,16 +73,16 @@ TEST(SimulationTest, InstallsOfTheBulkFollowOneAnother) {
   const Parameters slow{1e9, nanoseconds(1000), nanoseconds(10'000)};
   const auto outcome = Simulate(trace, AllPolicies().front(), slow);
   ASSERT_TRUE(outcome.ok());
-  EXPECT_EQ(outcome->last_page, nanoseconds(500 + 24 + 4096 + 500 + 4 * 10'000));
+  EXPECT_EQ(outcome->last_page, kBulkBegins + nanoseconds(500 + 24 + 4096 + 500 + 4 * 10'000));
 }
 
 TEST(SimulationTest, PageOnItsWayIsAskedForAndSentTwice) {
   Trace trace = OneBlock(4, 4, 0);
-  trace.faults = {Asked(1000, 3)};
+  trace.faults = {Asked(2000, 3)};
   const Outcome outcome = Play(trace, "address");
   EXPECT_EQ(outcome.faults_left, 1u);
   // The pushed copy is there first: the other one waits behind it on the link.
-  EXPECT_EQ(outcome.wait, nanoseconds(500 + 24 + 4 * 4096 + 500 + 100 - 1000));
+  EXPECT_EQ(outcome.wait, kBulkBegins + nanoseconds(500 + 24 + 4 * 4096 + 500 + 100 - 2000));
   EXPECT_EQ(outcome.sent_twice_bytes, kPage);
   EXPECT_EQ(outcome.wasted_bytes, kPage);
 }
@@ -127,7 +128,7 @@ TEST(SimulationTest, EveryPageComesWhateverTheGuestDoes) {
 TEST(SimulationTest, TraceThatSaysTooLittleIsRefused) {
   const PolicyKind& policy = AllPolicies().front();
   Trace trace = OneBlock(4, 4, 0);
-  trace.bulk_began.reset();
+  trace.resumed.reset();
   EXPECT_FALSE(Simulate(trace, policy, kParameters).ok());
   trace = OneBlock(4, 4, 0);
   trace.data.clear();

@@ -43,19 +43,19 @@ TEST(TouchesTest, TouchHangsOnTheLatestWaitThatHadEnded) {
   EXPECT_EQ(found.touches[3].when.delay, nanoseconds(80));
 }
 
-TEST(TouchesTest, BulkHangsOnAWaitToo) {
+TEST(TouchesTest, ResumeHangsOnAWaitToo) {
   Trace trace;
   trace.faults = {Fault(100, 1, FaultKind::kAsked, 50), Fault(170, 2, FaultKind::kAsked, 10)};
-  trace.bulk_began = nanoseconds(160);
+  trace.resumed = nanoseconds(160);
   const Touches between = TouchesOf(trace);
-  ASSERT_TRUE(between.bulk.has_value());
-  EXPECT_EQ(between.bulk->after, 0u);
-  EXPECT_EQ(between.bulk->delay, nanoseconds(10));
-  trace.bulk_began = nanoseconds(500);
+  ASSERT_TRUE(between.resume.has_value());
+  EXPECT_EQ(between.resume->after, 0u);
+  EXPECT_EQ(between.resume->delay, nanoseconds(10));
+  trace.resumed = nanoseconds(500);
   const Touches behind = TouchesOf(trace);
-  ASSERT_TRUE(behind.bulk.has_value());
-  EXPECT_EQ(behind.bulk->after, 1u);
-  EXPECT_EQ(behind.bulk->delay, nanoseconds(320));
+  ASSERT_TRUE(behind.resume.has_value());
+  EXPECT_EQ(behind.resume->after, 1u);
+  EXPECT_EQ(behind.resume->delay, nanoseconds(320));
 }
 
 }  // namespace
