@@ -53,7 +53,8 @@ TEST(AllocationCountTest, CountsWhatIsAllocated) {
 TEST_P(AllocationTest, TenThousandFaultsAllocateNothingAfterWarmUp) {
   Source source(kWarmUpPages + kDemandPages);
   ArmedMemory memory((kWarmUpPages + kDemandPages) * kPageBytes, GetParam());
-  Engine engine(source.Connect(), memory.device(), {memory.region()});
+  FaultTrace trace;
+  Engine engine(source.Connect(), memory.device(), {memory.region()}, &trace);
   ASSERT_TRUE(engine.Start().ok());
   uint64_t sum = 0;
   const auto touch = [&](uint64_t page) {

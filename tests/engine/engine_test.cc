@@ -59,6 +59,35 @@ TEST_P(EngineTest, BulkAloneBringsEveryByteAndLeavesNothingBehind) {
   EXPECT_EQ(std::memcmp(memory.memory(), source.content().data(), source.content().size()), 0);
 }
 
+TEST_P(EngineTest, TraceHasTheFaultsAndWhatTheSourceHasDataFor) {
+  constexpr uint64_t kPages = 300;
+  Source source(kPages);
+  ArmedMemory memory(kPages * kPageBytes, GetParam());
+  FaultTrace trace;
+  Engine engine(source.Connect(), memory.device(), {memory.region()}, &trace);
+  const TimePoint before = std::chrono::steady_clock::now();
+  ASSERT_TRUE(engine.Start().ok());
+  for (const uint64_t page : {30, 31, 3}) {
+    const std::byte touched = *static_cast<volatile std::byte*>(memory.memory() + page * kPageBytes);
+    EXPECT_EQ(touched, source.content()[page * kPageBytes]);
+  }
+  engine.StartBulk();
+  ASSERT_EQ(engine.WaitComplete(seconds(20)), Engine::Wait::kComplete);
+  ASSERT_TRUE(engine.Finish().ok());
+  std::vector<uint64_t> pages;
+  for (const FaultRecord& fault : trace.Faults()) {
+    pages.push_back(fault.page.page.value);
+    EXPECT_EQ(fault.kind, FaultKind::kAsked);
+    EXPECT_GE(fault.read_at, trace.started());
+    EXPECT_TRUE(fault.wait.has_value());
+  }
+  EXPECT_EQ(pages, (std::vector<uint64_t>{30, 31, 3}));
+  EXPECT_GE(trace.started(), before);
+  uint64_t data_pages = 0;
+  for (const FaultTrace::Data& data : trace.data()) data_pages += data.range.count_pages;
+  EXPECT_EQ(data_pages, kPages / 3 * 2);
+}
+
 TEST_P(EngineTest, PagesTouchedInRandomOrderByEightThreadsAreRight) {
   constexpr uint64_t kPages = 3 * 4096;
   constexpr int kThreads = 8;
