@@ -3,8 +3,8 @@
 // Bounded: room for a fixed number of faults is made at the start; those beyond it are counted and
 // left out. Pure: time is an argument. Not responsible for the trace's form (uffd-server/trace/).
 //
-// Threads: Add() is wait-free and allocates nothing, for the page path. Each other Note...() is of one
-// thread. What is read may be read when whoever notes has ended.
+// Threads: Add() is wait-free and allocates nothing, for the page path. Each other Note...() is of
+// one thread. What is read may be read when whoever notes has ended.
 #pragma once
 
 #include <atomic>

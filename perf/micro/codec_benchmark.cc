@@ -1,4 +1,5 @@
-// wire/page_protocol.h, frame by frame, and wire/page_frame_reader.h over a stream that comes in pieces.
+// wire/page_protocol.h, frame by frame, and wire/page_frame_reader.h over a stream that comes in
+// pieces.
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
@@ -39,17 +40,27 @@ void BM_Encode(benchmark::State& state, PageFrame frame) {
   const Welcome welcome = FullWelcome();
   const MapFields map = FullMap();
   switch (frame) {
-    case PageFrame::kHello: return Repeat(state, [] { return EncodeHello({}); });
-    case PageFrame::kWelcome: return Repeat(state, [&] { return EncodeWelcome(welcome); });
-    case PageFrame::kRequest: return Repeat(state, [] { return EncodeRequest(kOnePage); });
-    case PageFrame::kPage: return Repeat(state, [] { return EncodePage(kOnePage, Encoding::kRaw); });
-    case PageFrame::kGrant: return Repeat(state, [] { return EncodeGrant(kOneRun); });
-    case PageFrame::kRun: return Repeat(state, [] { return EncodeRun(kOneRun, Encoding::kRaw); });
-    case PageFrame::kMapRequest: return Repeat(state, [] { return EncodeMapRequest(); });
-    case PageFrame::kMap: return Repeat(state, [&] { return EncodeMap(map); });
+    case PageFrame::kHello:
+      return Repeat(state, [] { return EncodeHello({}); });
+    case PageFrame::kWelcome:
+      return Repeat(state, [&] { return EncodeWelcome(welcome); });
+    case PageFrame::kRequest:
+      return Repeat(state, [] { return EncodeRequest(kOnePage); });
+    case PageFrame::kPage:
+      return Repeat(state, [] { return EncodePage(kOnePage, Encoding::kRaw); });
+    case PageFrame::kGrant:
+      return Repeat(state, [] { return EncodeGrant(kOneRun); });
+    case PageFrame::kRun:
+      return Repeat(state, [] { return EncodeRun(kOneRun, Encoding::kRaw); });
+    case PageFrame::kMapRequest:
+      return Repeat(state, [] { return EncodeMapRequest(); });
+    case PageFrame::kMap:
+      return Repeat(state, [&] { return EncodeMap(map); });
     case PageFrame::kError:
-      return Repeat(state, [] { return EncodeError(PageError::kReadFailed, "read RAM file: I/O error"); });
-    case PageFrame::kGoodbye: return Repeat(state, [] { return EncodeGoodbye(); });
+      return Repeat(state,
+                    [] { return EncodeError(PageError::kReadFailed, "read RAM file: I/O error"); });
+    case PageFrame::kGoodbye:
+      return Repeat(state, [] { return EncodeGoodbye(); });
   }
 }
 BENCHMARK_CAPTURE(BM_Encode, hello, PageFrame::kHello);

@@ -1,5 +1,5 @@
-// engine/installer.h over a real userfaultfd, by backing and by pages installed at a time: claim, fill,
-// map. Nobody waits for the pages. Time is that of `batch` pages.
+// engine/installer.h over a real userfaultfd, by backing and by pages installed at a time: claim,
+// fill, map. Nobody waits for the pages. Time is that of `batch` pages.
 //
 // Needs root for userfaultfd, and for hugetlbfs 16 huge pages of 2 MiB (sysctl vm.nr_hugepages=16);
 // a backing that can't be had is named as skipped.
@@ -38,7 +38,8 @@ class ArmedHugePages {
     auto userfault = CreateUserfault(-1);
     auto waiter = Waiter::Create();
     if (!userfault.ok() || !waiter.ok() ||
-        !RegisterFaults(userfault->get(), memory->region().address, size_bytes, FaultMode::kMissing).ok()) {
+        !RegisterFaults(userfault->get(), memory->region().address, size_bytes, FaultMode::kMissing)
+             .ok()) {
       return nullptr;
     }
     memory->device_.emplace(std::move(*userfault), std::move(*waiter));

@@ -39,32 +39,32 @@ void MarkAllPresent(PageMap& map) {
 }
 
 void BM_PageMapClaimAndFinish(benchmark::State& state) {
-  OnEveryPage(state, [](PageMap&) {}, [](PageMap& map, PageAddress page) {
-    benchmark::DoNotOptimize(map.Claim(page));
-    benchmark::DoNotOptimize(map.Finish(page, true));
-  });
+  OnEveryPage(
+      state, [](PageMap&) {},
+      [](PageMap& map, PageAddress page) {
+        benchmark::DoNotOptimize(map.Claim(page));
+        benchmark::DoNotOptimize(map.Finish(page, true));
+      });
 }
 BENCHMARK(BM_PageMapClaimAndFinish)->Unit(benchmark::kMillisecond);
 
 // The copy that comes second.
 void BM_PageMapClaimOfPresentPage(benchmark::State& state) {
-  OnEveryPage(state, MarkAllPresent, [](PageMap& map, PageAddress page) {
-    benchmark::DoNotOptimize(map.Claim(page));
-  });
+  OnEveryPage(state, MarkAllPresent,
+              [](PageMap& map, PageAddress page) { benchmark::DoNotOptimize(map.Claim(page)); });
 }
 BENCHMARK(BM_PageMapClaimOfPresentPage)->Unit(benchmark::kMillisecond);
 
 void BM_PageMapMarkDemanded(benchmark::State& state) {
-  OnEveryPage(state, [](PageMap&) {}, [](PageMap& map, PageAddress page) {
-    benchmark::DoNotOptimize(map.MarkDemanded(page));
-  });
+  OnEveryPage(
+      state, [](PageMap&) {},
+      [](PageMap& map, PageAddress page) { benchmark::DoNotOptimize(map.MarkDemanded(page)); });
 }
 BENCHMARK(BM_PageMapMarkDemanded)->Unit(benchmark::kMillisecond);
 
 void BM_PageMapStateOf(benchmark::State& state) {
-  OnEveryPage(state, MarkAllPresent, [](PageMap& map, PageAddress page) {
-    benchmark::DoNotOptimize(map.StateOf(page));
-  });
+  OnEveryPage(state, MarkAllPresent,
+              [](PageMap& map, PageAddress page) { benchmark::DoNotOptimize(map.StateOf(page)); });
 }
 BENCHMARK(BM_PageMapStateOf)->Unit(benchmark::kMillisecond);
 

@@ -25,8 +25,8 @@ int Fail(const std::string& object, const std::string& cause) {
   return kExitFailed;
 }
 
-int Run(const std::string& path, const std::vector<std::string>& names, const Parameters& parameters,
-        bool json) {
+int Run(const std::string& path, const std::vector<std::string>& names,
+        const Parameters& parameters, bool json) {
   std::ifstream file(path, std::ios::binary);
   if (!file) return Fail("read " + path, std::generic_category().message(errno));
   const std::string text{std::istreambuf_iterator<char>(file), {}};
@@ -36,7 +36,8 @@ int Run(const std::string& path, const std::vector<std::string>& names, const Pa
 
   std::vector<Outcome> outcomes;
   for (const PolicyKind& policy : AllPolicies()) {
-    if (!names.empty() && std::find(names.begin(), names.end(), policy.name) == names.end()) continue;
+    if (!names.empty() && std::find(names.begin(), names.end(), policy.name) == names.end())
+      continue;
     auto outcome = Simulate(*trace, policy, parameters);
     if (!outcome.ok()) return Fail("replay " + path, std::string(outcome.status().message()));
     outcomes.push_back(*std::move(outcome));
@@ -54,7 +55,8 @@ int main(int argc, char** argv) {
   using namespace postcopy::replay;
   using Microseconds = std::chrono::duration<double, std::micro>;
   CLI::App app(
-      "Plays a trace of faults against orders of the bulk: how many faults are left, how long the guest "
+      "Plays a trace of faults against orders of the bulk: how many faults are left, how long the "
+      "guest "
       "waits, what was pushed in time and what in vain.",
       "replay");
   std::string path;

@@ -19,8 +19,8 @@ class Policy {
 
   // The guest waits for this page.
   virtual void OnFault(PageAddress page) = 0;
-  // What is pushed next: pages that PageMap::TakeUngranted() gave out, at most `max_pages`. Nothing:
-  // all have been pushed.
+  // What is pushed next: pages that PageMap::TakeUngranted() gave out, at most `max_pages`.
+  // Nothing: all have been pushed.
   virtual std::optional<Grant> Next(uint64_t max_pages) = 0;
 };
 

@@ -29,7 +29,8 @@ long CountOf(const Trace& trace, FaultKind kind) {
 std::string ReplayTable(const Trace& trace, const Parameters& parameters,
                         const std::vector<Outcome>& outcomes) {
   std::string text = absl::StrFormat(
-      "trace of %s, session %s: %.1f MiB with data; faults: %d asked, %d joined, %d present, %d zero, "
+      "trace of %s, session %s: %.1f MiB with data; faults: %d asked, %d joined, %d present, %d "
+      "zero, "
       "%d left out\n"
       "link of %.0f Mbit/s, round trip %.0f us, %.1f us to install a page\n\n"
       "%-14s %8s %8s %11s %11s %11s %11s %11s %10s\n",
@@ -39,12 +40,12 @@ std::string ReplayTable(const Trace& trace, const Parameters& parameters,
       Us(parameters.round_trip), Us(parameters.install), "policy", "touches", "faults", "wait ms",
       "longest ms", "needed MiB", "wasted MiB", "twice MiB", "all here ms");
   for (const Outcome& outcome : outcomes) {
-    absl::StrAppend(
-        &text, absl::StrFormat("%-14s %8d %8d %11.2f %11.3f %11.2f %11.2f %11.2f %10.1f\n",
-                               outcome.policy, outcome.touches, outcome.faults_left,
-                               Ms(outcome.wait), Ms(outcome.longest_wait),
-                               Mib(outcome.needed_bytes), Mib(outcome.wasted_bytes),
-                               Mib(outcome.sent_twice_bytes), Ms(outcome.last_page)));
+    absl::StrAppend(&text,
+                    absl::StrFormat("%-14s %8d %8d %11.2f %11.3f %11.2f %11.2f %11.2f %10.1f\n",
+                                    outcome.policy, outcome.touches, outcome.faults_left,
+                                    Ms(outcome.wait), Ms(outcome.longest_wait),
+                                    Mib(outcome.needed_bytes), Mib(outcome.wasted_bytes),
+                                    Mib(outcome.sent_twice_bytes), Ms(outcome.last_page)));
   }
   return text;
 }

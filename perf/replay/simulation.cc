@@ -76,10 +76,18 @@ class Simulation {
       events_.pop();
       now_ = event.time;
       switch (event.kind) {
-        case Event::Kind::kTouch: Touched(event.touch); break;
-        case Event::Kind::kBulkBegins: BulkBegins(); break;
-        case Event::Kind::kPushed: Pushed(event); break;
-        case Event::Kind::kDemanded: Installed(event.page); break;
+        case Event::Kind::kTouch:
+          Touched(event.touch);
+          break;
+        case Event::Kind::kBulkBegins:
+          BulkBegins();
+          break;
+        case Event::Kind::kPushed:
+          Pushed(event);
+          break;
+        case Event::Kind::kDemanded:
+          Installed(event.page);
+          break;
       }
     }
     CountWaste();
@@ -187,8 +195,8 @@ class Simulation {
     }
   }
 
-  // The first page in address order that is missing and was neither pushed nor demanded; behind the last
-  // page if there is none. Pages never become so again, hence it only moves on.
+  // The first page in address order that is missing and was neither pushed nor demanded; behind the
+  // last page if there is none. Pages never become so again, hence it only moves on.
   PageAddress FirstUngranted() {
     while (cursor_.region.value < notes_.size()) {
       if (cursor_.page.value == notes_[cursor_.region.value].size()) {
@@ -264,9 +272,9 @@ absl::StatusOr<Outcome> Simulate(const Trace& trace, const PolicyKind& policy,
   uint64_t pages = 0;
   for (const Trace::Block& block : trace.blocks) {
     if (block.page_bytes != kPageBytes) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("block ", block.name, " has pages of ", block.page_bytes,
-                       " bytes: only those of ", kPageBytes, " can be replayed"));
+      return absl::InvalidArgumentError(absl::StrCat("block ", block.name, " has pages of ",
+                                                     block.page_bytes, " bytes: only those of ",
+                                                     kPageBytes, " can be replayed"));
     }
     pages += block.pages;
     if (pages > kMostPages) {

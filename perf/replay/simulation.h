@@ -2,19 +2,21 @@
 //
 // The model:
 //   link      One queue from the source to the destination, first come first served, whoever sends:
-//             a demanded page waits behind what is on its way before it. Requests and grants take half
-//             a round trip and no bandwidth. Every page with data is sent whole, with its frame's head.
+//             a demanded page waits behind what is on its way before it. Requests and grants take
+//             half a round trip and no bandwidth. Every page with data is sent whole, with its
+//             frame's head.
 //   install   A page is there a fixed time after it has come; the bulk's pages are installed one
 //             after another, a demanded one beside them.
 //   bulk      One lane; the policy says what, the daemon's own GrantWindow how much may be on its
-//             way, as in the daemon (engine/precacher.h): more is granted when a grant has arrived. It
-//             begins a round trip after the guest's RESUME, with what the source knows of holes.
+//             way, as in the daemon (engine/precacher.h): more is granted when a grant has arrived.
+//             It begins a round trip after the guest's RESUME, with what the source knows of holes.
 //   guest     touches.h. A touch of a page that is there costs nothing; otherwise it is asked for,
 //             even if it is on its way already, as the daemon does, and the touch ends when the
-//             page is there, whichever copy was first. Before the bulk begins nobody knows which pages
-//             have no data: they are asked for too, and answered without content.
+//             page is there, whichever copy was first. Before the bulk begins nobody knows which
+//             pages have no data: they are asked for too, and answered without content.
 //
-// Not modelled: lanes that share the link, processor time, vCPUs that hold each other up, pages of zeros.
+// Not modelled: lanes that share the link, processor time, vCPUs that hold each other up, pages of
+// zeros.
 #pragma once
 
 #include <chrono>
@@ -35,23 +37,24 @@ struct Parameters {
 
 struct Outcome {
   std::string policy;
-  uint64_t touches = 0;      // distinct pages that the guest needed
-  uint64_t faults_left = 0;  // of these, not there when touched
-  std::chrono::nanoseconds wait{};          // of all of them together
+  uint64_t touches = 0;             // distinct pages that the guest needed
+  uint64_t faults_left = 0;         // of these, not there when touched
+  std::chrono::nanoseconds wait{};  // of all of them together
   std::chrono::nanoseconds longest_wait{};
-  std::chrono::nanoseconds last_touch{};    // when the last wait, or touch, was over
-  std::chrono::nanoseconds last_page{};     // when all memory was there
-  uint64_t needed_bytes = 0;        // pushed, and there before its touch
-  uint64_t wasted_bytes = 0;        // pushed out of address order, before pages that came earlier in it, and
-                                    // not needed after that by any touch; or sent twice
-  uint64_t sent_twice_bytes = 0;    // of these, demanded while already on its way
+  std::chrono::nanoseconds last_touch{};  // when the last wait, or touch, was over
+  std::chrono::nanoseconds last_page{};   // when all memory was there
+  uint64_t needed_bytes = 0;              // pushed, and there before its touch
+  // Pushed although pages before it in address order still had to be, and not touched afterwards;
+  // or sent twice.
+  uint64_t wasted_bytes = 0;
+  uint64_t sent_twice_bytes = 0;  // of these, demanded while already on its way
 };
 
 // Pages of a trace that can be replayed: a byte each is held.
 inline constexpr uint64_t kMostPages = uint64_t{1} << 30;
 
-// kInvalidArgument: the trace does not say what has to be brought and when the guest resumed, or it has blocks
-// with huge pages, which come whole, or more than kMostPages.
+// kInvalidArgument: the trace does not say what has to be brought and when the guest resumed, or it
+// has blocks with huge pages, which come whole, or more than kMostPages.
 absl::StatusOr<Outcome> Simulate(const Trace& trace, const PolicyKind& policy,
                                  const Parameters& parameters);
 

@@ -1,11 +1,11 @@
 // What a guest does on its own account, read from a trace: which pages it needs first, and how long
 // after an earlier wait.
 //
-// Of each page its first fault counts, `asked` or `joined`: these needed the source. When a touch comes
-// depends on how long the guest has waited before, which is what a replay changes. So each one hangs on
-// the latest wait that had ended in the recording when it came, and follows that wait's end by the
-// same time as there. For one vCPU that is exact; of several each is taken to continue whoever waited
-// last. A wait that is not known counts as none.
+// Of each page its first fault counts, `asked` or `joined`: these needed the source. When a touch
+// comes depends on how long the guest has waited before, which is what a replay changes. So each
+// one hangs on the latest wait that had ended in the recording when it came, and follows that
+// wait's end by the same time as there. For one vCPU that is exact; of several each is taken to
+// continue whoever waited last. A wait that is not known counts as none.
 #pragma once
 
 #include <chrono>
@@ -19,7 +19,7 @@
 namespace postcopy::replay {
 
 struct Moment {
-  std::optional<size_t> after;      // the touch whose wait's end it follows; nothing: time 0
+  std::optional<size_t> after;       // the touch whose wait's end it follows; nothing: time 0
   std::chrono::nanoseconds delay{};  // from there
 };
 
@@ -29,7 +29,7 @@ struct Touch {
 };
 
 struct Touches {
-  std::vector<Touch> touches;  // each hangs on an earlier one
+  std::vector<Touch> touches;    // each hangs on an earlier one
   std::optional<Moment> resume;  // of the guest; nothing: it never ran
 };
 

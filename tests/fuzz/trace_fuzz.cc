@@ -1,5 +1,5 @@
-// A trace of any content. What is accepted lies within its blocks and says the same after it was written
-// again; what is not, is refused with a line's number.
+// A trace of any content. What is accepted lies within its blocks and says the same after it was
+// written again; what is not, is refused with a line's number.
 #include <cstdlib>
 
 #include "trace/trace_text.h"
@@ -19,7 +19,8 @@ void Read(std::string_view text) {
     return;
   }
   for (const Trace::Data& data : trace->data) {
-    Require(data.range.first.value + data.range.count_pages <= trace->blocks.at(data.block.value).pages);
+    Require(data.range.first.value + data.range.count_pages <=
+            trace->blocks.at(data.block.value).pages);
   }
   for (const Trace::Fault& fault : trace->faults) {
     Require(fault.page.page.value < trace->blocks.at(fault.page.region.value).pages);

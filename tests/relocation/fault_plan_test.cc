@@ -6,7 +6,8 @@ namespace postcopy {
 namespace {
 
 TEST(FaultPlanTest, EachFaultIsTakenWithItsValue) {
-  const auto plan = FaultPlan::Parse({"corrupt-one-byte=7", "delay-bulk=3", "hold-at=resumed"}, "/run");
+  const auto plan =
+      FaultPlan::Parse({"corrupt-one-byte=7", "delay-bulk=3", "hold-at=resumed"}, "/run");
   ASSERT_TRUE(plan.ok()) << plan.status();
   EXPECT_EQ(plan->corrupt_after_pages(), 7u);
   EXPECT_EQ(plan->bulk_delay(), std::chrono::seconds(3));
@@ -20,12 +21,13 @@ TEST(FaultPlanTest, WithoutFaultsNothingIsDelayed) {
 }
 
 TEST(FaultPlanTest, WhatIsNoFaultIsNamed) {
-  for (const char* fault : {"delay-bulk", "delay-bulk=", "delay-bulk=-1", "delay-bulk=x", "hold-at=",
-                            "hold-at=nowhere", "corrupt-one-byte=x", ""}) {
+  for (const char* fault : {"delay-bulk", "delay-bulk=", "delay-bulk=-1", "delay-bulk=x",
+                            "hold-at=", "hold-at=nowhere", "corrupt-one-byte=x", ""}) {
     const auto plan = FaultPlan::Parse({fault}, "/run");
     ASSERT_FALSE(plan.ok()) << fault;
     EXPECT_THAT(std::string(plan.status().message()),
-                testing::StartsWith(std::string("fault ") + fault + ": not ")) << fault;
+                testing::StartsWith(std::string("fault ") + fault + ": not "))
+        << fault;
   }
 }
 

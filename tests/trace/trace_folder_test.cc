@@ -38,7 +38,8 @@ TEST_F(TraceFolderTest, WhatWasRecordedIsWritten) {
 
   const auto folder = TraceFolder::Open(folder_ + "/below/it");
   ASSERT_TRUE(folder.ok()) << folder.status();
-  ASSERT_TRUE(folder->Write("web1", session, {{{"ram", 8 * kPageBytes}}}, {kPageBytes}, recorded).ok());
+  ASSERT_TRUE(
+      folder->Write("web1", session, {{{"ram", 8 * kPageBytes}}}, {kPageBytes}, recorded).ok());
 
   std::ifstream file(folder_ + "/below/it/web1-" + session.ToString() + ".trace");
   std::ostringstream text;

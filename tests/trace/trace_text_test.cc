@@ -98,7 +98,8 @@ TEST(TraceTextTest, WhatMustBeThereIsAskedFor) {
   EXPECT_EQ(ErrorOf("postcopy-trace 2\n"), "line 1: not postcopy-trace 1");
   EXPECT_EQ(ErrorOf("postcopy-trace 1\nvm v\nend\n"), "line 4: there is no line session");
   EXPECT_EQ(ErrorOf("postcopy-trace 1\nvm v\nsession s\nend\n"), "line 5: there is no line block");
-  EXPECT_EQ(ErrorOf("postcopy-trace 1\nfault 1 0 0 asked -\n"), "line 2: no block was described before");
+  EXPECT_EQ(ErrorOf("postcopy-trace 1\nfault 1 0 0 asked -\n"),
+            "line 2: no block was described before");
 }
 
 }  // namespace

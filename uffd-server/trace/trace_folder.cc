@@ -43,7 +43,8 @@ absl::Status TraceFolder::Write(const std::string& vm, const SessionId& session,
   if (recorded.resumed().has_value()) trace.resumed = *recorded.resumed() - recorded.started();
   trace.left_out = recorded.left_out();
   for (const FaultRecord& fault : recorded.Faults()) {
-    trace.faults.push_back({fault.read_at - recorded.started(), fault.page, fault.kind, fault.wait});
+    trace.faults.push_back(
+        {fault.read_at - recorded.started(), fault.page, fault.kind, fault.wait});
   }
   const std::string path = absl::StrCat(folder_, "/", vm, "-", trace.session, ".trace");
   const auto written = WriteDurably(path, FormatTrace(trace));

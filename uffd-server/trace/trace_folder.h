@@ -19,8 +19,8 @@ class TraceFolder {
   // Makes the folder if it is not there. An error, naming the folder: nothing can be written to it.
   static absl::StatusOr<TraceFolder> Open(const std::string& folder);
 
-  // The trace of an arrival whose recorder has ended. `page_bytes`: of each region's backing. Blocks
-  // for the disk. Whoever sees the file sees the whole of it.
+  // The trace of an arrival whose recorder has ended. `page_bytes`: of each region's backing.
+  // Blocks for the disk. Whoever sees the file sees the whole of it.
   absl::Status Write(const std::string& vm, const SessionId& session, const MemoryLayout& layout,
                      const std::vector<uint64_t>& page_bytes, const FaultTrace& recorded) const;
 

@@ -80,7 +80,8 @@ class Line {
       name += static_cast<char>(*high * 16 + *low);
       i += 2;
     }
-    if (name.size() > kMaxRegionNameBytes) Complain(absl::StrCat(std::string(what), " is too long"));
+    if (name.size() > kMaxRegionNameBytes)
+      Complain(absl::StrCat(std::string(what), " is too long"));
     return name;
   }
 
@@ -212,7 +213,8 @@ class Reader {
     fault.time = line.Time("the time");
     fault.page.region = TakeBlockNumber(line);
     if (!line.ok()) return;
-    fault.page.page.value = line.Number("the page", trace_.blocks[fault.page.region.value].pages - 1);
+    fault.page.page.value =
+        line.Number("the page", trace_.blocks[fault.page.region.value].pages - 1);
     const std::string_view word = line.Word();
     const auto kind = std::find_if(kKinds.begin(), kKinds.end(),
                                    [&](FaultKind each) { return Name(each) == word; });
@@ -238,10 +240,14 @@ absl::Status BadLine(uint64_t number, const std::string& complaint) {
 
 std::string_view Name(FaultKind kind) {
   switch (kind) {
-    case FaultKind::kAsked: return "asked";
-    case FaultKind::kJoined: return "joined";
-    case FaultKind::kPresent: return "present";
-    case FaultKind::kZero: return "zero";
+    case FaultKind::kAsked:
+      return "asked";
+    case FaultKind::kJoined:
+      return "joined";
+    case FaultKind::kPresent:
+      return "present";
+    case FaultKind::kZero:
+      return "zero";
   }
   return "";
 }
@@ -297,7 +303,8 @@ absl::StatusOr<Trace> ParseTrace(std::string_view text) {
   while (!text.empty()) {
     ++number;
     const size_t newline = text.find('\n');
-    if (newline == std::string_view::npos) return BadLine(number, "it does not end: the file is not whole");
+    if (newline == std::string_view::npos)
+      return BadLine(number, "it does not end: the file is not whole");
     const std::string_view line = text.substr(0, newline);
     text.remove_prefix(newline + 1);
     if (number == 1) {

@@ -56,8 +56,8 @@ std::string_view Name(FaultKind kind);
 // REQUIRES: what ParseTrace() gives out: names not empty, everything within its block.
 std::string FormatTrace(const Trace& trace);
 
-// kInvalidArgument, "line N: ...", unless `text` is what the document allows. Allocates no more than
-// some times the text's length; sorts the faults.
+// kInvalidArgument, "line N: ...", unless `text` is what the document allows. Allocates no more
+// than some times the text's length; sorts the faults.
 absl::StatusOr<Trace> ParseTrace(std::string_view text);
 
 }  // namespace postcopy

@@ -1,5 +1,6 @@
-// Replays of traces small enough to be worked out by hand. The link carries a byte a nanosecond, so that
-// a page with its frame's head takes 4096 + 24 ns, and one way over the empty link takes 500 ns more.
+// Replays of traces small enough to be worked out by hand. The link carries a byte a nanosecond, so
+// that a page with its frame's head takes 4096 + 24 ns, and one way over the empty link takes 500
+// ns more.
 #include "perf/replay/simulation.h"
 
 #include "gmock/gmock.h"
@@ -116,7 +117,9 @@ TEST(SimulationTest, PageWithoutDataIsAFaultOnlyUntilThatIsKnown) {
 
 TEST(SimulationTest, EveryPageComesWhateverTheGuestDoes) {
   Trace trace = OneBlock(5000, 4000, 10);
-  for (int i = 0; i < 500; ++i) trace.faults.push_back(Asked(i * 777, static_cast<uint64_t>(i * 37) % 5000, 500));
+  for (int i = 0; i < 500; ++i) {
+    trace.faults.push_back(Asked(i * 777, static_cast<uint64_t>(i * 37) % 5000, 500));
+  }
   for (const PolicyKind& kind : AllPolicies()) {
     const auto outcome = Simulate(trace, kind, kParameters);
     ASSERT_TRUE(outcome.ok());

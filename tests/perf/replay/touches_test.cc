@@ -35,7 +35,8 @@ TEST(TouchesTest, TouchHangsOnTheLatestWaitThatHadEnded) {
   ASSERT_EQ(found.touches.size(), 4u);
   EXPECT_EQ(found.touches[0].when.after, std::nullopt);
   EXPECT_EQ(found.touches[0].when.delay, nanoseconds(100));
-  EXPECT_EQ(found.touches[1].when.after, std::nullopt);  // another vCPU's: the first one still waits
+  EXPECT_EQ(found.touches[1].when.after,
+            std::nullopt);  // another vCPU's: the first one still waits
   EXPECT_EQ(found.touches[1].when.delay, nanoseconds(120));
   EXPECT_EQ(found.touches[2].when.after, 0u);
   EXPECT_EQ(found.touches[2].when.delay, nanoseconds(10));
