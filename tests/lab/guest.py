@@ -111,9 +111,11 @@ def _digest(paths):
     return digest.hexdigest()[:16]
 
 
-def libraries(program):
-    """The files that the loader maps for `program`, the loader itself included."""
-    listed = run(["ldd", str(program)], what=f"list the libraries of {program}")
+def libraries(program, folders=()):
+    """The files that the loader maps for `program`, the loader itself included; it looks into `folders`
+    first."""
+    environment = dict(os.environ, LD_LIBRARY_PATH=":".join(map(str, folders))) if folders else None
+    listed = run(["ldd", str(program)], what=f"list the libraries of {program}", env=environment)
     if absent := re.findall(r"(\S+) => not found", listed):
         raise LabError(f"list the libraries of {program}: not on this machine: {', '.join(absent)}")
     return [pathlib.Path(path) for path in sorted(set(re.findall(r"(/\S+) \(0x", listed)))]

@@ -14,6 +14,14 @@ from .commands import LabError
 from .guest import busybox, libraries, module_paths
 from .initramfs import Archive
 
+# Moves everything to a tmpfs: an initramfs is no mount that CRIU could find.
+_TO_A_MOUNT = """#!/bin/busybox sh
+/bin/busybox mkdir /new
+/bin/busybox mount -t tmpfs -o size=90% tmpfs /new
+for each in /*; do [ $each = /new ] || /bin/busybox cp -a $each /new/; done
+exec /bin/busybox switch_root -c /dev/console /new /init.moved
+"""
+
 _INIT = """#!/bin/busybox sh
 /bin/busybox mkdir -p /proc /sys /dev /tmp /run
 /bin/busybox mount -t proc proc /proc
@@ -32,12 +40,14 @@ poweroff -f
 """
 
 
-def run(script, programs=(), files=None, modules=(), memory_mib=1024, timeout_s=300):
+def run(script, programs=(), files=None, modules=(), memory_mib=1024, timeout_s=300,
+        root_is_mount=False):
     """Boots the machine, runs `script` (text, busybox's sh) as root and returns what it and the kernel
     have written. LabError, with that, unless its exit status is 0.
 
     `programs` are paths of programs and shared libraries here, which have the same paths there;
-    `files` are further ones, {path there: path here}.
+    `files` are further ones, {path there: path here}. `root_is_mount`: the root is a tmpfs with all
+    that, not the initramfs itself.
     """
     cache = packages.cache_directory()
     with packages.CacheLock(cache):
@@ -46,7 +56,7 @@ def run(script, programs=(), files=None, modules=(), memory_mib=1024, timeout_s=
     with tempfile.TemporaryDirectory(prefix="postcopy-nested-") as folder:
         initramfs = pathlib.Path(folder) / "initramfs.cpio"
         initramfs.write_bytes(_root(script, programs, files or {},
-                                    module_paths(kernel_tree, modules)))
+                                    module_paths(kernel_tree, modules), root_is_mount))
         console = pathlib.Path(folder) / "console"
         machine = subprocess.Popen(
             ["qemu-system-x86_64", "-machine", "pc", "-accel", "tcg,thread=multi",
@@ -58,9 +68,11 @@ def run(script, programs=(), files=None, modules=(), memory_mib=1024, timeout_s=
         return _wait(machine, console, timeout_s)
 
 
-def _root(script, programs, files, modules):
+def _root(script, programs, files, modules, root_is_mount):
     archive = Archive()
-    archive.add_file("/init", _INIT.encode(), executable=True)
+    if root_is_mount:
+        archive.add_file("/init", _TO_A_MOUNT.encode(), executable=True)
+    archive.add_file("/init.moved" if root_is_mount else "/init", _INIT.encode(), executable=True)
     archive.add_file("/script", script.encode())
     archive.add_file("/bin/busybox", busybox().read_bytes(), executable=True)
     wanted = {str(path): pathlib.Path(path) for path in programs} | {
