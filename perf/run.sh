@@ -7,6 +7,7 @@ usage() {
   cat <<'USAGE'
 usage: perf/run.sh [--quick] [--arm ARM]... [--load LOAD]... [--link LINK]... [--runs N]
                    [--json FILE] [--fresh] [--folder FOLDER]
+       perf/run.sh --process-level [--mib MIB] [--runs N] [--json FILE]
 
 Relocates a running guest by QEMU's pre-copy and post-copy and by libpostcopy, alternating, with the
 same guest, load and network, and prints medians and spreads. Says first how long it will take. What
@@ -19,6 +20,7 @@ As root; installs what is missing.
   --json FILE     write all runs to FILE, a list with one object a run
   --fresh         measure again what was measured before
   --folder FOLDER where results and pictures are kept
+  --process-level the memory of a process instead of a VM, beside CRIU's lazy-pages; --mib: how much
 
 Exit code: 0 every run came to its end; 1 otherwise; 2 usage.
 
@@ -39,6 +41,10 @@ fi
 source "$folder/tests/setup.sh"
 install_packages build
 install_packages lab
+if [ "${1-}" = --process-level ]; then
+  build_preset release process-toucher process-page-server
+  exec python3 "$folder/perf/process_level.py" "${@:2}"
+fi
 install_packages perf
 echo "building; all its words go to $folder/build/release.log" >&2
 build_preset release uffd-server postcopyctl postcopy_preload lab-load-client \

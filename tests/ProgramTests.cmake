@@ -16,8 +16,10 @@ postcopy_program_test(layering LABEL unit TIMEOUT 60
   COMMAND Python3::Interpreter layering_test.py)
 postcopy_program_test(docs LABEL unit TIMEOUT 60
   COMMAND Python3::Interpreter docs_test.py)
-postcopy_program_test(perf/report_test LABEL unit TIMEOUT 60
-  COMMAND Python3::Interpreter perf/report_test.py)
+foreach(name report process_figures)
+  postcopy_program_test(perf/${name}_test LABEL unit TIMEOUT 60
+    COMMAND Python3::Interpreter perf/${name}_test.py)
+endforeach()
 postcopy_program_test(lab LABEL unit TIMEOUT 120
   COMMAND Python3::Interpreter -m unittest discover -s lab -p "*_test.py" -t .)
 
