@@ -3,6 +3,12 @@
 #include <algorithm>
 
 namespace postcopy {
+namespace {
+
+// Of the bandwidth that was measured before, if less is measured now.
+constexpr double kKeptOfBandwidth = 0.9;
+
+}  // namespace
 
 void GrantWindow::OnArrived(uint64_t bytes, TimePoint granted_at, TimePoint now) {
   in_flight_bytes_ -= std::min(in_flight_bytes_, bytes);
@@ -14,21 +20,23 @@ void GrantWindow::OnArrived(uint64_t bytes, TimePoint granted_at, TimePoint now)
   period_bytes_ += bytes;
   const auto period = now - period_start_;
   if (period < std::max<std::chrono::nanoseconds>(kMeasuredOver, shortest_round_trip_)) return;
-  const double bytes_per_ns =
+  const double measured =
       static_cast<double>(period_bytes_) / static_cast<double>(std::chrono::nanoseconds(period).count());
+  bytes_per_ns_ = std::max(measured, kKeptOfBandwidth * bytes_per_ns_);
   const auto sent_in = [&](std::chrono::nanoseconds time) {
-    return std::clamp(static_cast<uint64_t>(bytes_per_ns * static_cast<double>(time.count())), kMinBytes,
-                      kMaxBytes);
+    return std::clamp(static_cast<uint64_t>(bytes_per_ns_ * static_cast<double>(time.count())),
+                      kMinBytes, kMaxBytes);
   };
-  limit_bytes_ = sent_in(shortest_round_trip_ + kQueueTarget);
-  limit_under_demand_bytes_ = sent_in(shortest_round_trip_ + shortest_round_trip_ / 4);
+  const auto quarter = shortest_round_trip_ / 4;
+  limit_bytes_ =
+      sent_in(shortest_round_trip_ + std::max<std::chrono::nanoseconds>(kQueueTarget, quarter));
+  limit_under_demand_bytes_ = sent_in(shortest_round_trip_ + quarter);
   period_start_ = now;
   period_bytes_ = 0;
 }
 
 uint64_t GrantWindow::RoomBytes(bool demand_outstanding) const {
-  const uint64_t limit =
-      demand_outstanding ? std::min(limit_under_demand_bytes_, limit_bytes_) : limit_bytes_;
+  const uint64_t limit = demand_outstanding ? limit_under_demand_bytes_ : limit_bytes_;
   return limit > in_flight_bytes_ ? limit - in_flight_bytes_ : 0;
 }
 

@@ -1,12 +1,16 @@
 // How many bytes of bulk may be on their way: enough to keep the link busy, little enough that a
 // demanded page does not wait behind them.
 //
-// The window follows the measured bandwidth-delay product, plus one millisecond's worth of queue so
-// that it can find out whether the link carries more (a window-limited flow measures window / RTT;
-// the extra lets it grow by that share each round trip until the link is the limit). While demand
-// is outstanding it is the product alone, and a quarter more for the same reason: so nearly nothing
-// queues before a demanded page, and a guest that waits all the time over a long way does not bring the
-// bulk to a stop. Never below kMinBytes, so that the bulk always ends, and never above kMaxBytes.
+// The window follows the measured bandwidth-delay product, plus a queue so that it can find out whether
+// the link carries more (a window-limited flow measures window / RTT; the extra lets it grow by that
+// share each round trip until the link is the limit): a quarter of the round trip, or one millisecond if
+// that is more. While demand is outstanding the queue is the quarter, whatever that is: so nearly
+// nothing queues before a demanded page, and a guest that waits all the time over a long way does not
+// bring the bulk to a stop. Never below kMinBytes, so that the bulk always ends, and never above
+// kMaxBytes.
+//
+// The bandwidth is the largest measured lately: what the window or the scheduler kept idle is not the
+// link's.
 //
 // Pure: time is an argument. Not thread-safe.
 #pragma once
@@ -21,7 +25,7 @@ namespace postcopy {
 class GrantWindow {
  public:
   static constexpr uint64_t kMinBytes = 64 << 10;
-  static constexpr uint64_t kMaxBytes = 4 << 20;
+  static constexpr uint64_t kMaxBytes = 16 << 20;
   static constexpr uint64_t kInitialBytes = 512 << 10;
   static constexpr std::chrono::microseconds kQueueTarget{1000};
 
@@ -45,6 +49,7 @@ class GrantWindow {
   std::chrono::nanoseconds shortest_round_trip_ = std::chrono::nanoseconds::max();  // of none yet
   TimePoint period_start_{};
   uint64_t period_bytes_ = 0;
+  double bytes_per_ns_ = 0;
 };
 
 }  // namespace postcopy
