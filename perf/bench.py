@@ -22,7 +22,7 @@ import time
 
 PROJECT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PROJECT / "tests"))
-from lab import arms, reaper, scenario  # noqa: E402
+from lab import arms, fault_trace, reaper, scenario  # noqa: E402
 from lab.commands import LabError, NoEnd, run  # noqa: E402
 from lab.host import Programs  # noqa: E402
 from lab.network import Network  # noqa: E402
@@ -34,14 +34,18 @@ _FLOORS_PORT = 7711
 _KEPT_ONLY = ("service", "waits_us")  # of a run, beside what --json gives: what pictures are made of
 
 
-def play(one, programs):
-    """One run: its figures for the report. LabError if it could not be played."""
+def play(one, programs, keep_trace):
+    """One run: its figures for the report; its trace goes to the path `keep_trace` unless that is None.
+    LabError if it could not be played."""
     folder = tempfile.mkdtemp(prefix="postcopy-")
     reaper.note("folder", folder)
     result = {**dataclasses.asdict(one.point), "arm": one.arm, "run": one.number}
     try:
         outcome = scenario.run(plan.scenario_of(one.point), programs, folder,
                                arm=arms.ARMS[one.arm])
+        waits_us = fault_trace.waits_us(outcome.trace) if outcome.trace else []
+        if outcome.trace and keep_trace:
+            shutil.copyfile(outcome.trace, keep_trace)
     except NoEnd as error:
         return {**result, "unfinished": str(error)}
     finally:
@@ -50,7 +54,7 @@ def play(one, programs):
     service = [(round(window.start - outcome.marks.command, 3), window.count)
                for window in outcome.windows]
     return {**result, **outcome.figures, "complaints": outcome.complaints, "service": service,
-            "waits_us": [round(wait, 1) for wait in outcome.waits_us]}
+            "waits_us": waits_us}
 
 
 def measure_floors(programs):
@@ -70,8 +74,9 @@ def measure_floors(programs):
     return json.loads(text)
 
 
-def collect(wanted, programs, folder):
-    """Plays the runs that have no result in `folder` yet; all results."""
+def collect(wanted, programs, folder, traces):
+    """Plays the runs that have no result in `folder` yet, and keeps their traces if `traces`; all
+    results."""
     results = []
     left_s = plan.estimate_s(left_of(wanted, folder))
     for number, one in enumerate(wanted, 1):
@@ -81,7 +86,7 @@ def collect(wanted, programs, folder):
             left_s -= plan.estimate_s([one])
             began = time.monotonic()
             try:
-                result = play(one, programs)
+                result = play(one, programs, folder / f"{one.name}.trace" if traces else None)
             except LabError as error:
                 print(f"  could not be played: {error}", flush=True)
                 continue
@@ -143,6 +148,8 @@ def arguments_of():
     parser.add_argument("--against", metavar="FILE", type=pathlib.Path,
                         help="say which arms FILE, of an earlier --json, has in opposite order")
     parser.add_argument("--fresh", action="store_true", help="forget the results of earlier runs")
+    parser.add_argument("--traces", action="store_true",
+                        help="keep each run's trace of faults beside its result, for replay")
     parser.add_argument("--folder", default=PROJECT / "build/perf/results", type=pathlib.Path,
                         help="where results and pictures are kept (default: %(default)s)")
     asked = parser.parse_args()
@@ -177,7 +184,7 @@ def main():
     programs = Programs.built()
     floors = measure_floors(programs)
     print(f"{report.floors_text(floors)}\n", flush=True)
-    results = collect(wanted, programs, folder)
+    results = collect(wanted, programs, folder, asked.traces)
     points = list(dict.fromkeys(one.point for one in wanted))
     said = [machine_text(results), report.floors_text(floors), report.table(results, points),
             report.multiples(results, points, floors)]

@@ -117,7 +117,7 @@ def scenario_of(point):
                                       touch_order=order)
     return scenario.Plan(config=qemu.Config(memory_mib=point.memory_mib, guest=parameters),
                          load=kind, link_mbit=LINKS[point.link].mbit,
-                         round_trip_ms=LINKS[point.link].round_trip_ms,
+                         round_trip_ms=LINKS[point.link].round_trip_ms, trace=True,
                          after_commit_s=10.0 if kind in ("web", "key-value") else 2.0)
 
 

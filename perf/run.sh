@@ -6,7 +6,7 @@ set -euo pipefail
 usage() {
   cat <<'USAGE'
 usage: perf/run.sh [--quick] [--arm ARM]... [--load LOAD]... [--link LINK]... [--runs N]
-                   [--json FILE] [--fresh] [--folder FOLDER]
+                   [--json FILE] [--against FILE] [--traces] [--fresh] [--folder FOLDER]
        perf/run.sh --process-level [--mib MIB] [--runs N] [--json FILE]
 
 Relocates a running guest by QEMU's pre-copy and post-copy and by libpostcopy, alternating, with the
@@ -18,6 +18,8 @@ As root; installs what is missing.
   --arm, --load, --link   only these; may be repeated
   --runs N        N runs for each arm and condition
   --json FILE     write all runs to FILE, a list with one object a run
+  --against FILE  say which arms FILE, of an earlier --json, has in opposite order
+  --traces        keep each run's trace of faults beside its result, for perf/replay
   --fresh         measure again what was measured before
   --folder FOLDER where results and pictures are kept
   --process-level the memory of a process instead of a VM, beside CRIU's lazy-pages; --mib: how much
@@ -47,6 +49,6 @@ if [ "${1-}" = --process-level ]; then
 fi
 install_packages perf
 echo "building; all its words go to $folder/build/release.log" >&2
-build_preset release uffd-server postcopyctl postcopy_preload lab-load-client \
-  floors
+build_preset release uffd-server postcopyctl postcopy_preload lab-load-client lab-relay floors
+export POSTCOPY_LAB_RELAY="$folder/build/release/bin/lab-relay"
 exec python3 "$folder/perf/bench.py" "$@"

@@ -29,7 +29,7 @@ class Moved:
     fault_p99_us: float = None
     fault_p999_us: float = None
     fault_max_us: float = None
-    waits_us: tuple = ()         # each of these waits, where the arm tells them one by one
+    waits: tuple = ()            # each of these, a qemu_waits.Wait; of arms that write no trace
     more: dict = dataclasses.field(default_factory=dict)  # figures that other arms do not have
 
 
@@ -117,10 +117,11 @@ class QemuMigration:
         resume = destination.qmp.wait_event("RESUME", after=command).time
         ram = source.qmp.command("query-migrate")["ram"]
         blocked = destination.qmp.command("query-migrate").get("postcopy-vcpu-blocktime", [])
-        waits = sorted(wait.wait_us for wait in qemu_waits.read(_waits_path(stage)))
+        waits = qemu_waits.read(_waits_path(stage))
+        times_us = sorted(wait.wait_us for wait in waits)
         return Moved(Marks(command, stop, resume, commit), bytes_moved,
                      max(0.0, commit - resume) * 1000, ram.get("postcopy-requests", 0),
-                     *(quantile(waits, share) for share in (0.5, 0.99, 0.999, 1)), tuple(waits),
+                     *(quantile(times_us, share) for share in (0.5, 0.99, 0.999, 1)), tuple(waits),
                      more={"vcpus_blocked_ms": sum(blocked)} if self._postcopy else {})
 
 

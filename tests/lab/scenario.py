@@ -9,13 +9,13 @@ import dataclasses
 import pathlib
 import time
 
-from . import checker, guest, qemu, timeline
+from . import checker, fault_trace, guest, qemu, timeline
 from .arms import ARMS
 from .commands import LabError
 from .memory import PeakMemory
 from .meter import Meter, vcpu_threads
 from .traffic import traffic_of
-from .two_hosts import TwoHosts
+from .two_hosts import VM, TwoHosts
 from .verdict import figures_of, figures_of_check, verify
 from .warm_memory import WarmMemory
 
@@ -34,7 +34,7 @@ class Plan:
     round_trip_ms: float = 0    # between the hosts, which are then not limited; 0: no delay
     source_faults: tuple = ()   # fault plans of the source's daemon
     log_level: str = "info"     # of both daemons
-    trace: bool = False         # of faults, docs/trace-format.md; of arms that write one
+    trace: bool = False         # of faults: docs/trace-format.md
     daemon_options: tuple = ()  # more arguments of both daemons
 
 
@@ -46,9 +46,8 @@ class Outcome:
     windows: list     # of the client's requests; none without such a load
     marks: timeline.Marks
     base: float       # requests per window before the command; None without requests
-    waits_us: tuple   # in ascending order, each wait for a page; none if the arm does not tell
     complaints: list  # what was not as it should be, a sentence each
-    trace: pathlib.Path | None = None  # the file, if plan.trace and the arm writes one; in the run's folder
+    trace: pathlib.Path | None = None  # the file, if plan.trace and the arm knows faults; in the run's folder
 
     @property
     def ok(self):
@@ -100,7 +99,7 @@ def run(plan, programs, folder, say=lambda text: None, arm=ARMS["libpostcopy-tcp
             traffic.after()
         say(f"verifying: all {parameters.files} files by SHA-256, two full passes of the checker")
         check = verify(stage, status_then)
-        trace = _trace_in(traces) if plan.trace and arm.writes_trace else None
+        trace = _trace_of(moved, arm, plan, traces) if plan.trace else None
     try:
         cpu_s = meter.cost_s(marks.command, marks.commit)
     except ValueError as error:
@@ -115,11 +114,19 @@ def run(plan, programs, folder, say=lambda text: None, arm=ARMS["libpostcopy-tcp
         "cpu_s_per_gib": round(cpu_s / touched_bytes * 2**30, 3),
         "memory_peak_bytes": memory.peak_bytes(marks.command, marks.commit),
     }
-    return Outcome(figures, traffic.windows, marks, traffic.base, moved.waits_us, complaints, trace)
+    return Outcome(figures, traffic.windows, marks, traffic.base, complaints, trace)
 
 
-def _trace_in(folder, timeout_s=10):
-    """The one trace in `folder`; its daemon writes it after the commit. LabError if it does not."""
+def _trace_of(moved, arm, plan, folder, timeout_s=10):
+    """The trace of a relocation in `folder`, or None if the arm knows no faults. LabError if the daemon,
+    which writes its own after the commit, does not."""
+    if moved.waits:
+        path = folder / f"{arm.name}.trace"
+        fault_trace.write(path, VM, arm.name, {"ram": plan.config.memory_mib << 20}, moved.waits,
+                          moved.marks.command, moved.marks.resume)
+        return path
+    if not arm.writes_trace:
+        return None
     deadline = time.monotonic() + timeout_s
     while not (found := list(folder.glob("*.trace"))):
         if time.monotonic() > deadline:
