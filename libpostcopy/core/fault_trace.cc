@@ -5,8 +5,8 @@
 namespace postcopy {
 
 std::vector<FaultRecord> FaultTrace::Faults() const {
-  const size_t kept = std::min(next_.load(std::memory_order_relaxed), faults_.size());
-  std::vector<FaultRecord> faults(faults_.begin(), faults_.begin() + static_cast<ptrdiff_t>(kept));
+  const size_t kept = std::min(next_.load(std::memory_order_relaxed), most_faults_);
+  std::vector<FaultRecord> faults(records(), records() + kept);
   std::stable_sort(faults.begin(), faults.end(), [](const FaultRecord& a, const FaultRecord& b) {
     return a.read_at < b.read_at;
   });
@@ -15,7 +15,7 @@ std::vector<FaultRecord> FaultTrace::Faults() const {
 
 uint64_t FaultTrace::left_out() const {
   const size_t seen = next_.load(std::memory_order_relaxed);
-  return seen - std::min(seen, faults_.size());
+  return seen - std::min(seen, most_faults_);
 }
 
 }  // namespace postcopy

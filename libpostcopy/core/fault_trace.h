@@ -1,7 +1,7 @@
 // What a session's faults were: kept while memory arrives, for whoever asks for a trace.
 //
-// Bounded: room for a fixed number of faults is made at the start; those beyond it are counted and
-// left out. Pure: time is an argument. Not responsible for the trace's form (uffd-server/trace/).
+// Bounded: address space for a fixed number of faults is taken at the start, memory as faults come;
+// those beyond it are counted and left out. Pure: time is an argument. Not responsible for the trace's form (uffd-server/trace/).
 //
 // Threads: Add() is wait-free and allocates nothing, for the page path. Each other Note...() is of
 // one thread. What is read may be read when whoever notes has ended.
@@ -9,8 +9,11 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
+#include <type_traits>
 #include <vector>
 
 #include "core/fetch_queue.h"
@@ -34,12 +37,16 @@ struct FaultRecord {
   std::optional<std::chrono::nanoseconds> wait;
 };
 
+static_assert(std::is_trivially_destructible_v<FaultRecord>);
+
 class FaultTrace {
  public:
-  // 48 MiB; as many faults as a guest of 4 GiB has pages.
+  // 48 MiB if all come; as many faults as a guest of 4 GiB has pages.
   static constexpr size_t kDefaultMostFaults = size_t{1} << 20;
 
-  explicit FaultTrace(size_t most_faults = kDefaultMostFaults) : faults_(most_faults) {}
+  explicit FaultTrace(size_t most_faults = kDefaultMostFaults)
+      : most_faults_(most_faults),
+        room_(std::make_unique_for_overwrite<std::byte[]>(most_faults * sizeof(FaultRecord))) {}
 
   // Faults are answered from here on.
   void NoteStart(TimePoint when) { started_ = when; }
@@ -49,7 +56,7 @@ class FaultTrace {
   void NoteResume(TimePoint when) { resumed_ = when; }
   void Add(const FaultRecord& fault) {
     const size_t at = next_.fetch_add(1, std::memory_order_relaxed);
-    if (at < faults_.size()) faults_[at] = fault;
+    if (at < most_faults_) std::construct_at(records() + at, fault);
   }
 
   struct Data {
@@ -64,10 +71,13 @@ class FaultTrace {
   uint64_t left_out() const;
 
  private:
+  FaultRecord* records() const { return reinterpret_cast<FaultRecord*>(room_.get()); }
+
   TimePoint started_{};
   std::vector<Data> data_;
   std::optional<TimePoint> resumed_;
-  std::vector<FaultRecord> faults_;
+  const size_t most_faults_;
+  const std::unique_ptr<std::byte[]> room_;  // of FaultRecords, which need no destruction
   std::atomic<size_t> next_{0};
 };
 
