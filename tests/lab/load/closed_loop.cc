@@ -1,18 +1,13 @@
 #include "closed_loop.h"
 
-#include <signal.h>
 #include <sys/epoll.h>
-#include <sys/signalfd.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <array>
-#include <cerrno>
-#include <cstdio>
-#include <cstring>
-#include <fstream>
 #include <iostream>
 
+#include "event_poll.h"
+#include "real_clock.h"
+#include "report_file.h"
 #include "timing_log.h"
 
 namespace postcopy_lab {
@@ -40,52 +35,33 @@ struct Client {
 
 class Loop {
  public:
-  explicit Loop(const LoopOptions& options) : options_(options), log_(Now()) {}
+  explicit Loop(const LoopOptions& options) : options_(options), log_(RealNow()) {}
 
   int Run(std::vector<std::unique_ptr<Session>> sessions,
           const std::function<void(nlohmann::json&)>& add);
 
  private:
-  static RealTime Now() {
-    return std::chrono::time_point_cast<microseconds>(std::chrono::system_clock::now());
-  }
-  bool Prepare();
   void Act(Client& client, Clock::time_point now);
   void OnReady(Client& client);
   void OnResponse(Client& client, bool right);
   void Lose(Client& client, const std::string& cause);
-  void Watch(Client& client, uint32_t events, int operation);
   void ExpireOld(Clock::time_point now);
-  timespec UntilNext(Clock::time_point now, Clock::time_point end) const;
+  Clock::time_point NextAct(Clock::time_point now, Clock::time_point end) const;
   int Write(RealTime end, const std::function<void(nlohmann::json&)>& add);
 
   const LoopOptions options_;
   TimingLog log_;
-  int epoll_ = -1;
-  int signals_ = -1;
+  EventPoll poll_;
   bool told_start_ = false;
   std::vector<std::unique_ptr<Client>> clients_;
 };
 
-bool Loop::Prepare() {
-  sigset_t set;
-  sigemptyset(&set);
-  sigaddset(&set, SIGTERM);
-  sigaddset(&set, SIGINT);
-  sigprocmask(SIG_BLOCK, &set, nullptr);
-  signals_ = signalfd(-1, &set, SFD_CLOEXEC);
-  epoll_ = epoll_create1(EPOLL_CLOEXEC);
-  epoll_event event{.events = EPOLLIN, .data = {.ptr = nullptr}};
-  if (signals_ < 0 || epoll_ < 0 || epoll_ctl(epoll_, EPOLL_CTL_ADD, signals_, &event) != 0) {
-    std::cerr << "lab-load-client: wait for signals: " << strerror(errno) << "\n";
-    return false;
-  }
-  return true;
-}
-
 int Loop::Run(std::vector<std::unique_ptr<Session>> sessions,
               const std::function<void(nlohmann::json&)>& add) {
-  if (!Prepare()) return 1;
+  if (const std::string problem = poll_.Open(); !problem.empty()) {
+    std::cerr << "lab-load-client: " << problem << "\n";
+    return 1;
+  }
   const Clock::time_point begin = Clock::now();
   const Clock::time_point end = options_.duration.count() > 0 ? begin + options_.duration : kNever;
   for (auto& session : sessions) {
@@ -94,30 +70,23 @@ int Loop::Run(std::vector<std::unique_ptr<Session>> sessions,
     clients_.back()->session = std::move(session);
     clients_.back()->next = begin + options_.think * number / static_cast<int64_t>(sessions.size());
   }
-  bool stop = false;
-  while (!stop) {
+  bool go_on = true;
+  while (go_on) {
     const Clock::time_point now = Clock::now();
     if (now >= end) break;
     for (const auto& client : clients_) {
       if (!client->waiting() && client->next <= now) Act(*client, now);
     }
     ExpireOld(now);
-    std::array<epoll_event, 64> events;
-    const timespec wait = UntilNext(Clock::now(), end);
-    const int count = epoll_pwait2(epoll_, events.data(), events.size(), &wait, nullptr);
-    for (int i = 0; i < count; ++i) {
-      auto* client = static_cast<Client*>(events[static_cast<size_t>(i)].data.ptr);
-      if (client == nullptr) {
-        stop = true;
-      } else if (client->session->descriptor() >= 0) {
-        OnReady(*client);
-      }
-    }
+    go_on = poll_.Wait(NextAct(Clock::now(), end), [this](void* tag) {
+      auto* client = static_cast<Client*>(tag);
+      if (client->session->descriptor() >= 0) OnReady(*client);
+    });
   }
-  return Write(Now(), add);
+  return Write(RealNow(), add);
 }
 
-timespec Loop::UntilNext(Clock::time_point now, Clock::time_point end) const {
+Clock::time_point Loop::NextAct(Clock::time_point now, Clock::time_point end) const {
   Clock::time_point next = std::min(end, now + std::chrono::seconds(1));
   for (const auto& client : clients_) {
     if (!client->waiting()) {
@@ -126,29 +95,20 @@ timespec Loop::UntilNext(Clock::time_point now, Clock::time_point end) const {
       next = std::min(next, client->since + options_.timeout);
     }
   }
-  const auto ns = std::max<int64_t>(0, std::chrono::nanoseconds(next - now).count());
-  return {.tv_sec = ns / 1'000'000'000, .tv_nsec = ns % 1'000'000'000};
-}
-
-void Loop::Watch(Client& client, uint32_t events, int operation) {
-  epoll_event event{.events = events, .data = {.ptr = &client}};
-  if (epoll_ctl(epoll_, operation, client.session->descriptor(), &event) != 0) {
-    Lose(client, std::string("epoll: ") + strerror(errno));
-  }
+  return next;
 }
 
 void Loop::Act(Client& client, Clock::time_point now) {
   client.since = now;
-  bool stands;
   if (client.session->connected()) {
     client.state = Client::State::kAsking;
-    stands = client.session->SendNext();
-  } else {
-    client.state = Client::State::kConnecting;
-    stands = client.session->Connect();
-    if (stands) Watch(client, EPOLLOUT, EPOLL_CTL_ADD);
+    if (!client.session->SendNext()) Lose(client, client.session->problem());
+    return;
   }
-  if (!stands) Lose(client, client.session->problem());
+  client.state = Client::State::kConnecting;
+  if (!client.session->Connect()) return Lose(client, client.session->problem());
+  const std::string problem = poll_.Add(client.session->descriptor(), EPOLLOUT, &client);
+  if (!problem.empty()) Lose(client, problem);
 }
 
 void Loop::OnReady(Client& client) {
@@ -158,7 +118,10 @@ void Loop::OnReady(Client& client) {
     case Session::Event::kConnected:
       client.state = Client::State::kIdle;
       client.next = Clock::now();
-      Watch(client, EPOLLIN, EPOLL_CTL_MOD);
+      if (const std::string problem = poll_.Change(client.session->descriptor(), EPOLLIN, &client);
+          !problem.empty()) {
+        Lose(client, problem);
+      }
       return;
     case Session::Event::kFinished:
       OnResponse(client, true);
@@ -176,9 +139,9 @@ void Loop::OnResponse(Client& client, bool right) {
   const Clock::time_point now = Clock::now();
   if (!client.waiting()) return Lose(client, "response that nobody asked for");
   if (right) {
-    log_.Finished(Now(), duration_cast<microseconds>(now - client.since));
+    log_.Finished(RealNow(), duration_cast<microseconds>(now - client.since));
   } else {
-    log_.Failed(Now(), client.session->request(), client.session->problem());
+    log_.Failed(RealNow(), client.session->request(), client.session->problem());
   }
   client.state = Client::State::kIdle;
   client.next = now + options_.think;
@@ -190,7 +153,7 @@ void Loop::OnResponse(Client& client, bool right) {
 void Loop::Lose(Client& client, const std::string& cause) {
   const bool asking = client.state == Client::State::kAsking;
   if (client.state != Client::State::kConnecting) log_.LostConnection();
-  if (client.waiting()) log_.Failed(Now(), asking ? client.session->request() : "", cause);
+  if (client.waiting()) log_.Failed(RealNow(), asking ? client.session->request() : "", cause);
   client.session->Close();
   client.state = Client::State::kIdle;
   client.next = Clock::now() + kReconnectDelay;
@@ -217,17 +180,7 @@ int Loop::Write(RealTime end, const std::function<void(nlohmann::json&)>& add) {
   report["oldest_unfinished_ms"] = oldest.count();
   report["connections"] = options_.connections;
   add(report);
-  if (options_.output.empty()) {
-    std::cout << report.dump() << std::endl;
-    return std::cout ? 0 : 1;
-  }
-  std::ofstream file(options_.output);
-  file << report.dump() << std::endl;
-  if (!file) {
-    std::cerr << "lab-load-client: write " << options_.output << ": " << strerror(errno) << "\n";
-    return 1;
-  }
-  return 0;
+  return WriteReport(report, options_.output);
 }
 
 }  // namespace

@@ -1,7 +1,7 @@
 // What a key-value server must hold: keys k0, k1, … with values of 1 to 4 KiB, each a function of
 // seed, key and version, and which versions a `get` may see.
 //
-// Pure. Not responsible for which key is asked for (zipf.h), nor for any protocol.
+// Pure. Not responsible for which key is asked for (key_choice.h), nor for any protocol.
 #ifndef POSTCOPY_LAB_LOAD_KV_MODEL_H_
 #define POSTCOPY_LAB_LOAD_KV_MODEL_H_
 

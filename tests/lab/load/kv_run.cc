@@ -5,12 +5,12 @@
 #include <string>
 #include <vector>
 
-#include "content.h"
+#include "key_choice.h"
 #include "kv_fill.h"
 #include "kv_model.h"
 #include "kv_request.h"
 #include "kv_response.h"
-#include "zipf.h"
+#include "random.h"
 
 namespace postcopy_lab {
 namespace {
@@ -20,17 +20,15 @@ struct Shared {
   explicit Shared(const KvOptions& given)
       : options(given),
         model(given.seed, given.values_mib),
-        order(model.keys(), given.exponent, given.seed),
-        random(lab_mix64(given.seed)) {}
+        random(given.seed),
+        keys(model.keys(), given.exponent, random) {}
 
-  bool NextIsSet() {
-    return lab_mix64(random += kLabGolden) % 100 < static_cast<uint64_t>(options.set_percent);
-  }
+  bool NextIsSet() { return random.Next() % 100 < static_cast<uint64_t>(options.set_percent); }
 
   const KvOptions options;
   KvModel model;
-  Zipf order;
-  uint64_t random;
+  Random random;
+  const KeyChoice keys;
   uint64_t wrong_values = 0;
 };
 
@@ -66,7 +64,7 @@ class KvSession final : public Session {
 bool KvSession::SendNext() {
   response_.Reset();
   problem_.clear();
-  key_ = shared_.order.Next();
+  key_ = shared_.keys.Draw(shared_.random);
   KvModel& model = shared_.model;
   // Two sets of a key at once have no order: what a later get must see would be unknown.
   setting_ = shared_.NextIsSet() && !model.SetOnTheWay(key_);

@@ -16,7 +16,7 @@ struct KvOptions {
   LoopOptions loop;
   uint64_t values_mib = 256;
   uint64_t seed = 1;       // of the values, and of the order of requests
-  double exponent = 0.99;  // of the keys' frequency (zipf.h), as in YCSB; 0: all are equal
+  double exponent = 0.99;  // of the keys' frequency (key_choice.h), as in YCSB; 0: all are equal
   int set_percent = 10;    // of the requests; the others are gets
   std::chrono::milliseconds fill_timeout{30'000};  // while filling: without any progress
 };

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "content.h"
+#include "random.h"
 
 namespace postcopy_lab {
 namespace {
@@ -13,17 +14,13 @@ namespace {
 // The order in which all connections together ask for files.
 class Paths {
  public:
-  explicit Paths(const LoadOptions& options)
-      : files_(options.files), random_(lab_mix64(options.seed)) {}
+  explicit Paths(const LoadOptions& options) : files_(options.files), random_(options.seed) {}
 
-  std::string Next() {
-    random_ += kLabGolden;
-    return "/f/" + std::to_string(lab_mix64(random_) % files_);
-  }
+  std::string Next() { return "/f/" + std::to_string(random_.Next() % files_); }
 
  private:
   const uint64_t files_;
-  uint64_t random_;
+  Random random_;
 };
 
 class HttpSession final : public Session {

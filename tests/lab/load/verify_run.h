@@ -14,7 +14,7 @@ struct VerifyOptions {
   Server server;
   int connections = 4;
   uint64_t files = 4096;
-  uint64_t seed = 1;                          // of the guest's content
+  uint64_t seed = 1;    // of the guest's content
   std::string program;  // path; not empty: the content is realistic, with machine code from there
   std::chrono::milliseconds timeout{60'000};  // without any file finished: give up
 };
