@@ -21,11 +21,13 @@ from .initramfs import Archive
 _SOURCES = pathlib.Path(__file__).resolve().parent / "guest"
 _MODULES = ["virtio_pci", "virtio_net", "virtio_balloon"]
 _CFLAGS = ["-std=gnu11", "-O2", "-fno-tree-vectorize", "-static", "-Wall", "-Wextra", "-Werror"]
+_LIBRARIES = {"memtouch": ["-lm"], "webapp": ["-lfcgi"]}
 
 
 @dataclasses.dataclass(frozen=True)
 class Parameters:
-    """What one guest does. The guest must have RAM for files_mib + check_mib and some 200 MiB."""
+    """What one guest does. The guest must have RAM for files_mib + check_mib and some 200 MiB; with a web
+    site 64 MiB more and its files."""
 
     ip: str = "10.77.0.2/24"        # address and prefix length of its one network card
     files_mib: int = 256            # 64 KiB files, made at boot on tmpfs, served as /f/0, /f/1, …
@@ -40,6 +42,7 @@ class Parameters:
     touch_writes: int = 30          # of 100 touches
     touch_pause_us: int = 1000      # sleep after each 1,024 touches
     memcached_mib: int = 0          # memcached on port 11211 has room for so many MiB of values; 0: none
+    web_dirs: int = 0               # directories of the web site's files, 8.5 MiB each; 0: no web site
     seed: int = 1                   # of the files' and the checked memory's content
     kernel_words: str = ""          # more of the kernel's command line, e.g. "mem=2G"
 
@@ -148,7 +151,7 @@ def module_paths(kernel_tree, names):
 def compiled(name, folder):
     """Compiles guest/`name`.c into `folder` and returns the program's bytes."""
     program = pathlib.Path(folder) / name
-    run(["gcc", *_CFLAGS, "-o", str(program), str(_SOURCES / f"{name}.c"), "-lm"],
+    run(["gcc", *_CFLAGS, "-o", str(program), str(_SOURCES / f"{name}.c"), *_LIBRARIES.get(name, [])],
         what=f"compile {name}.c")
     return program.read_bytes()
 
@@ -169,7 +172,7 @@ def _build(initramfs, kernel_tree, nginx, memcached):
         archive.add_file(f"/modules/{module.name}", module.read_bytes())
     archive.add_file("/modules/order", "".join(f"{module.name}\n" for module in order).encode())
     with tempfile.TemporaryDirectory() as scratch:
-        for name in ("mkfiles", "memcheck", "memtouch"):
+        for name in ("mkfiles", "memcheck", "memtouch", "mkwebfiles", "webapp"):
             archive.add_file(f"/bin/{name}", compiled(name, scratch), executable=True)
     fresh = initramfs.with_suffix(".new")
     fresh.write_bytes(archive.finish())

@@ -33,24 +33,26 @@ class Report:
         self.windows = [Window(w["start_ms"] / 1000, w["count"], w["gap_us"] / 1000)
                         for w in raw["windows"]]
 
+    def complaints(self):
+        """What the client has lost or found wrong, a sentence each."""
+        found = ((self.failed_requests, "requests failed"), (self.lost_connections, "connections were lost"),
+                 (self.wrong_values, "values were wrong"))
+        return [f"{count} {what}" for count, what in found if count]
 
-class Load:
-    """A load on one guest. Start it, relocate, stop it; or use it as a context manager, which stops
+
+class Client:
+    """A run of the load client. Start it, relocate, stop it; or use it as a context manager, which stops
     the client in any case. For one thread.
 
-    `guest` is the guest's `Parameters`; `output` the file for the client's JSON. `stop()` may be
-    called again and gives the same report.
+    `argv` is its command line but for `--output`, `output` the file for its JSON. `stop()` may be called
+    again and gives the same report.
     """
 
-    def __init__(self, network, client, guest, output, connections=8, think_ms=5, timeout_ms=0):
+    def __init__(self, network, argv, output):
         self._network, self._output = network, pathlib.Path(output)
-        self._argv = [client, *self._subcommand(guest), "--connections", connections, "--think-ms",
-                      think_ms, "--timeout-ms", timeout_ms, "--output", output]
+        self._argv = [*argv, "--output", output]
         self._process = None
         self._report = None
-
-    def _subcommand(self, guest):
-        return ["run", *_target(guest)]
 
     def start(self, timeout_s=30):
         """Returns when the first response has come; LabError if it has not after `timeout_s`."""
@@ -91,6 +93,18 @@ class Load:
             self._process.wait()
 
 
+class Load(Client):
+    """Requests for random files of the guest, over connections that are kept open. `guest` is the guest's
+    `Parameters`."""
+
+    def __init__(self, network, client, guest, output, connections=8, think_ms=5, timeout_ms=0):
+        super().__init__(network, [client, *self._subcommand(guest), "--connections", connections,
+                                   "--think-ms", think_ms, "--timeout-ms", timeout_ms], output)
+
+    def _subcommand(self, guest):
+        return ["run", *_target(guest)]
+
+
 class KeyValueLoad(Load):
     """A load on the guest's memcached, which start() fills first."""
 
@@ -100,6 +114,18 @@ class KeyValueLoad(Load):
 
     def start(self, timeout_s=120):
         return super().start(timeout_s)
+
+
+class Visitors(Client):
+    """Sessions of visitors to the guest's web site; `mix` is banking, ecommerce or support. `sessions` at a
+    time (closed loop), or `arrivals_per_s` above 0 (open loop)."""
+
+    def __init__(self, network, client, guest, output, mix, sessions=40, arrivals_per_s=0, think_ms=1000,
+                 seed=1):
+        super().__init__(network, [client, "browse", "--url-base", f"http://{guest.address}", "--mix", mix,
+                                   "--directories", guest.web_dirs, "--content-seed", guest.seed,
+                                   "--sessions", sessions, "--arrivals-per-s", arrivals_per_s,
+                                   "--think-ms", think_ms, "--seed", seed], output)
 
 
 def verify_files(network, client, guest, connections=4, timeout_s=300):

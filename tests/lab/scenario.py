@@ -25,7 +25,7 @@ _MORE_THAN_GUEST_RAM = 128 << 20  # that a relocation may take of the machine's 
 @dataclasses.dataclass(frozen=True)
 class Plan:
     config: qemu.Config = dataclasses.field(default_factory=qemu.Config)
-    load: str = "web"           # or "key-value", "touch", "idle": traffic.py
+    load: str = "web"           # or "key-value", "touch", "idle", "specweb-banking", …: traffic.py
     connections: int = 8
     think_ms: int = 5
     warm_up_s: float = 6.0      # of load before the command; timeline.base_rate needs 5
@@ -81,7 +81,8 @@ def run(plan, programs, folder, say=lambda text: None, arm=ARMS["libpostcopy-tcp
         over = f"over {plan.connections} kept-open connections, {plan.think_ms} ms between requests"
         loaded = {"web": f"load {over}", "key-value": f"get and set on a memcached that is filled, {over}",
                   "touch": "touching its memory", "idle": "doing nothing"}
-        say(f"the guest was ready after {boot_s:.1f} s; {plan.warm_up_s:g} s of {loaded[plan.load]}")
+        say(f"the guest was ready after {boot_s:.1f} s; {plan.warm_up_s:g} s of "
+            f"{loaded.get(plan.load, f'visitors of its web site, {plan.load}')}")
         with traffic_of(plan, stage, programs) as traffic, \
                 Meter(_processes(stage, source, destination)) as meter, \
                 PeakMemory((source, destination), (h.pid for h in stage.hosts.values())) as memory:

@@ -8,9 +8,14 @@ figures(marks) and complaints() tell, once after() was called. LabError as the l
 import json
 import time
 
-from . import load, timeline
+from . import load, qos, timeline
 from .commands import LabError, run
 
+VISITS = "specweb-"  # begins the names of loads by visitors; the rest is their mix
+# So many visitors as take a third to a half of what the guest can serve under TCG.
+_VISITORS = {"banking": 40, "ecommerce": 30, "support": 25}
+_VISITORS_THINK_MS = 1000
+_BEFORE_S = 5.0  # before the command, what all after it is compared with
 _MARGIN_S = 0.3  # the load runs on for so long after the last window that counts
 
 
@@ -39,15 +44,12 @@ class Idle:
         return []
 
 
-class Web(Idle):
-    """Requests for random files of the guest's web server, over connections that are kept open."""
+class Requests(Idle):
+    """Of the load client: what all that it asks for have in common. `asked` is a load.Client."""
 
-    kind = load.Load
-
-    def __init__(self, plan, stage, programs):
+    def __init__(self, plan, asked):
         self._after_s = plan.after_commit_s
-        self._load = self.kind(stage.network, programs.load_client, plan.config.guest,
-                               stage.folder / "load.json", plan.connections, plan.think_ms)
+        self._load = asked
         self._report = None
 
     def __enter__(self):
@@ -63,28 +65,41 @@ class Web(Idle):
         self.windows = self._report.windows
 
     def figures(self, marks):
-        span = (self.windows, marks.command, marks.commit)
         try:
-            self.base = timeline.base_rate(self.windows, marks.command)
-            lost = timeline.lost_service_ms(*span, self.base, after_s=self._after_s)
-            gap = timeline.longest_gap_ms(*span, after_s=self._after_s)
-            recovery = timeline.recovery_ms(self.windows, marks, self.base, after_s=self._after_s)
+            self.base = timeline.base_rate(self.windows, marks.command, _BEFORE_S)
+            found = self._felt(marks)
+            gap = timeline.longest_gap_ms(self.windows, marks.command, marks.commit, after_s=self._after_s)
         except ValueError as error:
             raise LabError(f"measure the client's traffic: {error}") from None
-        return {"lost_service_ms": round(lost, 1), "longest_gap_ms": round(gap, 1),
-                "to_90_percent_ms": None if recovery is None else round(recovery, 1),
+        return {**found, "longest_gap_ms": round(gap, 1),
                 "failed_requests": self._report.failed_requests,
                 "lost_connections": self._report.lost_connections,
                 "finished_requests": self._report.finished_requests,
                 "requests_per_100_ms_before": self.base}
 
+    def _felt(self, marks):
+        """The figures that only some loads have. ValueError as timeline's functions; base is known."""
+        raise NotImplementedError
+
     def complaints(self):
-        said = []
-        if self._report.failed_requests:
-            said.append(f"{self._report.failed_requests} requests failed")
-        if self._report.lost_connections:
-            said.append(f"{self._report.lost_connections} connections were lost")
-        return said
+        return self._report.complaints()
+
+
+class Web(Requests):
+    """Requests for random files of the guest's web server, over connections that are kept open."""
+
+    kind = load.Load
+
+    def __init__(self, plan, stage, programs):
+        super().__init__(plan, self.kind(stage.network, programs.load_client, plan.config.guest,
+                                         stage.folder / "load.json", plan.connections, plan.think_ms))
+
+    def _felt(self, marks):
+        lost = timeline.lost_service_ms(self.windows, marks.command, marks.commit, self.base,
+                                        after_s=self._after_s)
+        recovery = timeline.recovery_ms(self.windows, marks, self.base, after_s=self._after_s)
+        return {"lost_service_ms": round(lost, 1),
+                "to_90_percent_ms": None if recovery is None else round(recovery, 1)}
 
 
 class KeyValue(Web):
@@ -95,9 +110,36 @@ class KeyValue(Web):
     def figures(self, marks):
         return super().figures(marks) | {"wrong_values": self._report.wrong_values}
 
+
+class Visits(Requests):
+    """Visitors of the guest's web site; plan.load is VISITS and the name of a mix.
+
+    The lost service of timeline.py is not among the figures: visitors come page by page, ten or twenty
+    requests at once, so the number of requests in 100 ms spreads by 40 % around its mean, and such a measure
+    finds more than a second lost in every ten undisturbed ones. What the pages say (qos.py) stands in its
+    place.
+    """
+
+    def __init__(self, plan, stage, programs):
+        self._mix = plan.load.removeprefix(VISITS)
+        if self._mix not in qos.LIMITS:
+            raise LabError(f"load the guest: there is no mix {self._mix!r}")
+        if not plan.config.guest.web_dirs:
+            raise LabError("load the guest: it has no web site (guest parameter web_dirs)")
+        super().__init__(plan, load.Visitors(stage.network, programs.load_client, plan.config.guest,
+                                             stage.folder / "visits.json", self._mix,
+                                             _VISITORS[self._mix], think_ms=_VISITORS_THINK_MS))
+
+    def _felt(self, marks):
+        pages = qos.pages_of(self._report.raw)
+        felt = qos.figures(self._mix, pages, marks.command, marks.commit + self._after_s)
+        before = qos.figures(self._mix, pages, marks.command - _BEFORE_S, marks.command)
+        return {**felt, "page_p99_before_ms": before["page_p99_ms"], "qos_met_before": before["qos_met"]}
+
     def complaints(self):
-        wrong = self._report.wrong_values
-        return super().complaints() + ([f"{wrong} values were wrong"] if wrong else [])
+        wrong = [failure["path"] for failure in self._report.raw["failures"]
+                 if failure["cause"] == "content"]
+        return super().complaints() + ([f"wrong content came, first of {wrong[0]}"] if wrong else [])
 
 
 class Touch(Idle):
@@ -158,4 +200,6 @@ def traffic_of(plan, stage, programs):
         return Touch(plan, stage)
     if plan.load == "idle":
         return Idle()
-    raise LabError(f"load the guest: {plan.load!r} is not web, key-value, touch or idle")
+    if plan.load.startswith(VISITS):
+        return Visits(plan, stage, programs)
+    raise LabError(f"load the guest: {plan.load!r} is not web, key-value, touch, idle or {VISITS}…")

@@ -1,6 +1,6 @@
 // The subcommands of lab-load-client: their command lines, and what several of them take.
 //
-// Not responsible for what they do: load_run.h, kv_run.h and verify_run.h.
+// Not responsible for what they do: load_run.h, kv_run.h, browse_run.h and verify_run.h.
 #ifndef POSTCOPY_LAB_LOAD_COMMAND_H_
 #define POSTCOPY_LAB_LOAD_COMMAND_H_
 
@@ -33,6 +33,7 @@ class Command {
 // Each adds its subcommand to `app`, which must outlive what is returned.
 std::unique_ptr<Command> AddRunCommand(CLI::App& app);
 std::unique_ptr<Command> AddKvCommand(CLI::App& app);
+std::unique_ptr<Command> AddBrowseCommand(CLI::App& app);
 std::unique_ptr<Command> AddVerifyCommand(CLI::App& app);
 
 // --url-base: `url` is one of ParseUrlBase once parsed.

@@ -23,15 +23,17 @@ HttpConnection::Outcome HttpConnection::Send(const std::string& path) {
   return tcp_.Send(request) ? Outcome::kPending : Outcome::kLost;
 }
 
-HttpConnection::Outcome HttpConnection::OnReady(const BodySink& body) {
+HttpConnection::Outcome HttpConnection::OnReady(const BodySink& body, uint64_t limit_bytes) {
   if (!tcp_.connected()) {
     return tcp_.FinishConnecting() ? Outcome::kConnected : Outcome::kLost;
   }
   HttpResponse::State state = HttpResponse::State::kHeader;
-  const bool stands = tcp_.Receive([&](std::span<const char> bytes) {
-    state = response_.Feed(bytes, body);
-    return state == HttpResponse::State::kHeader || state == HttpResponse::State::kBody;
-  });
+  const bool stands = tcp_.Receive(
+      [&](std::span<const char> bytes) {
+        state = response_.Feed(bytes, body);
+        return state == HttpResponse::State::kHeader || state == HttpResponse::State::kBody;
+      },
+      limit_bytes);
   if (!stands) return Outcome::kLost;
   switch (state) {
     case HttpResponse::State::kHeader:

@@ -5,6 +5,7 @@
 #ifndef POSTCOPY_LAB_LOAD_HTTP_CONNECTION_H_
 #define POSTCOPY_LAB_LOAD_HTTP_CONNECTION_H_
 
+#include <cstdint>
 #include <functional>
 #include <optional>
 #include <span>
@@ -35,9 +36,9 @@ class HttpConnection {
   // Sends a GET of `path` and forgets the last response. REQUIRES: connected, no request on the
   // way.
   Outcome Send(const std::string& path);
-  // To be called when the socket is ready for anything. Reads what is there; body bytes go to
-  // `body`, valid only during that call.
-  Outcome OnReady(const BodySink& body);
+  // To be called when the socket is ready for anything. Reads what is there, but no more than
+  // `limit_bytes`; body bytes go to `body`, valid only during that call.
+  Outcome OnReady(const BodySink& body, uint64_t limit_bytes = UINT64_MAX);
   void Close() { tcp_.Close(); }
 
   // -1 when closed.

@@ -10,6 +10,7 @@ int main(int argc, char** argv) {
   const std::unique_ptr<postcopy_lab::Command> commands[] = {
       postcopy_lab::AddRunCommand(app),
       postcopy_lab::AddKvCommand(app),
+      postcopy_lab::AddBrowseCommand(app),
       postcopy_lab::AddVerifyCommand(app),
   };
   try {

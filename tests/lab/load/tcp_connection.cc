@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <charconv>
@@ -89,10 +90,11 @@ bool TcpConnection::Send(std::string_view bytes) {
   return false;
 }
 
-bool TcpConnection::Receive(const Sink& sink) {
+bool TcpConnection::Receive(const Sink& sink, uint64_t limit_bytes) {
   std::array<char, 131072> buffer;
-  while (true) {
-    const ssize_t got = recv(descriptor_, buffer.data(), buffer.size(), 0);
+  while (limit_bytes > 0) {
+    const size_t size = std::min<uint64_t>(buffer.size(), limit_bytes);
+    const ssize_t got = recv(descriptor_, buffer.data(), size, 0);
     if (got < 0 && errno == EINTR) continue;
     if (got < 0 && errno == EAGAIN) return true;
     if (got < 0) return LoseByErrno("receive", errno);
@@ -101,7 +103,9 @@ bool TcpConnection::Receive(const Sink& sink) {
       return false;
     }
     if (!sink(std::span(buffer.data(), static_cast<size_t>(got)))) return true;
+    limit_bytes -= static_cast<uint64_t>(got);
   }
+  return true;
 }
 
 }  // namespace postcopy_lab

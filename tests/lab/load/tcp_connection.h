@@ -5,6 +5,7 @@
 #ifndef POSTCOPY_LAB_LOAD_TCP_CONNECTION_H_
 #define POSTCOPY_LAB_LOAD_TCP_CONNECTION_H_
 
+#include <cstdint>
 #include <functional>
 #include <optional>
 #include <span>
@@ -42,8 +43,9 @@ class TcpConnection {
   // Sends bytes that fit the socket's empty buffer: anything but all of them is a loss.
   // REQUIRES: connected.
   bool Send(std::string_view bytes);
-  // Reads what is there, until the sink wants no more. REQUIRES: connected.
-  bool Receive(const Sink& sink);
+  // Reads what is there, but no more than `limit_bytes`, until the sink wants no more. REQUIRES:
+  // connected.
+  bool Receive(const Sink& sink, uint64_t limit_bytes = UINT64_MAX);
   // Closes the connection for a reason that the caller found.
   void Lose(std::string problem);
   void Close();
