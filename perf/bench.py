@@ -110,6 +110,8 @@ def run_text(result):
     seen = ""
     if result.get("lost_service_ms") is not None:
         seen = f"lost service {result['lost_service_ms']:.0f} ms, "
+    elif "pages_good_share" in result:
+        seen = f"{100 * result['pages_good_share']:.1f} % of pages in time, "
     elif "touch_waits" in result:
         seen = f"waited {result['touch_waited_ms']:.0f} ms, "
     wrong = "" if result["verified"] else f", NOT INTACT: {'; '.join(result['complaints'])}"

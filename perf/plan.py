@@ -7,7 +7,7 @@ entry here.
 import dataclasses
 import itertools
 
-from lab import guest, qemu, scenario
+from lab import guest, qemu, scenario, traffic
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,10 +21,12 @@ class Link:
 LINKS = {"unlimited": Link(), "1gbit": Link(mbit=1000), "100mbit": Link(mbit=100),
          "rtt-1ms": Link(round_trip_ms=1), "rtt-10ms": Link(round_trip_ms=10),
          "rtt-50ms": Link(round_trip_ms=50)}
-LOADS = ("web", "key-value", "touch-random", "touch-zipf", "touch-linear", "idle")
+LOADS = ("web", "key-value", "specweb-banking", "specweb-ecommerce", "specweb-support", "touch-random",
+         "touch-zipf", "touch-linear", "idle")
 TOUCH_MIB = 512
 FILES_MIB = {1024: 256, 4096: 1536, 8192: 3072}  # by the guest's RAM: what it serves
 MEMCACHED_MIB = 256
+WEB_DIRS = 16  # of the site that visitors visit
 ARMS = ("qemu-precopy", "qemu-postcopy", "qemu-postcopy-preempt", "libpostcopy-tcp")
 QUICK_ARMS = ("qemu-precopy", "qemu-postcopy-preempt", "libpostcopy-tcp")
 QUICK_LINKS = ("unlimited", "1gbit")
@@ -34,7 +36,8 @@ QEMU = "10.0"  # of both hosts and all arms
 # For the estimate only: seconds of a run at the base point, and what a condition adds.
 _SECONDS_A_RUN = 29
 _MORE_SECONDS = {"1gbit": 3, "100mbit": 45, "rtt-1ms": 2, "rtt-10ms": 8, "rtt-50ms": 20,
-                 4096: 45, 8192: 90, "key-value": 14, "idle": -6}
+                 4096: 45, 8192: 90, "key-value": 14, "specweb-banking": -4, "specweb-ecommerce": -3,
+                 "specweb-support": -4, "idle": -6}
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -111,6 +114,8 @@ def scenario_of(point):
     parameters = guest.Parameters(files_mib=FILES_MIB[point.memory_mib], content=point.content)
     if kind == "key-value":
         parameters = guest.Parameters(files_mib=64, check_mib=64, memcached_mib=MEMCACHED_MIB)
+    elif kind.startswith(traffic.VISITS):
+        parameters = guest.Parameters(files_mib=64, check_mib=64, web_dirs=WEB_DIRS)
     elif kind.startswith("touch-"):
         kind, _, order = kind.partition("-")
         parameters = guest.Parameters(files_mib=64, check_mib=64, touch_mib=TOUCH_MIB,
@@ -118,7 +123,7 @@ def scenario_of(point):
     return scenario.Plan(config=qemu.Config(memory_mib=point.memory_mib, guest=parameters),
                          load=kind, link_mbit=LINKS[point.link].mbit,
                          round_trip_ms=LINKS[point.link].round_trip_ms, trace=True,
-                         after_commit_s=10.0 if kind in ("web", "key-value") else 2.0)
+                         after_commit_s=2.0 if kind in ("touch", "idle") else 10.0)
 
 
 def estimate_s(wanted):

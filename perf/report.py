@@ -9,6 +9,9 @@ COLUMNS = (
     ("lost_service_ms", "lost service", "ms", 1),
     ("longest_gap_ms", "longest gap", "ms", 1),
     ("to_90_percent_ms", "to 90 %", "ms", 1),
+    ("pages_good_share", "pages in time", "%", 100),
+    ("page_p99_ms", "page p99", "ms", 1),
+    ("downloads_good_share", "downloads in time", "%", 100),
     ("total_ms", "total", "ms", 1),
     ("bytes_moved", "moved", "MB", 1e-6),
     ("faults", "faults", "", 1),
@@ -22,8 +25,8 @@ COLUMNS = (
     ("memory_peak_bytes", "memory", "MB", 1e-6),
 )
 # What the arms are put in order by; less is better in each.
-RANKED = ("downtime_ms", "lost_service_ms", "touch_waited_ms", "total_ms", "bytes_moved",
-          "cpu_s_per_gib")
+RANKED = ("downtime_ms", "lost_service_ms", "page_p99_ms", "touch_waited_ms", "total_ms",
+          "bytes_moved", "cpu_s_per_gib")
 _HEADINGS = {name: heading for name, heading, _, _ in COLUMNS}
 
 

@@ -91,8 +91,11 @@ class Plan(unittest.TestCase):
             played = plan.scenario_of(point)
             self.assertFalse(played.link_mbit and played.round_trip_ms, point)
             self.assertLess(played.config.guest.files_mib + played.config.guest.check_mib
-                            + played.config.guest.touch_mib + played.config.guest.memcached_mib,
+                            + played.config.guest.touch_mib + played.config.guest.memcached_mib
+                            + 9 * played.config.guest.web_dirs,
                             played.config.memory_mib - 200)
+        visited = plan.scenario_of(plan.Point(load="specweb-support"))
+        self.assertEqual((visited.load, visited.config.guest.web_dirs), ("specweb-support", plan.WEB_DIRS))
         delayed = plan.scenario_of(plan.Point(load="key-value", link="rtt-10ms"))
         self.assertEqual((delayed.load, delayed.round_trip_ms), ("key-value", 10))
         self.assertEqual(plan.scenario_of(plan.Point(load="touch-zipf")).config.guest.touch_order, "zipf")
