@@ -24,6 +24,8 @@ LINKS = {"unlimited": Link(), "1gbit": Link(mbit=1000), "100mbit": Link(mbit=100
 LOADS = ("web", "key-value", "specweb-banking", "specweb-ecommerce", "specweb-support", "touch-random",
          "touch-zipf", "touch-linear", "idle")
 TOUCH_MIB = 512
+# Memory checked: it verifies, and is no load. 6 MB/s are written, so that pre-copy can end.
+CHECKER = {"check_mib": 16, "check_pause_us": 150_000}
 FILES_MIB = {1024: 256, 4096: 1536, 8192: 3072}  # by the guest's RAM: what it serves
 MEMCACHED_MIB = 256
 WEB_DIRS = 16  # of the site that visitors visit
@@ -110,16 +112,17 @@ def chosen(points, loads, links):
 
 def scenario_of(point):
     """What tests/lab/scenario.py plays under these conditions."""
-    kind, order = point.load, ""
-    parameters = guest.Parameters(files_mib=FILES_MIB[point.memory_mib], content=point.content)
+    kind, more = point.load, {"files_mib": 64}
     if kind == "key-value":
-        parameters = guest.Parameters(files_mib=64, check_mib=64, memcached_mib=MEMCACHED_MIB)
+        more["memcached_mib"] = MEMCACHED_MIB
     elif kind.startswith(traffic.VISITS):
-        parameters = guest.Parameters(files_mib=64, check_mib=64, web_dirs=WEB_DIRS)
+        more["web_dirs"] = WEB_DIRS
     elif kind.startswith("touch-"):
-        kind, _, order = kind.partition("-")
-        parameters = guest.Parameters(files_mib=64, check_mib=64, touch_mib=TOUCH_MIB,
-                                      touch_order=order)
+        kind, _, more["touch_order"] = kind.partition("-")
+        more["touch_mib"] = TOUCH_MIB
+    else:
+        more = {"files_mib": FILES_MIB[point.memory_mib], "content": point.content}
+    parameters = guest.Parameters(**CHECKER, **more)
     return scenario.Plan(config=qemu.Config(memory_mib=point.memory_mib, guest=parameters),
                          load=kind, link_mbit=LINKS[point.link].mbit,
                          round_trip_ms=LINKS[point.link].round_trip_ms, trace=True,
