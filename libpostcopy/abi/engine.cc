@@ -151,9 +151,14 @@ int postcopy_engine_start(const postcopy_engine_options* options, postcopy_engin
 int postcopy_engine_wait(postcopy_engine* engine, unsigned timeout_ms) {
   if (engine == nullptr) return -EINVAL;
   if (engine->finished) return 0;
+  engine->error.clear();
   try {
     switch (engine->engine->WaitComplete(std::chrono::milliseconds(timeout_ms))) {
-      case postcopy::Engine::Wait::kTimeout: return -ETIMEDOUT;
+      case postcopy::Engine::Wait::kTimeout: {
+        const auto interruption = engine->engine->interruption();
+        if (interruption.has_value()) engine->error = interruption->cause.message;
+        return -ETIMEDOUT;
+      }
       case postcopy::Engine::Wait::kComplete: {
         const auto finished = engine->engine->Finish();
         if (finished.ok()) {
@@ -163,7 +168,7 @@ int postcopy_engine_wait(postcopy_engine* engine, unsigned timeout_ms) {
         engine->error = finished.error().message;
         return -EPIPE;
       }
-      case postcopy::Engine::Wait::kBroken:
+      case postcopy::Engine::Wait::kFailed:
       case postcopy::Engine::Wait::kStopped: break;
     }
     if (const auto failure = engine->engine->failure()) engine->error = failure->message;

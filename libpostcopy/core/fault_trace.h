@@ -52,6 +52,8 @@ class FaultTrace {
   void NoteStart(TimePoint when) { started_ = when; }
   // The source has data there.
   void NoteData(RegionId region, PageRange range) { data_.push_back({region, range}); }
+  // What was noted of data so far will be noted again.
+  void ForgetData() { data_.clear(); }
   // The guest runs from here on.
   void NoteResume(TimePoint when) { resumed_ = when; }
   void Add(const FaultRecord& fault) {

@@ -36,7 +36,9 @@ void GrantWindow::OnArrived(uint64_t bytes, TimePoint granted_at, TimePoint now)
 }
 
 uint64_t GrantWindow::RoomBytes(bool demand_outstanding) const {
-  const uint64_t limit = demand_outstanding ? limit_under_demand_bytes_ : limit_bytes_;
+  const uint64_t limit = hurried_             ? kMaxBytes
+                         : demand_outstanding ? limit_under_demand_bytes_
+                                              : limit_bytes_;
   return limit > in_flight_bytes_ ? limit - in_flight_bytes_ : 0;
 }
 

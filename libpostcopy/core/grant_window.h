@@ -32,6 +32,8 @@ class GrantWindow {
   void OnGranted(uint64_t bytes) { in_flight_bytes_ += bytes; }
   // `bytes` that were granted at `granted_at` have come.
   void OnArrived(uint64_t bytes, TimePoint granted_at, TimePoint now);
+  // From now on kMaxBytes, whoever waits and however long a demanded page then queues.
+  void Hurry() { hurried_ = true; }
   // After a reconnect: nothing is on its way.
   void Reset() { in_flight_bytes_ = 0; }
 
@@ -50,6 +52,7 @@ class GrantWindow {
   TimePoint period_start_{};
   uint64_t period_bytes_ = 0;
   double bytes_per_ns_ = 0;
+  bool hurried_ = false;
 };
 
 }  // namespace postcopy

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-
 namespace postcopy {
 
 Engine::Engine(std::unique_ptr<PageTransport> transport, FaultDevice& device,
@@ -30,7 +29,14 @@ Result<void> Engine::Start() {
   return transport_->Start(*this);
 }
 
-void Engine::StartBulk() { transport_->RequestMap(); }
+void Engine::StartBulk() {
+  {
+    MutexLock lock(mutex_);
+    map_wanted_ = true;
+    if (interruption_.has_value()) return;  // OnUrgentRestored() asks for it
+  }
+  transport_->RequestMap();
+}
 
 void Engine::OnPage(uint32_t id, PageAddress page, wire::Encoding encoding,
                     std::span<const std::byte> content) {
@@ -59,6 +65,11 @@ void Engine::OnRun(size_t lane, RegionId region, PageRange range, wire::Encoding
 }
 
 void Engine::OnMap(const wire::MapFields& map) {
+  {
+    // Asked for twice, by who began the bulk just when the lanes were made anew.
+    MutexLock lock(mutex_);
+    if (map_known_) return;
+  }
   // What lies between two extents, or between two regions' extents, is empty at the source.
   const auto mark_empty_up_to = [this](RegionId region, PageIndex end) {
     while (mapped_up_to_.region < region) {
@@ -117,7 +128,52 @@ void Engine::MarkEmpty(RegionId region, PageRange range) {
   }
 }
 
-void Engine::OnLaneDown(const Error& cause) { Fail(cause); }
+void Engine::OnInterrupted(const Error& cause) {
+  MutexLock lock(mutex_);
+  if (!interruption_.has_value()) {
+    interruption_ = Interruption{cause, std::chrono::steady_clock::now()};
+    ++interruptions_;
+  }
+  interruption_->cause = cause;
+  if (map_known_) return;
+  // It will come from its beginning; what it has said so far stays true.
+  named_up_to_ = mapped_up_to_ = {};
+  if (trace_ != nullptr) trace_->ForgetData();
+  data_pages_.store(0, std::memory_order_relaxed);
+}
+
+void Engine::OnUrgentRestored() {
+  // The guest first.
+  for (const auto& [id, page] : fetcher_.Waiting()) {
+    transport_->Request(id, page);
+    AskAlongAgain(page);
+  }
+  {
+    MutexLock lock(mutex_);
+    interruption_.reset();
+    if (!map_wanted_ || map_known_) return;
+  }
+  transport_->RequestMap();
+}
+
+void Engine::AskAlongAgain(PageAddress page) {
+  const MappedRegion& region = regions_[page.region.value];
+  if (!region.has_huge_pages()) return;
+  const PageRange pages = region.WholePages({page.page, 1});
+  for (PageIndex other = pages.first; other < pages.end(); other = other + 1) {
+    const PageAddress along{page.region, other};
+    if (along != page && map_.StateOf(along) == PageState::kMissing) fetcher_.AskAlong(along);
+  }
+}
+
+void Engine::OnBulkRestored() {
+  {
+    MutexLock lock(mutex_);
+    if (!map_known_) return;  // the bulk has not begun
+  }
+  map_.ForgetGrants();
+  precacher_.Restart();
+}
 
 void Engine::Note(Installer::Outcome outcome) {
   switch (outcome) {
@@ -153,7 +209,7 @@ Engine::Wait Engine::WaitComplete(std::chrono::milliseconds timeout) {
     constexpr std::chrono::milliseconds kLookAgain{20};
     if (complete_ || map_.outstanding_pages() == 0) return Wait::kComplete;
     if (stopped_) return Wait::kStopped;
-    if (failure_.has_value()) return Wait::kBroken;
+    if (failure_.has_value()) return Wait::kFailed;
     const auto left = deadline - std::chrono::steady_clock::now();
     if (left <= std::chrono::nanoseconds(0)) return Wait::kTimeout;
     changed_.WaitFor(mutex_, std::min<std::chrono::nanoseconds>(left, kLookAgain));
@@ -163,6 +219,11 @@ Engine::Wait Engine::WaitComplete(std::chrono::milliseconds timeout) {
 std::optional<Error> Engine::failure() {
   MutexLock lock(mutex_);
   return failure_;
+}
+
+std::optional<Interruption> Engine::interruption() {
+  MutexLock lock(mutex_);
+  return interruption_;
 }
 
 Result<void> Engine::Finish() {
@@ -202,6 +263,7 @@ EngineFigures Engine::Figures() {
   figures.zero_pages = zero_pages_.load(std::memory_order_relaxed);
   figures.discarded_pages = map_.discarded_pages();
   MutexLock lock(mutex_);
+  figures.interruptions = interruptions_;
   if (map_known_) {
     figures.data_bytes = data_pages_.load(std::memory_order_relaxed) * kPageBytes;
     figures.present_bytes = figures.data_bytes - map_.outstanding_pages() * kPageBytes;

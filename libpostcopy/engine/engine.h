@@ -1,12 +1,17 @@
 // Brings a VM's memory from its source: the destination's side of one session.
 //
-// Threads: one that reads events (of the engine), one a lane (of the transport). Between Start()
-// and Finish() faults on the regions are answered. When every page is here Finish() takes
-// everything away again: nothing is registered, no thread is left, nothing costs any more.
+// Threads: one that reads events (of the engine), one a lane and one that keeps the lanes (of the
+// transport). Between Start() and Finish() faults on the regions are answered. When every page is here
+// Finish() takes everything away again: nothing is registered, no thread is left, nothing costs any
+// more.
+//
+// While the source cannot be reached whoever touches a missing page waits, and interruption() tells
+// since when and why. When it can be reached again it is asked for what the guest waits for, then for
+// the rest that is not here.
 //
 // Not responsible for arming (who registered the regions with the userfaultfd emptied them first)
-// nor for what to do when the source is gone: it then says so and keeps the guest waiting, and the
-// regions stay registered so that no missing page reads as zero.
+// nor for what to do when the source is gone for good: the regions stay registered so that no missing
+// page reads as zero.
 #pragma once
 
 #include <atomic>
@@ -37,6 +42,13 @@ struct EngineFigures {
   uint64_t bulk_bytes = 0;     // content that came over the bulk lanes
   uint64_t zero_pages = 0;     // came without content
   uint64_t discarded_pages = 0;
+  uint64_t interruptions = 0;  // times that the source could not be reached
+};
+
+// That the source cannot be reached now.
+struct Interruption {
+  Error cause;  // of the latest attempt
+  TimePoint since;
 };
 
 class Engine final : private PageSink {
@@ -55,14 +67,19 @@ class Engine final : private PageSink {
   // Asks for the source's map and, when it has come, begins with the bulk. Once, after Start().
   void StartBulk();
 
+  // Lifts every limit on the bulk: it comes as fast as the link carries it, even where the guest then waits
+  // longer for a page. Any time, any thread.
+  void Hurry() { precacher_.Hurry(); }
+
   enum class Wait {
     kComplete,  // every page is here: call Finish()
     kTimeout,
-    kBroken,    // a lane or the VM is gone; failure() tells
+    kFailed,    // for good: failure() tells
     kStopped,   // Stop() was called
   };
   Wait WaitComplete(std::chrono::milliseconds timeout) POSTCOPY_EXCLUDES(mutex_);
   std::optional<Error> failure() POSTCOPY_EXCLUDES(mutex_);
+  std::optional<Interruption> interruption() POSTCOPY_EXCLUDES(mutex_);
   // REQUIRES: WaitComplete() returned kComplete. Ends threads and lanes, then unregisters.
   Result<void> Finish();
   // Ends threads and lanes; the regions stay registered. Idempotent, thread-safe; when it returns all of
@@ -76,7 +93,11 @@ class Engine final : private PageSink {
   void OnRun(size_t lane, RegionId region, PageRange range, wire::Encoding encoding,
              std::span<const std::byte> content) override;
   void OnMap(const wire::MapFields& map) override;
-  void OnLaneDown(const Error& cause) override;
+  void OnInterrupted(const Error& cause) override;
+  void OnUrgentRestored() override;
+  void OnBulkRestored() override;
+  // Asks once more for what else of a huge page a fault on `page` waits for.
+  void AskAlongAgain(PageAddress page);
   // The source has no data there. Of the urgent lane's thread, before any bulk.
   void MarkEmpty(RegionId region, PageRange range);
   void Note(Installer::Outcome outcome);
@@ -97,7 +118,7 @@ class Engine final : private PageSink {
   Mutex stop_mutex_;
   std::optional<QuietThread> reader_thread_;  // ended under stop_mutex_
 
-  // Of the urgent lane's thread: how far the map has come.
+  // How far the map has come. Of the urgent lane's thread, or of the keeper's while there is none.
   PageAddress named_up_to_{};   // as the source has told it
   PageAddress mapped_up_to_{};  // in whole pages of the mapping
 
@@ -110,7 +131,10 @@ class Engine final : private PageSink {
   CondVar changed_;
   bool complete_ POSTCOPY_GUARDED_BY(mutex_) = false;
   bool stopped_ POSTCOPY_GUARDED_BY(mutex_) = false;
+  bool map_wanted_ POSTCOPY_GUARDED_BY(mutex_) = false;
   bool map_known_ POSTCOPY_GUARDED_BY(mutex_) = false;
+  uint64_t interruptions_ POSTCOPY_GUARDED_BY(mutex_) = 0;
+  std::optional<Interruption> interruption_ POSTCOPY_GUARDED_BY(mutex_);
   std::optional<Error> failure_ POSTCOPY_GUARDED_BY(mutex_);
 };
 

@@ -1,5 +1,7 @@
 #include "engine/fetcher.h"
 
+#include <algorithm>
+
 namespace postcopy {
 
 void Fetcher::Ask(PageAddress page, TimePoint fault_time) {
@@ -41,6 +43,21 @@ void Fetcher::TraceUnanswered() {
   queue_.ForEach([this](uint32_t, const Fetch& fetch) {
     trace_->Add({fetch.fault_time, fetch.page, FaultKind::kAsked, std::nullopt});
   });
+}
+
+std::vector<std::pair<uint32_t, PageAddress>> Fetcher::Waiting() {
+  std::vector<std::pair<TimePoint, std::pair<uint32_t, PageAddress>>> found;
+  {
+    MutexLock lock(mutex_);
+    queue_.ForEach([&](uint32_t id, const Fetch& fetch) {
+      found.push_back({fetch.fault_time, {id, fetch.page}});
+    });
+  }
+  std::stable_sort(found.begin(), found.end(),
+                   [](const auto& a, const auto& b) { return a.first < b.first; });
+  std::vector<std::pair<uint32_t, PageAddress>> waiting;
+  for (const auto& each : found) waiting.push_back(each.second);
+  return waiting;
 }
 
 FaultFigures Fetcher::Figures() {

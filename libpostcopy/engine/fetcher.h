@@ -7,6 +7,8 @@
 #include <array>
 #include <chrono>
 #include <cstdint>
+#include <utility>
+#include <vector>
 
 #include "core/fault_trace.h"
 #include "core/fetch_queue.h"
@@ -47,6 +49,8 @@ class Fetcher final : public DemandObserver {
 
   // Requests that have not been answered.
   bool outstanding() const { return outstanding_.load(std::memory_order_relaxed) != 0; }
+  // Those requests, whoever has waited longest first: to be sent again.
+  std::vector<std::pair<uint32_t, PageAddress>> Waiting() POSTCOPY_EXCLUDES(mutex_);
   FaultFigures Figures() POSTCOPY_EXCLUDES(mutex_);
 
  private:

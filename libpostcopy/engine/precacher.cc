@@ -16,6 +16,21 @@ Precacher::Precacher(PageMap& map, Fetcher& fetcher, PageTransport& transport)
 
 void Precacher::Start() { GrantMore(0); }
 
+void Precacher::Hurry() {
+  MutexLock lock(mutex_);
+  window_.Hurry();
+}
+
+void Precacher::Restart() {
+  {
+    MutexLock lock(mutex_);
+    for (LaneGrants& lane : lanes_) lane.count = 0;
+    window_.Reset();
+    scheduler_.Rewind();
+  }
+  GrantMore(0);
+}
+
 void Precacher::OnFault(PageAddress page) {
   MutexLock lock(mutex_);
   scheduler_.OnFault(page);

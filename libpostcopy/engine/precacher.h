@@ -24,6 +24,10 @@ class Precacher {
 
   // The first grants, on every lane.
   void Start() POSTCOPY_EXCLUDES(mutex_);
+  // Grants anew, on every lane: nothing that was granted before will come, and the map has forgotten it.
+  void Restart() POSTCOPY_EXCLUDES(mutex_);
+  // Brings everything as fast as the link carries it, even where the guest waits longer for it.
+  void Hurry() POSTCOPY_EXCLUDES(mutex_);
   // The guest waited for this page: its surroundings come next.
   void OnFault(PageAddress page) POSTCOPY_EXCLUDES(mutex_);
   // `range` of a grant on `lane` has come and is dealt with.

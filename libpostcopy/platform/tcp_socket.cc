@@ -34,25 +34,14 @@ void SetInt(int socket, int level, int option, int value) {
   setsockopt(socket, level, option, &value, sizeof value);
 }
 
-// 0, or errno.
-int ConnectOne(int socket, const addrinfo& to, std::chrono::milliseconds timeout) {
-  const int flags = fcntl(socket, F_GETFL);
-  fcntl(socket, F_SETFL, flags | O_NONBLOCK);
-  if (connect(socket, to.ai_addr, to.ai_addrlen) != 0) {
-    if (errno != EINPROGRESS) return errno;
-    pollfd waiting{socket, POLLOUT, 0};
-    int ready;
-    do {
-      ready = poll(&waiting, 1, static_cast<int>(timeout.count()));
-    } while (ready < 0 && errno == EINTR);
-    if (ready == 0) return ETIMEDOUT;
-    int error = 0;
-    socklen_t size = sizeof error;
-    getsockopt(socket, SOL_SOCKET, SO_ERROR, &error, &size);
-    if (error != 0) return error;
-  }
-  fcntl(socket, F_SETFL, flags);
-  return 0;
+// Who connects to a port of its own host on which nobody listens is, once in some ten thousand times,
+// given just that port, and so connected to itself.
+bool IsItsOwnPeer(int socket) {
+  sockaddr_storage own{}, peer{};
+  socklen_t own_size = sizeof own, peer_size = sizeof peer;
+  return getsockname(socket, reinterpret_cast<sockaddr*>(&own), &own_size) == 0 &&
+         getpeername(socket, reinterpret_cast<sockaddr*>(&peer), &peer_size) == 0 &&
+         own_size == peer_size && std::memcmp(&own, &peer, own_size) == 0;
 }
 
 std::string Describe(const sockaddr* address, socklen_t size) {
@@ -100,24 +89,68 @@ bool IsLoopback(const SocketAddress& address) {
   return true;
 }
 
-Result<UniqueFd> ConnectTcp(const std::string& address, std::chrono::milliseconds timeout) {
+Result<std::vector<TcpEndpoint>> ResolveTcp(const std::string& address) {
   const auto parsed = ParseSocketAddress(address);
   if (!parsed.ok()) return parsed.error();
   const auto list = Resolve(address, *parsed, AI_NUMERICSERV);
   if (!list.ok()) return list.error();
-  int cause = EHOSTUNREACH;
+  std::vector<TcpEndpoint> endpoints;
   for (const addrinfo* at = list->get(); at != nullptr; at = at->ai_next) {
-    UniqueFd socket(::socket(at->ai_family, at->ai_socktype | SOCK_CLOEXEC, at->ai_protocol));
-    if (!socket.valid()) {
-      cause = errno;
+    const auto* bytes = reinterpret_cast<const std::byte*>(at->ai_addr);
+    endpoints.push_back({Describe(at->ai_addr, at->ai_addrlen), {bytes, bytes + at->ai_addrlen}});
+  }
+  return endpoints;
+}
+
+Result<UniqueFd> BeginConnect(const TcpEndpoint& endpoint) {
+  sockaddr_storage address{};
+  std::memcpy(&address, endpoint.address.data(), endpoint.address.size());
+  const std::string what = "connect tcp://" + endpoint.text;
+  UniqueFd socket(::socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!socket.valid()) return ErrnoError(errno, what);
+  if (connect(socket.get(), reinterpret_cast<const sockaddr*>(&address),
+              static_cast<socklen_t>(endpoint.address.size())) != 0 &&
+      errno != EINPROGRESS) {
+    return ErrnoError(errno, what);
+  }
+  return socket;
+}
+
+Result<void> FinishConnect(int socket, const TcpEndpoint& endpoint) {
+  int error = 0;
+  socklen_t size = sizeof error;
+  getsockopt(socket, SOL_SOCKET, SO_ERROR, &error, &size);
+  if (error == 0 && IsItsOwnPeer(socket)) error = ECONNREFUSED;
+  if (error != 0) return ErrnoError(error, "connect tcp://" + endpoint.text);
+  fcntl(socket, F_SETFL, fcntl(socket, F_GETFL) & ~O_NONBLOCK);
+  SetInt(socket, IPPROTO_TCP, TCP_NODELAY, 1);
+  return {};
+}
+
+Result<UniqueFd> ConnectTcp(const std::string& address, std::chrono::milliseconds timeout) {
+  const auto endpoints = ResolveTcp(address);
+  if (!endpoints.ok()) return endpoints.error();
+  Error cause = ErrnoError(EHOSTUNREACH, "connect tcp://" + address);
+  for (const TcpEndpoint& endpoint : *endpoints) {
+    auto socket = BeginConnect(endpoint);
+    if (!socket.ok()) {
+      cause = socket.error();
       continue;
     }
-    cause = ConnectOne(socket.get(), *at, timeout);
-    if (cause != 0) continue;
-    SetInt(socket.get(), IPPROTO_TCP, TCP_NODELAY, 1);
-    return socket;
+    pollfd waiting{socket->get(), POLLOUT, 0};
+    int ready;
+    do {
+      ready = poll(&waiting, 1, static_cast<int>(timeout.count()));
+    } while (ready < 0 && errno == EINTR);
+    if (ready == 0) {
+      cause = ErrnoError(ETIMEDOUT, "connect tcp://" + endpoint.text);
+      continue;
+    }
+    const auto connected = FinishConnect(socket->get(), endpoint);
+    if (connected.ok()) return socket;
+    cause = connected.error();
   }
-  return ErrnoError(cause, "connect tcp://" + address);
+  return cause;
 }
 
 Result<UniqueFd> ListenTcp(const std::string& address) {

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "core/result.h"
 #include "platform/unique_fd.h"
@@ -22,6 +23,18 @@ struct SocketAddress {
 Result<SocketAddress> ParseSocketAddress(const std::string& text);
 // True if every address the host resolves to is a loopback one.
 bool IsLoopback(const SocketAddress& address);
+
+// One address that a "host:port" stands for.
+struct TcpEndpoint {
+  std::string text;                // numeric, for messages
+  std::vector<std::byte> address;  // a sockaddr
+};
+// All of them. Blocks while names are looked up.
+Result<std::vector<TcpEndpoint>> ResolveTcp(const std::string& address);
+// A close-on-exec socket that has begun to connect; it can be written to when it has succeeded or
+// failed: then FinishConnect() tells which, and makes it as ConnectTcp() does.
+Result<UniqueFd> BeginConnect(const TcpEndpoint& endpoint);
+Result<void> FinishConnect(int socket, const TcpEndpoint& endpoint);
 
 // A connected, blocking, close-on-exec socket with TCP_NODELAY. Blocks at most `timeout`.
 Result<UniqueFd> ConnectTcp(const std::string& address, std::chrono::milliseconds timeout);

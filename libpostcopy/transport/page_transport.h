@@ -2,7 +2,8 @@
 //
 // Interface of TcpTransport; it fits one-sided reads too, where Request() and Grant() post reads
 // and the sink is called when they complete. An implementation delivers what was asked for and
-// nothing else; order, deduplication and recovery are the engine's.
+// nothing else, and makes new lanes when they break; order, deduplication, and asking again for what
+// was lost with a lane are the engine's.
 #pragma once
 
 #include <cstddef>
@@ -30,8 +31,17 @@ class PageSink {
                      std::span<const std::byte> content) = 0;
   // One piece of the answer to RequestMap().
   virtual void OnMap(const wire::MapFields& map) = 0;
-  // A lane has ended without Stop(); nothing more comes on it. At most once a lane.
-  virtual void OnLaneDown(const Error& cause) = 0;
+
+  // The rest is called on a thread of its own, one call at a time, in this order over and over.
+  //
+  // A lane broke, and all have ended with it: of what was asked for nothing more comes, and until
+  // the next call nothing can be asked for. New lanes are being made.
+  virtual void OnInterrupted(const Error& cause) = 0;
+  // Requests and the map can be asked for again; nothing asked for earlier will be answered. After it
+  // may come OnInterrupted().
+  virtual void OnUrgentRestored() = 0;
+  // Grants, too.
+  virtual void OnBulkRestored() = 0;
 };
 
 class PageTransport {
@@ -44,7 +54,7 @@ class PageTransport {
   // Begins to call `sink`, which must live until Stop() has returned. Once. On failure (no thread
   // can be made) Stop() is still to be called.
   virtual Result<void> Start(PageSink& sink) = 0;
-  // Each queues one message and returns; false: the lane is down, nothing was queued (OnLaneDown
+  // Each queues one message and returns; false: the lane is down, nothing was queued (OnInterrupted()
   // has been or will be called). Thread-safe. Blocks only while the kernel's send buffer is full.
   virtual bool Request(uint32_t id, PageAddress page) = 0;
   virtual bool RequestMap() = 0;

@@ -1,10 +1,14 @@
 #include "transport/tcp_transport.h"
 
+#include <algorithm>
+
 #include "platform/tcp_socket.h"
+#include "transport/tcp_greeting.h"
 
 namespace postcopy {
 namespace {
 
+using std::chrono::milliseconds;
 using wire::Encoding;
 using wire::PageFrame;
 using wire::PageFrameReader;
@@ -12,153 +16,150 @@ using wire::PageFrameReader;
 constexpr size_t kUrgentBufferBytes = PageFrameReader::kMinCapacityBytes;
 // Several runs: fewer calls to the kernel, and still within a second-level cache.
 constexpr size_t kBulkBufferBytes = 512 << 10;
+// How often the keeper looks whether the lanes are silent.
+constexpr milliseconds kLookEvery{250};
+// Pauses after a source that could be reached and did not greet double from the first to the longest: one
+// that has just been restarted refuses until it knows its sessions, one that has given this session up
+// for ever.
+constexpr milliseconds kFirstPause{50};
+constexpr milliseconds kLongestPause{1000};
 
 Error Broken(std::string cause) {
   return {ErrorCode::kProtocol, "page server: " + std::move(cause)};
 }
 
-Error FromErrorFrame(std::span<const std::byte> body) {
-  const auto fields = wire::DecodeError(body);
-  if (!fields.ok()) return fields.error();
-  const bool later = fields->code == wire::PageError::kNotNow;
-  return {later ? ErrorCode::kUnavailable : ErrorCode::kProtocol,
-          "page server refused: " + fields->text};
-}
-
-// Reads frames until WELCOME.
-Result<wire::Welcome> AwaitWelcome(int socket, const std::string& address) {
-  PageFrameReader reader(PageFrameReader::kMinCapacityBytes);
-  for (;;) {
-    const auto received = Receive(socket, reader.WritableSpace());
-    switch (received.outcome) {
-      case SocketOutcome::kDone: reader.Commit(received.bytes); break;
-      case SocketOutcome::kTimedOut:
-        return Error{ErrorCode::kTimeout, "greet tcp://" + address + ": no answer"};
-      case SocketOutcome::kClosed:
-        return Error{ErrorCode::kUnavailable, "greet tcp://" + address + ": connection closed"};
-      case SocketOutcome::kFailed: return ErrnoError(received.error, "greet tcp://" + address);
-    }
-    PageFrameReader::Item item;
-    switch (reader.Next(item)) {
-      case PageFrameReader::Outcome::kNeedMore: continue;
-      case PageFrameReader::Outcome::kFrame: break;
-      case PageFrameReader::Outcome::kPiece:
-      case PageFrameReader::Outcome::kMalformed: return Broken("malformed greeting");
-    }
-    if (static_cast<PageFrame>(item.header.type) == PageFrame::kError) {
-      return FromErrorFrame(item.bytes);
-    }
-    if (static_cast<PageFrame>(item.header.type) != PageFrame::kWelcome) {
-      return Broken("greeting expected");
-    }
-    return wire::DecodeWelcome(item.bytes);
-  }
-}
+int64_t NowNs() { return std::chrono::steady_clock::now().time_since_epoch().count(); }
 
 }  // namespace
 
-Result<UniqueFd> TcpTransport::OpenLane(const TcpTransportOptions& options, wire::Lane lane,
-                                        MemoryLayout& layout) {
-  Error last{ErrorCode::kInvalidArgument, "page server: no address was given"};
-  for (const std::string& address : options.addresses) {
-    auto socket = ConnectTcp(address, options.connect_timeout);
-    if (!socket.ok()) {
-      last = socket.error();
-      continue;
-    }
-    SetReceiveTimeout(socket->get(), options.connect_timeout);
-    const auto hello = wire::EncodeHello({wire::kPageProtocolVersion, lane, options.session});
-    SendAll(socket->get(), hello);  // a failure shows in what is received
-    auto welcome = AwaitWelcome(socket->get(), address);
-    if (!welcome.ok()) {
-      last = welcome.error();
-      continue;
-    }
-    if (welcome->version != wire::kPageProtocolVersion) {
-      last = Broken("it chose version " + std::to_string(welcome->version) + ", offered was " +
-                    std::to_string(wire::kPageProtocolVersion));
-      continue;
-    }
-    SetReceiveTimeout(socket->get(), std::chrono::milliseconds(0));
-    EnableKeepalive(socket->get());
-    layout = std::move(welcome->layout);
-    return socket;
+TcpTransport::TcpTransport(const TcpTransportOptions& options, TcpConnector connector)
+    : options_(options), connector_(std::move(connector)) {
+  for (size_t place = 0; place <= options.bulk_lanes; ++place) {
+    lanes_.push_back(std::make_unique<LaneState>());
+    lanes_.back()->place = place;
   }
-  return last;
 }
 
 Result<std::unique_ptr<PageTransport>> TcpTransport::Connect(const TcpTransportOptions& options) {
-  std::unique_ptr<TcpTransport> transport(new TcpTransport);
-  auto urgent = OpenLane(options, wire::Lane::kUrgent, transport->layout_);
-  if (!urgent.ok()) return urgent.error();
-  transport->urgent_.socket = std::move(*urgent);
-  for (size_t i = 0; i < options.bulk_lanes; ++i) {
-    MemoryLayout again;
-    auto bulk = OpenLane(options, wire::Lane::kBulk, again);
-    if (!bulk.ok()) return bulk.error();
-    if (again.regions != transport->layout_.regions) {
-      return Broken("two lanes of one session differ in their layout");
+  std::vector<TcpEndpoint> endpoints;
+  Error cause{ErrorCode::kInvalidArgument, "page server: no address was given"};
+  for (const std::string& address : options.addresses) {
+    const auto resolved = ResolveTcp(address);
+    if (resolved.ok()) {
+      endpoints.insert(endpoints.end(), resolved->begin(), resolved->end());
+    } else {
+      cause = resolved.error();
     }
-    transport->bulk_.push_back(std::make_unique<LaneState>());
-    transport->bulk_.back()->socket = std::move(*bulk);
+  }
+  if (endpoints.empty()) return cause;
+  auto connector = TcpConnector::Create(std::move(endpoints));
+  if (!connector.ok()) return connector.error();
+  std::unique_ptr<TcpTransport> transport(new TcpTransport(options, std::move(*connector)));
+  for (auto& lane : transport->lanes_) {
+    const auto opened = transport->OpenLane(*lane, options.connect_timeout, true);
+    if (!opened.ok()) return opened.error();
   }
   return std::unique_ptr<PageTransport>(std::move(transport));
 }
 
 TcpTransport::~TcpTransport() { Stop(); }
 
-Result<void> TcpTransport::Start(PageSink& sink) {
-  sink_ = &sink;
-  // Here, so that the threads allocate nothing.
-  urgent_.reader = std::make_unique<PageFrameReader>(kUrgentBufferBytes);
-  for (auto& lane : bulk_) lane->reader = std::make_unique<PageFrameReader>(kBulkBufferBytes);
-  auto urgent = QuietThread::Start("pc-urgent", [this] { ReceiveLoop(urgent_, 0, true); });
-  if (!urgent.ok()) return urgent.error();
-  urgent_.receiver.emplace(std::move(*urgent));
-  for (size_t i = 0; i < bulk_.size(); ++i) {
-    auto bulk = QuietThread::Start("pc-bulk" + std::to_string(i),
-                                   [this, i] { ReceiveLoop(*bulk_[i], i, false); });
-    if (!bulk.ok()) return bulk.error();
-    bulk_[i]->receiver.emplace(std::move(*bulk));
+Result<void> TcpTransport::OpenLane(LaneState& lane, milliseconds timeout, bool once) {
+  auto connected = connector_.Connect(timeout, once);
+  if (!connected.ok()) return connected.error();
+  reached_ = true;
+  const int socket = connected->socket.get();
+  {
+    // From here on Stop() reaches it.
+    MutexLock sending(lane.send_mutex);
+    MutexLock lock(lane.socket_mutex);
+    lane.socket = std::move(connected->socket);
   }
+  {
+    MutexLock lock(mutex_);
+    if (stopping_) return Error{ErrorCode::kUnavailable, "greet: given up"};
+  }
+  const auto kind = lane.urgent() ? wire::Lane::kUrgent : wire::Lane::kBulk;
+  auto welcome = Greet(socket, {wire::kPageProtocolVersion, kind, options_.session}, timeout,
+                       connected->address);
+  if (!welcome.ok()) return welcome.error();
+  EnableKeepalive(socket);
+  if (layout_.regions.empty()) {
+    layout_ = std::move(welcome->layout);
+  } else if (welcome->layout.regions != layout_.regions) {
+    return Broken("two lanes of one session differ in their layout");
+  }
+  MutexLock sending(lane.send_mutex);
+  lane.up = true;
   return {};
 }
 
-bool TcpTransport::Send(LaneState& lane, std::span<const std::byte> bytes) {
+Result<void> TcpTransport::StartReceiver(LaneState& lane) {
+  lane.reader = std::make_unique<PageFrameReader>(lane.urgent() ? kUrgentBufferBytes
+                                                                : kBulkBufferBytes);
+  const std::string name = lane.urgent() ? "pc-urgent" : "pc-bulk" + std::to_string(lane.place - 1);
+  auto receiver = QuietThread::Start(name, [this, &lane] { ReceiveLoop(lane); });
+  if (!receiver.ok()) return receiver.error();
+  lane.receiver.emplace(std::move(*receiver));
+  return {};
+}
+
+Result<void> TcpTransport::Start(PageSink& sink) {
+  sink_ = &sink;
+  for (auto& lane : lanes_) {
+    auto started = StartReceiver(*lane);
+    if (!started.ok()) return started;
+  }
+  auto keeper = QuietThread::Start("pc-lanes", [this] { Keep(); });
+  if (!keeper.ok()) return keeper.error();
+  keeper_.emplace(std::move(*keeper));
+  return {};
+}
+
+bool TcpTransport::Send(LaneState& lane, std::span<const std::byte> bytes, uint64_t pages) {
   MutexLock lock(lane.send_mutex);
+  if (!lane.up) return false;
+  if (awaited_.fetch_add(static_cast<int64_t>(pages), std::memory_order_relaxed) <= 0) {
+    heard_ns_.store(NowNs(), std::memory_order_relaxed);
+  }
   return SendAll(lane.socket.get(), bytes).outcome == SocketOutcome::kDone;
 }
 
 bool TcpTransport::Request(uint32_t id, PageAddress page) {
-  return Send(urgent_, wire::EncodeRequest({id, page}));
+  return Send(*lanes_[0], wire::EncodeRequest({id, page}), 1);
 }
 
-bool TcpTransport::RequestMap() { return Send(urgent_, wire::EncodeMapRequest()); }
+bool TcpTransport::RequestMap() { return Send(*lanes_[0], wire::EncodeMapRequest(), 1); }
 
 bool TcpTransport::Grant(size_t lane, RegionId region, PageRange range) {
-  return Send(*bulk_[lane], wire::EncodeGrant({region, range}));
+  return Send(*lanes_[lane + 1], wire::EncodeGrant({region, range}), range.count_pages);
 }
 
-bool TcpTransport::Dispatch(const PageFrameReader::Item& item, bool is_piece, size_t bulk_index,
-                            bool urgent, std::optional<Error>& cause) {
+void TcpTransport::Arrived(uint64_t pages) {
+  awaited_.fetch_sub(static_cast<int64_t>(pages), std::memory_order_relaxed);
+}
+
+bool TcpTransport::Dispatch(const PageFrameReader::Item& item, bool is_piece, const LaneState& lane,
+                            std::optional<Error>& cause) {
   const auto type = static_cast<PageFrame>(item.header.type);
   const auto encoding = static_cast<Encoding>(item.header.encoding);
   if (is_piece) {
     const bool is_page = type == PageFrame::kPage;
     const PageRange range = is_page ? PageRange{item.page.page.page, 1} : item.run.range;
     const RegionId region = is_page ? item.page.page.region : item.run.region;
-    if (is_page != urgent || !layout_.Contains(region, range)) {
+    if (is_page != lane.urgent() || !layout_.Contains(region, range)) {
       cause = Broken("page content that was not asked for on this lane");
       return false;
     }
     if (is_page) {
       sink_->OnPage(item.page.id, item.page.page, encoding, item.bytes);
     } else {
-      sink_->OnRun(bulk_index, region, range, encoding, item.bytes);
+      sink_->OnRun(lane.place - 1, region, range, encoding, item.bytes);
     }
+    Arrived(range.count_pages);
     return true;
   }
-  if (type == PageFrame::kMap && urgent) {
+  if (type == PageFrame::kMap && lane.urgent()) {
     const auto map = wire::DecodeMap(item.header, item.bytes);
     bool fits = map.ok() && map->region.value < layout_.regions.size();
     for (size_t i = 0; fits && i < map->extents.size(); ++i) {
@@ -169,15 +170,16 @@ bool TcpTransport::Dispatch(const PageFrameReader::Item& item, bool is_piece, si
       return false;
     }
     sink_->OnMap(*map);
+    if (map->last) Arrived(1);
     return true;
   }
-  cause = type == PageFrame::kError ? FromErrorFrame(item.bytes)
+  cause = type == PageFrame::kError ? RefusalIn(item.bytes)
                                     : Broken("unexpected frame of type " +
                                              std::to_string(item.header.type));
   return false;
 }
 
-void TcpTransport::ReceiveLoop(LaneState& lane, size_t bulk_index, bool urgent) {
+void TcpTransport::ReceiveLoop(LaneState& lane) {
   PageFrameReader& reader = *lane.reader;
   std::optional<Error> cause;
   for (bool alive = true; alive;) {
@@ -186,6 +188,7 @@ void TcpTransport::ReceiveLoop(LaneState& lane, size_t bulk_index, bool urgent) 
       if (received.error != 0) cause = ErrnoError(received.error, "receive from the page server");
       break;
     }
+    heard_ns_.store(NowNs(), std::memory_order_relaxed);
     reader.Commit(received.bytes);
     PageFrameReader::Item item;
     for (bool more = true; more && alive;) {
@@ -194,8 +197,7 @@ void TcpTransport::ReceiveLoop(LaneState& lane, size_t bulk_index, bool urgent) 
         case PageFrameReader::Outcome::kNeedMore: more = false; break;
         case PageFrameReader::Outcome::kPiece:
         case PageFrameReader::Outcome::kFrame:
-          alive = Dispatch(item, outcome == PageFrameReader::Outcome::kPiece, bulk_index, urgent,
-                           cause);
+          alive = Dispatch(item, outcome == PageFrameReader::Outcome::kPiece, lane, cause);
           break;
         case PageFrameReader::Outcome::kMalformed:
           cause = Broken("malformed frame");
@@ -204,24 +206,110 @@ void TcpTransport::ReceiveLoop(LaneState& lane, size_t bulk_index, bool urgent) 
       }
     }
   }
-  if (!stopping_.load(std::memory_order_acquire)) {
-    Shutdown(lane.socket.get());
-    sink_->OnLaneDown(cause.value_or(
-        Error{ErrorCode::kUnavailable, "page server: the connection was closed"}));
+  NoteBreak(cause.value_or(
+      Error{ErrorCode::kUnavailable, "page server: the connection was closed"}));
+}
+
+void TcpTransport::NoteBreak(const Error& cause) {
+  MutexLock lock(mutex_);
+  if (!broken_.has_value()) broken_ = cause;
+  changed_.NotifyAll();
+}
+
+void TcpTransport::Keep() {
+  while (auto cause = AwaitBreak()) {
+    milliseconds pause = kFirstPause;
+    for (;;) {
+      EndLanes();
+      sink_->OnInterrupted(*cause);
+      reached_ = false;
+      const auto restored = RestoreLanes();
+      if (restored.ok()) break;
+      cause = restored.error();
+      if (!reached_) {
+        pause = kFirstPause;
+        if (!Pause(milliseconds::zero())) return;
+        continue;
+      }
+      if (!Pause(pause)) return;
+      pause = std::min(2 * pause, kLongestPause);
+    }
   }
 }
 
+std::optional<Error> TcpTransport::AwaitBreak() {
+  MutexLock lock(mutex_);
+  for (;;) {
+    if (stopping_) return std::nullopt;
+    if (broken_.has_value()) return broken_;
+    if (IsSilent()) {
+      return Error{ErrorCode::kTimeout, "page server: silent for " +
+                                            std::to_string(kSilence.count()) + " ms"};
+    }
+    changed_.WaitFor(mutex_, kLookEvery);
+  }
+}
+
+bool TcpTransport::IsSilent() const {
+  return awaited_.load(std::memory_order_relaxed) > 0 &&
+         NowNs() - heard_ns_.load(std::memory_order_relaxed) >
+             std::chrono::nanoseconds(kSilence).count();
+}
+
+Result<void> TcpTransport::RestoreLanes() {
+  for (auto& lane : lanes_) {
+    const auto opened = OpenLane(*lane, kSilence, false);
+    if (!opened.ok()) return opened;
+    auto started = StartReceiver(*lane);
+    if (!started.ok()) return started;
+    if (lane->urgent()) sink_->OnUrgentRestored();
+  }
+  sink_->OnBulkRestored();
+  return {};
+}
+
+void TcpTransport::CloseSocket(LaneState& lane) {
+  MutexLock lock(lane.socket_mutex);
+  if (lane.socket.valid()) Shutdown(lane.socket.get());
+}
+
+void TcpTransport::EndLanes() {
+  for (auto& lane : lanes_) CloseSocket(*lane);
+  for (auto& lane : lanes_) {
+    if (lane->receiver.has_value()) lane->receiver->Join();
+    lane->receiver.reset();
+    MutexLock sending(lane->send_mutex);  // whoever was sending has failed by now
+    lane->up = false;
+  }
+  awaited_.store(0, std::memory_order_relaxed);
+  MutexLock lock(mutex_);
+  broken_.reset();
+}
+
+bool TcpTransport::Pause(milliseconds time) {
+  MutexLock lock(mutex_);
+  if (!stopping_) changed_.WaitFor(mutex_, time);
+  return !stopping_;
+}
+
 void TcpTransport::Stop() {
-  // Pairs with the load in ReceiveLoop.
-  if (stopping_.exchange(true, std::memory_order_acq_rel)) return;
-  const auto end = [](LaneState& lane) {
-    if (!lane.socket.valid()) return;
-    TrySend(lane.socket.get(), wire::EncodeGoodbye());
-    Shutdown(lane.socket.get());
-    if (lane.receiver.has_value()) lane.receiver->Join();
-  };
-  end(urgent_);
-  for (auto& lane : bulk_) end(*lane);
+  {
+    MutexLock lock(mutex_);
+    if (stopping_) return;
+    stopping_ = true;
+    changed_.NotifyAll();
+  }
+  connector_.Stop();
+  for (auto& lane : lanes_) {
+    MutexLock lock(lane->socket_mutex);
+    if (!lane->socket.valid()) continue;
+    TrySend(lane->socket.get(), wire::EncodeGoodbye());
+    Shutdown(lane->socket.get());
+  }
+  if (keeper_.has_value()) keeper_->Join();
+  for (auto& lane : lanes_) {
+    if (lane->receiver.has_value()) lane->receiver->Join();
+  }
 }
 
 }  // namespace postcopy

@@ -1,5 +1,9 @@
 // Lanes over TCP (docs/wire-protocol.md): one urgent connection and some bulk ones, each with a
 // thread that receives.
+//
+// When a connection breaks, or nothing comes for kSilence of what was asked for, all lanes are ended
+// and made anew, the urgent one first, for as long as it takes; a thread of its own does that. So a
+// link that is down, a peer that stalls and one that is restarted are one case.
 #pragma once
 
 #include <atomic>
@@ -12,6 +16,7 @@
 #include "core/session_id.h"
 #include "platform/mutex.h"
 #include "platform/quiet_thread.h"
+#include "platform/tcp_connector.h"
 #include "platform/unique_fd.h"
 #include "transport/page_transport.h"
 #include "wire/page_frame_reader.h"
@@ -19,20 +24,24 @@
 namespace postcopy {
 
 struct TcpTransportOptions {
-  std::vector<std::string> addresses;  // host:port, tried in this order
+  std::vector<std::string> addresses;  // host:port; all are tried, the first one first
   SessionId session;
   size_t bulk_lanes = 2;
-  std::chrono::milliseconds connect_timeout{3000};
+  std::chrono::milliseconds connect_timeout{3000};  // of Connect(), for each lane
 };
 
 class TcpTransport final : public PageTransport {
  public:
-  // Connects and greets on every lane. Blocks at most connect_timeout per address and lane.
+  // Nothing has come for so long of what was asked for: the lanes are given up. Longer than a page
+  // takes over the slowest link that makes sense, and than TCP needs to make up for a lost packet.
+  static constexpr std::chrono::milliseconds kSilence{1500};
+
+  // Connects and greets on every lane. Blocks at most connect_timeout per lane, twice.
   static Result<std::unique_ptr<PageTransport>> Connect(const TcpTransportOptions& options);
   ~TcpTransport() override;
 
   const MemoryLayout& layout() const override { return layout_; }
-  size_t bulk_lanes() const override { return bulk_.size(); }
+  size_t bulk_lanes() const override { return lanes_.size() - 1; }
   Result<void> Start(PageSink& sink) override;
   bool Request(uint32_t id, PageAddress page) override;
   bool RequestMap() override;
@@ -41,28 +50,58 @@ class TcpTransport final : public PageTransport {
 
  private:
   struct LaneState {
-    UniqueFd socket;
+    size_t place = 0;  // 0: urgent; others: bulk lane place - 1
     Mutex send_mutex;  // keeps frames whole; held across one small send
+    bool up POSTCOPY_GUARDED_BY(send_mutex) = false;
+    // Replaced under both mutexes while the lane has no receiver; read under either, or by the receiver.
+    Mutex socket_mutex;
+    UniqueFd socket;
     std::unique_ptr<wire::PageFrameReader> reader;  // of the receiver's thread once that runs
-    std::optional<QuietThread> receiver;
+    std::optional<QuietThread> receiver;            // of the keeper's thread, once that runs
+    bool urgent() const { return place == 0; }
   };
 
-  TcpTransport() = default;
-  static Result<UniqueFd> OpenLane(const TcpTransportOptions& options, wire::Lane lane,
-                                   MemoryLayout& layout);
-  bool Send(LaneState& lane, std::span<const std::byte> bytes);
-  void ReceiveLoop(LaneState& lane, size_t bulk_index, bool urgent);
-  // False: the peer broke the protocol; `cause` says how.
-  bool Dispatch(const wire::PageFrameReader::Item& item, bool is_piece, size_t bulk_index,
-                bool urgent, std::optional<Error>& cause);
+  TcpTransport(const TcpTransportOptions& options, TcpConnector connector);
+  // Connects and greets: then requests can be sent. The first lane ever tells the layout.
+  Result<void> OpenLane(LaneState& lane, std::chrono::milliseconds timeout, bool once);
+  Result<void> StartReceiver(LaneState& lane);
+  // `pages` are awaited once it is sent.
+  bool Send(LaneState& lane, std::span<const std::byte> bytes, uint64_t pages);
+  void ReceiveLoop(LaneState& lane);
+  // False: the peer broke the protocol, or refused; `cause` says how.
+  bool Dispatch(const wire::PageFrameReader::Item& item, bool is_piece, const LaneState& lane,
+                std::optional<Error>& cause);
+  void Arrived(uint64_t pages);
 
+  // The keeper's thread.
+  void Keep();
+  // Blocks until the lanes have to be made anew, or nothing: the transport stops.
+  std::optional<Error> AwaitBreak() POSTCOPY_EXCLUDES(mutex_);
+  bool IsSilent() const;
+  Result<void> RestoreLanes();
+  void EndLanes();
+  void CloseSocket(LaneState& lane);
+  void NoteBreak(const Error& cause) POSTCOPY_EXCLUDES(mutex_);
+  // False once the transport stops.
+  bool Pause(std::chrono::milliseconds time) POSTCOPY_EXCLUDES(mutex_);
+
+  const TcpTransportOptions options_;
+  TcpConnector connector_;
   MemoryLayout layout_;
-  LaneState urgent_;
-  std::vector<std::unique_ptr<LaneState>> bulk_;
+  std::vector<std::unique_ptr<LaneState>> lanes_;  // the urgent one first
   PageSink* sink_ = nullptr;
-  // Set by Stop() before it shuts the sockets down; a receiver that sees its socket closed reads it
-  // afterwards and so knows who closed it.
-  std::atomic<bool> stopping_{false};
+  std::optional<QuietThread> keeper_;
+  bool reached_ = false;  // whether the last attempt got a connection; of the keeper's thread
+
+  // Pages asked for that have not come, the map counting for one, and when bytes came last (or when the
+  // first of these pages was asked for), in ns of the steady clock.
+  std::atomic<int64_t> awaited_{0};
+  std::atomic<int64_t> heard_ns_{0};
+
+  Mutex mutex_;
+  CondVar changed_;
+  std::optional<Error> broken_ POSTCOPY_GUARDED_BY(mutex_);
+  bool stopping_ POSTCOPY_GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace postcopy

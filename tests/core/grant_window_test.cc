@@ -133,6 +133,14 @@ TEST(GrantWindowTest, DemandLeavesTheMinimumSoThatTheBulkAlwaysEnds) {
   EXPECT_EQ(window.RoomBytes(true), 0u);
 }
 
+TEST(GrantWindowTest, InAHurryOnlyTheMaximumCounts) {
+  GrantWindow window;
+  window.Hurry();
+  EXPECT_EQ(window.RoomBytes(true), GrantWindow::kMaxBytes);
+  window.OnGranted(1000);
+  EXPECT_EQ(window.RoomBytes(false), GrantWindow::kMaxBytes - 1000);
+}
+
 TEST(GrantWindowTest, ResetForgetsWhatIsOnItsWay) {
   GrantWindow window;
   window.OnGranted(GrantWindow::kInitialBytes);

@@ -135,25 +135,65 @@ TEST_F(EngineFaultsTest, PageThatTheBulkBroughtFirstIsServedOnceAndItsReplyDropp
   ExpectEveryPageFilledOnce();
 }
 
-TEST_F(EngineFaultsTest, CutLanesAreOneFailureWithTheFirstCauseAndNothingIsUnregistered) {
+TEST_F(EngineFaultsTest, CutLanesAreAnInterruptionAndNothingIsUnregistered) {
   Begin(LoopbackPlan().CutAfterDeliveries(3));
   engine_->StartBulk();
   transport_->DeliverAll();
-  ASSERT_EQ(engine_->WaitComplete(seconds(5)), Engine::Wait::kBroken);
-  EXPECT_EQ(engine_->failure()->message, "page server: lane 0 was cut by the plan");
+  ASSERT_EQ(engine_->WaitComplete(milliseconds(10)), Engine::Wait::kTimeout);
+  ASSERT_TRUE(engine_->interruption().has_value());
+  EXPECT_EQ(engine_->interruption()->cause.message, "page server: cut by the plan");
+  EXPECT_EQ(engine_->Figures().interruptions, 1u);
   engine_->Stop();
   EXPECT_THAT(device_.TakeCalls(),
               Not(Contains(testing::Field(&FakeFaultDevice::Record::call, Call::kUnregister))));
 }
 
-TEST_F(EngineFaultsTest, EveryPlaceToCutLeavesWhatCameAndReportsTheCut) {
-  for (size_t deliveries = 0; deliveries < 40; ++deliveries) {
+TEST_F(EngineFaultsTest, WhereverItIsCutEveryPageIsFilledOnceAfterwards) {
+  for (size_t deliveries = 0; deliveries < 60; ++deliveries) {
+    SCOPED_TRACE(deliveries);
     Begin(LoopbackPlan().CutAfterDeliveries(deliveries));
+    Fault(5);
     engine_->StartBulk();
+    Fault(900);
     transport_->DeliverAll();
-    ASSERT_EQ(engine_->WaitComplete(seconds(5)), Engine::Wait::kBroken) << deliveries;
+    EXPECT_TRUE(engine_->interruption().has_value());
+    Fault(1000);  // while nobody can be asked
+    transport_->Restore();
+    EXPECT_FALSE(engine_->interruption().has_value());
+    transport_->DeliverAll();
+    ASSERT_EQ(engine_->WaitComplete(seconds(5)), Engine::Wait::kComplete);
+    EXPECT_EQ(engine_->Figures().faults.served, 3u);
+    ExpectEveryPageFilledOnce();
+    EXPECT_EQ(engine_->Figures().data_bytes, engine_->Figures().ram_bytes);
     engine_.reset();
+    device_.TakeCalls();
   }
+}
+
+TEST_F(EngineFaultsTest, AfterACutTheGuestIsAskedForBeforeTheRestInTheOrderItWaits) {
+  Begin(LoopbackPlan().CutAfterDeliveries(1));
+  engine_->StartBulk();
+  transport_->DeliverOne();
+  Fault(900);
+  Fault(700);
+  transport_->DeliverAll();
+  transport_->Restore();
+  const auto asked = transport_->asked();
+  ASSERT_GE(asked.size(), 3u);
+  EXPECT_EQ(asked[0].range.first.value, 900u);
+  EXPECT_EQ(asked[1].range.first.value, 700u);
+  EXPECT_EQ(asked[2].kind, LoopbackTransport::Asked::Kind::kGrant);
+}
+
+TEST_F(EngineFaultsTest, BulkThatBeginsWhileTheSourceIsAwayBeginsWhenItIsBack) {
+  Begin(LoopbackPlan().CutAfterDeliveries(0));
+  Fault(5);
+  transport_->DeliverAll();
+  engine_->StartBulk();
+  transport_->Restore();
+  transport_->DeliverAll();
+  ASSERT_EQ(engine_->WaitComplete(seconds(5)), Engine::Wait::kComplete);
+  ExpectEveryPageFilledOnce();
 }
 
 TEST_F(EngineFaultsTest, FaultAfterTheCutKeepsWaiting) {
@@ -194,7 +234,7 @@ TEST_F(EngineFaultsTest, MapOutOfOrderIsAFailure) {
   transport_->SetMap({{{0}, {{{100}, 50}}, false}, {{0}, {{{120}, 1}}, true}});
   engine_->StartBulk();
   transport_->DeliverAll();
-  ASSERT_EQ(engine_->WaitComplete(seconds(5)), Engine::Wait::kBroken);
+  ASSERT_EQ(engine_->WaitComplete(seconds(5)), Engine::Wait::kFailed);
   EXPECT_THAT(engine_->failure()->message, HasSubstr("hole map is out of order"));
 }
 
@@ -203,13 +243,13 @@ TEST_F(EngineFaultsTest, ProcessThatIsGoneIsAFailureFromEitherSide) {
   device_.Script(Call::kCopy, {{InstallOutcome::kProcessGone}});
   Fault(4);
   transport_->DeliverAll();
-  ASSERT_EQ(engine_->WaitComplete(seconds(5)), Engine::Wait::kBroken);
+  ASSERT_EQ(engine_->WaitComplete(seconds(5)), Engine::Wait::kFailed);
   EXPECT_THAT(engine_->failure()->message, HasSubstr("process is gone"));
   engine_.reset();
 
   Begin();
   device_.FailReads({ErrorCode::kUnavailable, "read events: the process is gone"});
-  ASSERT_EQ(engine_->WaitComplete(seconds(5)), Engine::Wait::kBroken);
+  ASSERT_EQ(engine_->WaitComplete(seconds(5)), Engine::Wait::kFailed);
 }
 
 TEST_F(EngineFaultsTest, RefusedInstallIsAFailureThatNamesItsCause) {
@@ -217,7 +257,7 @@ TEST_F(EngineFaultsTest, RefusedInstallIsAFailureThatNamesItsCause) {
   device_.Script(Call::kCopy, {{InstallOutcome::kFailed, 0, ENOMEM}});
   Fault(4);
   transport_->DeliverAll();
-  ASSERT_EQ(engine_->WaitComplete(seconds(5)), Engine::Wait::kBroken);
+  ASSERT_EQ(engine_->WaitComplete(seconds(5)), Engine::Wait::kFailed);
   EXPECT_THAT(engine_->failure()->message, HasSubstr("install guest memory: Cannot allocate"));
 }
 

@@ -7,10 +7,12 @@
 
 #include "gtest/gtest.h"
 #include "tests/engine/memory_fixture.h"
+#include "tests/transport/breaking_relay.h"
 
 namespace postcopy {
 namespace {
 
+using std::chrono::milliseconds;
 using std::chrono::seconds;
 
 // Threads of this process whose name begins as the engine's and the transport's do.
@@ -47,7 +49,7 @@ TEST_P(EngineTest, BulkAloneBringsEveryByteAndLeavesNothingBehind) {
     ASSERT_TRUE(engine.Start().ok());
     engine.StartBulk();
     ASSERT_EQ(engine.WaitComplete(seconds(20)), Engine::Wait::kComplete);
-    EXPECT_EQ(CountEngineThreads(), 4u);  // event reader, urgent lane, two bulk lanes
+    EXPECT_EQ(CountEngineThreads(), 5u);  // event reader, urgent lane, two bulk lanes, their keeper
     ASSERT_TRUE(engine.Finish().ok());
     const EngineFigures figures = engine.Figures();
     EXPECT_EQ(figures.faults.faults, 0u);
@@ -163,19 +165,45 @@ TEST_P(EngineTest, WhatTheGuestWritesAfterItsDiscardIsNeverLost) {
   }
 }
 
-TEST_P(EngineTest, BrokenConnectionLeavesTheRegionsRegistered) {
+TEST_P(EngineTest, WithoutItsSourceTheRegionsStayRegistered) {
   constexpr uint64_t kPages = 300;
   Source source(kPages);
   ArmedMemory memory(kPages * kPageBytes, GetParam());
   Engine engine(source.Connect(), memory.device(), {memory.region()});
   ASSERT_TRUE(engine.Start().ok());
   source.server().Remove(source.session());
-  ASSERT_EQ(engine.WaitComplete(seconds(20)), Engine::Wait::kBroken);
-  EXPECT_THAT(engine.failure()->message, testing::HasSubstr("page server"));
+  while (!engine.interruption().has_value()) std::this_thread::yield();
+  EXPECT_EQ(engine.WaitComplete(milliseconds(50)), Engine::Wait::kTimeout);
+  EXPECT_THAT(engine.interruption()->cause.message, testing::HasSubstr("page server"));
   engine.Stop();
   // Still registered: unregistering works, and only now does the memory read as zero.
   EXPECT_TRUE(memory.device().Unregister(memory.region()).ok());
   EXPECT_EQ(memory.memory()[0], std::byte{0});
+}
+
+TEST_P(EngineTest, ConnectionsThatBreakAllTheTimeLoseNoByteAndNoWaiter) {
+  constexpr uint64_t kPages = 3 * 8192;
+  Source source(kPages);
+  BreakingRelay relay(source.server().addresses()[0], 7, /*breaks=*/60, /*most_bytes=*/4 << 20);
+  ArmedMemory memory(kPages * kPageBytes, GetParam());
+  Engine engine(source.Connect(2, {relay.address()}), memory.device(), {memory.region()});
+  ASSERT_TRUE(engine.Start().ok());
+  engine.StartBulk();
+  std::atomic<int> wrong{0};
+  std::thread guest([&] {
+    std::mt19937_64 random(1);
+    for (int touch = 0; touch < 3000; ++touch) {
+      const uint64_t page = random() % kPages;
+      wrong += std::memcmp(memory.memory() + page * kPageBytes,
+                           source.content().data() + page * kPageBytes, kPageBytes) != 0;
+    }
+  });
+  EXPECT_EQ(engine.WaitComplete(seconds(60)), Engine::Wait::kComplete);
+  guest.join();
+  EXPECT_EQ(wrong, 0);
+  EXPECT_GT(engine.Figures().interruptions, 5u);
+  ASSERT_TRUE(engine.Finish().ok());
+  EXPECT_EQ(std::memcmp(memory.memory(), source.content().data(), source.content().size()), 0);
 }
 
 }  // namespace

@@ -143,7 +143,7 @@ TEST_F(HugePagesTest, AMapOutOfOrderIsRefusedWithinOneToo) {
   transport_->SetMap({{{0}, {{{7}, 1}, {{3}, 2}}, true}});
   engine_->StartBulk();
   transport_->DeliverAll();
-  ASSERT_EQ(engine_->WaitComplete(seconds(5)), Engine::Wait::kBroken);
+  ASSERT_EQ(engine_->WaitComplete(seconds(5)), Engine::Wait::kFailed);
   EXPECT_THAT(engine_->failure()->message, HasSubstr("out of order"));
 }
 
@@ -174,7 +174,7 @@ TEST_F(HugePagesTest, ARefusedInstallIsAFailure) {
   device_.Script(Call::kCopy, {{InstallOutcome::kFailed, 0, ENOMEM}});
   Fault(0);
   transport_->DeliverAll();
-  ASSERT_EQ(engine_->WaitComplete(seconds(5)), Engine::Wait::kBroken);
+  ASSERT_EQ(engine_->WaitComplete(seconds(5)), Engine::Wait::kFailed);
   EXPECT_THAT(engine_->failure()->message, HasSubstr("install guest memory"));
 }
 

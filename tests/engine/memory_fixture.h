@@ -105,9 +105,11 @@ class Source {
     server_->Add(session_, source_);
     if (frozen) server_->Freeze(session_);
   }
-  std::unique_ptr<PageTransport> Connect(size_t bulk_lanes = 2) {
+  // Over `addresses`; none: the server's.
+  std::unique_ptr<PageTransport> Connect(size_t bulk_lanes = 2,
+                                         std::vector<std::string> addresses = {}) {
     TcpTransportOptions options;
-    options.addresses = server_->addresses();
+    options.addresses = addresses.empty() ? server_->addresses() : std::move(addresses);
     options.session = session_;
     options.bulk_lanes = bulk_lanes;
     auto transport = TcpTransport::Connect(options);

@@ -302,6 +302,25 @@ TEST_F(PageServerTest, RemoveDoesNotWaitForALaneWhoseDestinationReadsNothing) {
   EXPECT_TRUE(bulk->Ended());
 }
 
+TEST_F(PageServerTest, NewUrgentLaneEndsTheSessionsEarlierLanesAndNobodyElses) {
+  const SessionId other{{std::byte{2}}};
+  server_->Add(other, source_);
+  server_->Freeze(other);
+  auto elsewhere = Connect();
+  elsewhere->Send(wire::EncodeHello({1, Lane::kUrgent, other}));
+  elsewhere->Read();
+  auto urgent = Greet(Lane::kUrgent);
+  auto bulk = Greet(Lane::kBulk);
+  for (int i = 0; i < 64; ++i) bulk->Send(wire::EncodeGrant({{0}, {{0}, kPages}}));  // its send is full
+  auto again = Greet(Lane::kUrgent);
+  EXPECT_TRUE(urgent->Ended());
+  EXPECT_TRUE(bulk->Ended());
+  for (const auto& lane : {&elsewhere, &again}) {
+    (*lane)->Send(wire::EncodeRequest({1, {{0}, {0}}}));
+    EXPECT_EQ((*lane)->Read().type(), PageFrame::kPage);
+  }
+}
+
 TEST_F(PageServerTest, RemovedSessionIsUnknownAndAnotherOneServesOn) {
   const SessionId other{{std::byte{2}}};
   server_->Add(other, source_);

@@ -28,7 +28,7 @@ class LoopbackPlan {
     order_ = order;
     return *this;
   }
-  // All lanes end after this many deliveries, with what was asked for unanswered.
+  // All lanes end after this many deliveries, with what was asked for unanswered, until Restore().
   LoopbackPlan& CutAfterDeliveries(size_t deliveries) {
     cut_after_ = deliveries;
     return *this;
@@ -91,7 +91,7 @@ class LoopbackTransport final : public PageTransport {
       }
     }
     if (down_) {
-      CutAll();
+      sink_->OnInterrupted({ErrorCode::kUnavailable, "page server: cut by the plan"});
       return false;
     }
     Answer(next);
@@ -103,6 +103,17 @@ class LoopbackTransport final : public PageTransport {
     }
   }
   PageSink& sink() { return *sink_; }
+  // The lanes are made anew; they will be cut no more.
+  void Restore() {
+    {
+      const std::lock_guard lock(mutex_);
+      asked_.clear();
+      down_ = false;
+      plan_.cut_after_.reset();
+    }
+    sink_->OnUrgentRestored();
+    sink_->OnBulkRestored();
+  }
 
   // --- PageTransport -------------------------------------------------------------------------------
 
@@ -192,16 +203,9 @@ class LoopbackTransport final : public PageTransport {
   static wire::Encoding EncodingOf(std::span<const std::byte> content) {
     return content.empty() ? wire::Encoding::kZero : wire::Encoding::kRaw;
   }
-  void CutAll() {
-    for (size_t lane = 0; lane <= bulk_lanes_; ++lane) {
-      sink_->OnLaneDown({ErrorCode::kUnavailable,
-                         "page server: lane " + std::to_string(lane) + " was cut by the plan"});
-    }
-  }
-
   const MemoryLayout layout_;
   const size_t bulk_lanes_;
-  const LoopbackPlan plan_;
+  LoopbackPlan plan_;
   std::vector<wire::MapFields> map_;
   std::vector<std::byte> content_;
   PageSink* sink_ = nullptr;

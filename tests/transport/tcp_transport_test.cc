@@ -37,7 +37,9 @@ class RecordingSink final : public PageSink {
   void OnMap(const wire::MapFields& map) override {
     Add("map " + std::to_string(map.extents.size()) + (map.last ? " last" : ""));
   }
-  void OnLaneDown(const Error& cause) override { Add("down: " + cause.message); }
+  void OnInterrupted(const Error& cause) override { Add("interrupted: " + cause.message); }
+  void OnUrgentRestored() override { Add("urgent restored"); }
+  void OnBulkRestored() override { Add("bulk restored"); }
 
   // Blocks until as many lines are there.
   std::vector<std::string> Await(size_t count) {
@@ -72,7 +74,7 @@ class TcpTransportTest : public testing::Test {
  protected:
   TcpTransportOptions Options(size_t bulk_lanes) {
     TcpTransportOptions options;
-    options.addresses = {listener_.address()};
+    options.addresses = {listener_->address()};
     options.session = *SessionId::Parse("00112233445566778899aabbccddeeff");
     options.bulk_lanes = bulk_lanes;
     return options;
@@ -82,7 +84,7 @@ class TcpTransportTest : public testing::Test {
                                                         size_t bulk_lanes = 0) {
     std::thread server([&] {
       for (const Bytes& answer : answers) {
-        lanes_.push_back(listener_.Accept());
+        lanes_.push_back(listener_->Accept());
         lanes_.back()->Send(answer);
         if (answer.empty()) lanes_.back()->Close();
       }
@@ -99,9 +101,19 @@ class TcpTransportTest : public testing::Test {
     transport_ = std::move(*transport);
     ASSERT_TRUE(transport_->Start(sink_).ok());
   }
-  // What ends a connected lane when the server sends `bytes` on it.
-  std::string DownAfter(const Bytes& bytes, size_t lane, size_t bulk_lanes = 1) {
+  // The server's ends of the next `count` lanes that are made, greeted.
+  std::vector<std::unique_ptr<ScriptedLane>> AcceptLanes(size_t count) {
+    std::vector<std::unique_ptr<ScriptedLane>> lanes;
+    for (size_t i = 0; i < count; ++i) {
+      lanes.push_back(listener_->Accept());
+      lanes.back()->Send(wire::EncodeWelcome({1, kLayout}));
+    }
+    return lanes;
+  }
+  // What interrupts a connected transport when the server sends `bytes` on a lane.
+  std::string InterruptedBy(const Bytes& bytes, size_t lane, size_t bulk_lanes = 1) {
     lanes_.clear();
+    listener_ = std::make_unique<ScriptedListener>();  // in whose queue the transport before has no lane
     RecordingSink sink;
     auto transport = ConnectAgainst(
         std::vector<Bytes>(bulk_lanes + 1, wire::EncodeWelcome({1, kLayout})), bulk_lanes);
@@ -109,12 +121,12 @@ class TcpTransportTest : public testing::Test {
     EXPECT_TRUE((*transport)->Start(sink).ok());
     lanes_[lane]->Send(bytes);
     const auto lines = sink.Await(1);
-    EXPECT_TRUE(lanes_[lane]->Ended());
+    for (const auto& each : lanes_) EXPECT_TRUE(each->Ended());
     (*transport)->Stop();
-    return lines.empty() ? "" : lines.back();
+    return lines.empty() ? "" : lines.front();
   }
 
-  ScriptedListener listener_;
+  std::unique_ptr<ScriptedListener> listener_ = std::make_unique<ScriptedListener>();
   std::vector<std::unique_ptr<ScriptedLane>> lanes_;
   RecordingSink sink_;
   std::unique_ptr<PageTransport> transport_;
@@ -124,8 +136,8 @@ TEST_F(TcpTransportTest, GreetsOnEveryLaneAndTakesTheLayout) {
   std::vector<wire::Hello> hellos;
   std::thread server([&] {
     for (int i = 0; i < 3; ++i) {
-      lanes_.push_back(listener_.Accept());
-      hellos.push_back(*wire::DecodeHello(listener_.last_hello().body));
+      lanes_.push_back(listener_->Accept());
+      hellos.push_back(*wire::DecodeHello(listener_->last_hello().body));
       lanes_.back()->Send(wire::EncodeWelcome({1, kLayout}));
     }
   });
@@ -183,7 +195,7 @@ TEST_F(TcpTransportTest, ServerThatSaysNothingTimesOut) {
   const auto transport = TcpTransport::Connect(options);  // the kernel accepts, nobody answers
   ASSERT_FALSE(transport.ok());
   EXPECT_EQ(transport.error().code, ErrorCode::kTimeout);
-  EXPECT_THAT(transport.error().message, HasSubstr(listener_.address()));
+  EXPECT_THAT(transport.error().message, HasSubstr(listener_->address()));
 }
 
 TEST_F(TcpTransportTest, SecondAddressIsTriedWhenTheFirstRefuses) {
@@ -193,7 +205,7 @@ TEST_F(TcpTransportTest, SecondAddressIsTriedWhenTheFirstRefuses) {
     options.addresses.insert(options.addresses.begin(), gone.address());
   }
   std::thread server([&] {
-    lanes_.push_back(listener_.Accept());
+    lanes_.push_back(listener_->Accept());
     lanes_.back()->Send(wire::EncodeWelcome({1, kLayout}));
   });
   EXPECT_TRUE(TcpTransport::Connect(options).ok());
@@ -255,24 +267,86 @@ TEST_F(TcpTransportTest, LaneEndsOnWhatTheProtocolForbids) {
       {wire::EncodeError(wire::PageError::kReadFailed, "read guest memory: I/O error"),
        "page server refused: read guest memory: I/O error"},
   };
-  for (const auto& [bytes, cause] : on_urgent) EXPECT_THAT(DownAfter(bytes, 0), HasSubstr(cause));
+  for (const auto& [bytes, cause] : on_urgent) EXPECT_THAT(InterruptedBy(bytes, 0), HasSubstr(cause));
   const std::pair<Bytes, const char*> on_bulk[] = {
       {wire::ZeroPage(1, {{0}, {1}}), "not asked for"},
       {wire::ZeroRun({0}, {{kPages - 1}, 2}), "not asked for"},
       {wire::EncodeMap({{0}, {}, true}), "unexpected frame of type 8"},
       {wire::ZeroRun({0}, {{0}, 65}), "malformed frame"},
   };
-  for (const auto& [bytes, cause] : on_bulk) EXPECT_THAT(DownAfter(bytes, 1), HasSubstr(cause));
+  for (const auto& [bytes, cause] : on_bulk) EXPECT_THAT(InterruptedBy(bytes, 1), HasSubstr(cause));
 }
 
-TEST_F(TcpTransportTest, EachLaneThatIsClosedIsReportedOnce) {
-  Begin(2);
-  for (const auto& lane : lanes_) lane->Close();
-  const auto lines = sink_.Await(3);
-  ASSERT_EQ(lines.size(), 3u);
-  EXPECT_THAT(lines, testing::Each(HasSubstr("down: ")));
+TEST_F(TcpTransportTest, OneLaneThatIsClosedEndsAllAndAllAreMadeAnewTheUrgentOneFirst) {
+  for (size_t closed = 0; closed < 3; ++closed) {
+    SCOPED_TRACE(closed);
+    lanes_.clear();
+    listener_ = std::make_unique<ScriptedListener>();  // in whose queue the transport before has no lane
+    RecordingSink sink;
+    auto transport = ConnectAgainst(
+        std::vector<Bytes>(3, wire::EncodeWelcome({1, kLayout})), 2);
+    ASSERT_TRUE(transport.ok());
+    ASSERT_TRUE((*transport)->Start(sink).ok());
+    lanes_[closed]->Close();
+    const auto lanes = AcceptLanes(3);
+    EXPECT_THAT(sink.Await(3), testing::ElementsAre(HasSubstr("interrupted: "), "urgent restored",
+                                                    "bulk restored"));
+    for (const auto& lane : lanes_) EXPECT_TRUE(lane->Ended());
+    EXPECT_TRUE((*transport)->Request(9, {{0}, {5}}));
+    EXPECT_EQ(lanes[0]->Read().type(), wire::PageFrame::kRequest);
+    EXPECT_TRUE((*transport)->Grant(1, {0}, {{0}, 4}));
+    EXPECT_EQ(lanes[2]->Read().type(), wire::PageFrame::kGrant);
+    (*transport)->Stop();
+    EXPECT_EQ(sink.Await(3).size(), 3u);
+  }
+}
+
+TEST_F(TcpTransportTest, TheGuestIsServedBeforeTheBulkLanesStand) {
+  Begin(1);
+  lanes_[1]->Close();
+  const auto urgent = AcceptLanes(1);
+  sink_.Await(2);
+  EXPECT_TRUE(transport_->Request(9, {{0}, {5}}));
+  EXPECT_EQ(urgent[0]->Read().type(), wire::PageFrame::kRequest);
+  urgent[0]->Send(wire::ZeroPage(9, {{0}, {5}}));
+  EXPECT_EQ(sink_.Await(3).back(), "page 9 5 zero 0");
+  EXPECT_FALSE(transport_->Grant(0, {0}, {{0}, 4}));
+}
+
+TEST_F(TcpTransportTest, ASourceThatSaysNothingOfWhatWasAskedForIsGivenUp) {
+  Begin(0);
+  std::this_thread::sleep_for(TcpTransport::kSilence);  // nothing was asked for
+  EXPECT_THAT(sink_.Await(0), testing::IsEmpty());
+  EXPECT_TRUE(transport_->Request(9, {{0}, {5}}));
+  EXPECT_THAT(sink_.Await(1), testing::ElementsAre("interrupted: page server: silent for 1500 ms"));
+}
+
+TEST_F(TcpTransportTest, ARefusalOfTheNewLanesIsTriedAgain) {
+  Begin(0);
+  lanes_[0]->Close();
+  auto refused = listener_->Accept();
+  refused->Send(wire::EncodeError(wire::PageError::kNoSuchSession, "no such session"));
+  const auto lanes = AcceptLanes(1);
+  EXPECT_THAT(sink_.Await(4),
+              testing::ElementsAre(HasSubstr("interrupted: "), HasSubstr("no such session"),
+                                   "urgent restored", "bulk restored"));
+}
+
+TEST_F(TcpTransportTest, ASourceThatHasChangedIsNeverAsked) {
+  Begin(0);
+  lanes_[0]->Close();
+  auto other = listener_->Accept();
+  other->Send(wire::EncodeWelcome({1, {{{"ram", 8 * kPageBytes}}}}));
+  EXPECT_THAT(sink_.Await(2).back(), HasSubstr("differ in their layout"));
+  EXPECT_FALSE(transport_->Request(9, {{0}, {5}}));
+}
+
+TEST_F(TcpTransportTest, StopEndsAnAttemptThatHangs) {
+  Begin(0);
+  lanes_[0]->Close();
+  const auto silent = listener_->Accept();  // no WELCOME
   transport_->Stop();
-  EXPECT_EQ(sink_.Await(3).size(), 3u);
+  EXPECT_TRUE(silent->Ended());
 }
 
 TEST_F(TcpTransportTest, CloseInTheMiddleOfAPageDeliversNothingOfIt) {
@@ -281,7 +355,7 @@ TEST_F(TcpTransportTest, CloseInTheMiddleOfAPageDeliversNothingOfIt) {
   half.resize(half.size() / 2);
   lanes_[0]->Send(half);
   lanes_[0]->Close();
-  EXPECT_THAT(sink_.Await(1), testing::ElementsAre(HasSubstr("down: ")));
+  EXPECT_THAT(sink_.Await(1), testing::ElementsAre(HasSubstr("interrupted: ")));
 }
 
 TEST_F(TcpTransportTest, CloseInTheMiddleOfARunDeliversItsWholePages) {
@@ -292,7 +366,7 @@ TEST_F(TcpTransportTest, CloseInTheMiddleOfARunDeliversItsWholePages) {
   EXPECT_EQ(sink_.AwaitRunPages(5), 5u);
   lanes_[1]->Close();
   lanes_[0]->Close();
-  while (sink_.Await(1).back().rfind("down", 0) != 0) std::this_thread::yield();
+  while (sink_.Await(1).back().rfind("interrupted", 0) != 0) std::this_thread::yield();
   EXPECT_EQ(sink_.run_bytes(), 5 * kPageBytes);
 }
 

@@ -119,6 +119,7 @@ v1::Progress ToProto(const Progress& progress) {
   message.set_bulk_bytes(progress.bulk_bytes);
   message.set_zero_pages(progress.zero_pages);
   message.set_discarded_pages(progress.discarded_pages);
+  message.set_interruptions(progress.interruptions);
   message.set_downtime_ms(progress.downtime_ms);
   message.set_elapsed_ms(progress.elapsed_ms);
   message.set_after_switch_ms(progress.after_switch_ms);
@@ -154,6 +155,7 @@ absl::StatusOr<Progress> FromProto(const v1::Progress& message) {
   progress.bulk_bytes = message.bulk_bytes();
   progress.zero_pages = message.zero_pages();
   progress.discarded_pages = message.discarded_pages();
+  progress.interruptions = message.interruptions();
   progress.downtime_ms = message.downtime_ms();
   progress.elapsed_ms = message.elapsed_ms();
   progress.after_switch_ms = message.after_switch_ms();

@@ -313,6 +313,17 @@ absl::Status DestinationSession::Abort(const std::string& reason) {
   return EndAsNever(reason);
 }
 
+absl::Status DestinationSession::Hurry() {
+  const SessionState state = status_.state();
+  if (state != SessionState::kHandedOver && state != SessionState::kRunning) {
+    return NothingArrives(record_.name, state);
+  }
+  engine_->Hurry();
+  spdlog::info("session {}, vm {}, memory arrives without limit from now on", session_text_,
+               record_.name);
+  return absl::OkStatus();
+}
+
 absl::Status DestinationSession::EndAsNever(const std::string& reason) {
   const absl::Status recorded = Write(OwnershipMark::kNever);
   Disarm();
@@ -467,15 +478,26 @@ void DestinationSession::AwaitMemory() {
                                  ") ended while its memory was arriving"));
       return;
     }
-    if (waited == Engine::Wait::kBroken) {
-      const std::string error =
-          absl::StrCat("memory cannot arrive, the VM waits: ", engine_->failure()->message);
-      if (status_.Snapshot().error != error) {
-        spdlog::error("session {}, vm {}, {}", session_text_, record_.name, error);
-        status_.Update([&](Progress& progress) { progress.error = error; });
-      }
-      if (!SleepUnlessStopped(kLookEvery)) return;
-    }
+    NoteWhetherMemoryArrives();
+    if (waited == Engine::Wait::kFailed && !SleepUnlessStopped(kLookEvery)) return;
+  }
+}
+
+void DestinationSession::NoteWhetherMemoryArrives() {
+  std::string error;
+  if (const auto failure = engine_->failure()) {
+    error = absl::StrCat("memory cannot arrive, the VM waits: ", failure->message);
+  } else if (const auto interruption = engine_->interruption()) {
+    error = absl::StrCat("the source cannot be reached, the VM waits where its memory is missing: ",
+                         interruption->cause.message);
+  }
+  const std::string before = std::exchange(arrival_error_, error);
+  if (before == error) return;
+  status_.Update([&](Progress& progress) { progress.error = error; });
+  if (before.empty()) {
+    spdlog::error("session {}, vm {}, {}", session_text_, record_.name, error);
+  } else if (error.empty()) {
+    spdlog::info("session {}, vm {}, the source is reached again", session_text_, record_.name);
   }
 }
 
@@ -535,6 +557,7 @@ Progress DestinationSession::Snapshot() {
   progress.bulk_bytes = figures.bulk_bytes;
   progress.zero_pages = figures.zero_pages;
   progress.discarded_pages = figures.discarded_pages;
+  progress.interruptions = figures.interruptions;
   return progress;
 }
 

@@ -39,6 +39,9 @@ class DestinationSession {
   // ok: "never" is recorded, a VMM that was used up has ended. kFailedPrecondition: it is the owner.
   absl::Status Abort(const std::string& reason);
 
+  // Lifts every limit on the bulk. kFailedPrecondition: no memory is arriving.
+  absl::Status Hurry();
+
   const std::string& session() const { return session_text_; }
   Progress Snapshot();
   bool WaitForChange(SessionState seen, std::chrono::milliseconds timeout) {
@@ -72,6 +75,8 @@ class DestinationSession {
   void TryHandOver();
   void GiveUp(const std::string& reason);
   void AwaitMemory();
+  // Tells in Progress, and in the log when it begins and ends, that memory cannot arrive now.
+  void NoteWhetherMemoryArrives();
   void Commit();
   // Ends the engine, and writes what its faults were if that is wanted.
   void SaveTrace();
@@ -96,6 +101,8 @@ class DestinationSession {
   std::unique_ptr<FaultTrace> trace_;  // nothing: not recorded
   std::unique_ptr<Engine> engine_;
   std::shared_ptr<VmmDriver> vmm_;  // used by the operation that has the turn
+
+  std::string arrival_error_;  // why memory cannot arrive now; of the attendant
 
   absl::Mutex mutex_;
   bool used_up_ ABSL_GUARDED_BY(mutex_) = false;   // OpenIncoming() was tried

@@ -29,6 +29,7 @@ struct Progress {
   uint64_t bulk_bytes = 0;
   uint64_t zero_pages = 0;
   uint64_t discarded_pages = 0;
+  uint64_t interruptions = 0;  // times that the destination could not reach the source
   double downtime_ms = 0;
   double elapsed_ms = 0;
   double after_switch_ms = 0;

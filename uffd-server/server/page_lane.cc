@@ -27,9 +27,9 @@ bool IsZeroPage(const std::byte* page) {
 
 class LaneServer {
  public:
-  LaneServer(int socket, const FindSession& find)
+  LaneServer(int socket, const JoinSession& join)
       : socket_(socket),
-        find_(find),
+        join_(join),
         reader_(PageFrameReader::kMinCapacityBytes) {}
 
   std::string Run() {
@@ -87,7 +87,7 @@ class LaneServer {
     if (hello->version < wire::kPageProtocolVersion) {
       return Refuse(PageError::kVersion, "protocol version 1 expected");
     }
-    session_ = find_(hello->session);
+    session_ = join_(*hello);
     if (session_ == nullptr) return Refuse(PageError::kNoSuchSession, "no such session");
     lane_ = hello->lane;
     content_.resize(wire::kMaxRunPages * kPageBytes);  // not before: whoever connects would cost it
@@ -191,7 +191,7 @@ class LaneServer {
   }
 
   const int socket_;
-  const FindSession& find_;
+  const JoinSession& join_;
   PageFrameReader reader_;
   std::vector<std::byte> content_;
   std::shared_ptr<ServedSession> session_;
@@ -202,6 +202,6 @@ class LaneServer {
 
 }  // namespace
 
-std::string ServeLane(int socket, const FindSession& find) { return LaneServer(socket, find).Run(); }
+std::string ServeLane(int socket, const JoinSession& join) { return LaneServer(socket, join).Run(); }
 
 }  // namespace postcopy

@@ -6,15 +6,15 @@
 #include <memory>
 #include <string>
 
-#include "core/session_id.h"
 #include "server/page_server.h"
+#include "wire/page_protocol.h"
 
 namespace postcopy {
 
-// Finds the session of a greeting; nullptr: there is none.
-using FindSession = std::function<std::shared_ptr<ServedSession>(const SessionId&)>;
+// Takes a lane that has greeted into its session; nullptr: there is none.
+using JoinSession = std::function<std::shared_ptr<ServedSession>(const wire::Hello&)>;
 
 // Returns why the lane has ended, for the log; empty: the destination said goodbye.
-std::string ServeLane(int socket, const FindSession& find);
+std::string ServeLane(int socket, const JoinSession& join);
 
 }  // namespace postcopy

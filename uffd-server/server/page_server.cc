@@ -124,13 +124,26 @@ void PageServer::AcceptLoop(int listener) {
   }
 }
 
+std::shared_ptr<ServedSession> PageServer::Join(LaneThread& lane, const wire::Hello& hello) {
+  absl::MutexLock lock(&mutex_);
+  const auto found = sessions_.find(hello.session);
+  if (found == sessions_.end() || lane.closing) return nullptr;
+  if (hello.lane == wire::Lane::kUrgent) {
+    // The destination makes all lanes anew when one breaks, the urgent one first: what it had before is
+    // of no use to anybody, and may not have noticed yet.
+    for (LaneThread& other : lanes_) {
+      if (other.session != found->second || other.closing) continue;
+      other.closing = true;
+      Shutdown(other.socket.get());
+    }
+  }
+  lane.session = found->second;
+  return lane.session;
+}
+
 void PageServer::RunLane(LaneThread& lane) {
-  const std::string reason = ServeLane(lane.socket.get(), [&](const SessionId& id) {
-    absl::MutexLock lock(&mutex_);
-    const auto found = sessions_.find(id);
-    if (found != sessions_.end() && !lane.closing) lane.session = found->second;
-    return lane.session;
-  });
+  const std::string reason = ServeLane(
+      lane.socket.get(), [&](const wire::Hello& hello) { return Join(lane, hello); });
   if (!reason.empty()) spdlog::info("page server: lane closed, peer {}, cause {}", lane.peer, reason);
   absl::MutexLock lock(&mutex_);
   // The thread may be joined much later: the source must go with Remove(), the peer must see the end.

@@ -20,6 +20,7 @@
 #include "core/session_id.h"
 #include "platform/unique_fd.h"
 #include "server/page_source.h"
+#include "wire/page_protocol.h"
 
 namespace postcopy {
 
@@ -60,7 +61,7 @@ class PageServer {
     UniqueFd socket;  // closed under mutex_ when it has ended
     std::string peer;
     std::shared_ptr<ServedSession> session;  // from its greeting to its end; guarded by mutex_
-    bool closing = false;                    // made room for another; guarded by mutex_
+    bool closing = false;                    // another takes its place; guarded by mutex_
     bool ended = false;                      // guarded by mutex_
     std::thread thread;
   };
@@ -68,6 +69,9 @@ class PageServer {
   PageServer() = default;
   void AcceptLoop(int listener);
   void RunLane(LaneThread& lane);
+  // Its session; nullptr: there is none of that name.
+  std::shared_ptr<ServedSession> Join(LaneThread& lane, const wire::Hello& hello)
+      ABSL_LOCKS_EXCLUDED(mutex_);
   void ReapEnded() ABSL_LOCKS_EXCLUDED(mutex_);
   // False: as many lanes as may be have greeted.
   bool MakeRoom() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
