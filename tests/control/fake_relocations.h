@@ -138,6 +138,7 @@ class FakeRelocations : public Relocations {
     }
     return progress_;
   }
+  absl::Status Hurry(const std::string& vm) override { return Called("hurry", "hurry " + vm); }
   absl::Status Cancel(const std::string& vm) override {
     if (auto status = Called("cancel", "cancel " + vm); !status.ok()) return status;
     const absl::MutexLock lock(&mutex_);
@@ -176,6 +177,9 @@ class FakeRelocations : public Relocations {
   }
   absl::Status OnAbort(const std::string& session, std::string_view reason) override {
     return Called("abort", "abort " + session + " " + std::string(reason));
+  }
+  absl::Status OnHurry(const std::string& session) override {
+    return Called("hurry", "hurry " + session);
   }
   absl::StatusOr<Progress> OnFigures(const std::string& session) override {
     if (auto status = Called("figures", "figures " + session); !status.ok()) return status;

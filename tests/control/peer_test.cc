@@ -64,6 +64,7 @@ TEST_F(PeerTest, EveryCallReachesItsMethod) {
   EXPECT_TRUE(destination_->Load(session, false, "state").ok());
   EXPECT_EQ(destination_->HandOver(session).value(), 1'700'000'000'000'001);
   EXPECT_TRUE(destination_->Abort(session, "cut", std::chrono::seconds(10)).ok());
+  EXPECT_TRUE(destination_->Hurry(session).ok());
   EXPECT_EQ(destination_->Figures(session)->state, SessionState::kRunning);
   EXPECT_EQ(destination_->Query(session).value(), RecordedOutcome::kHandedOver);
   EXPECT_EQ(source_->Query(session).value(), RecordedOutcome::kHandedOver);
@@ -73,8 +74,8 @@ TEST_F(PeerTest, EveryCallReachesItsMethod) {
   EXPECT_EQ(relocations_.figures().faults, 4711u);
   EXPECT_THAT(relocations_.calls(),
               ElementsAre("open " + session, "load " + session + " paused", "hand-over " + session,
-                          "abort " + session + " cut", "figures " + session, "query " + session,
-                          "query " + session, "arrived " + session));
+                          "abort " + session + " cut", "hurry " + session, "figures " + session,
+                          "query " + session, "query " + session, "arrived " + session));
 }
 
 TEST_F(PeerTest, OfferArrivesWhole) {
@@ -138,7 +139,7 @@ TEST_F(PeerTest, MalformedSessionIsRefusedBeforeAnythingActsOnIt) {
     for (const absl::Status& status :
          {destination_->OpenIncoming(session), destination_->Load(session, true, "x"),
           destination_->HandOver(session).status(), destination_->Abort(session, "", std::chrono::seconds(10)),
-          destination_->Figures(session).status(), destination_->Query(session).status(),
+          destination_->Hurry(session), destination_->Figures(session).status(), destination_->Query(session).status(),
           source_->Arrived(session, ProgressIn(SessionState::kCommitted))}) {
       EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
     }

@@ -72,13 +72,15 @@ TEST_F(RelocationServiceTest, EveryCallReachesItsMethod) {
   EXPECT_EQ(client_.Switch(kTestSession).value(), 7.5);
   EXPECT_EQ(client_.Stats("web1")->state(), v1::STATE_RUNNING);
   EXPECT_TRUE(client_.Cancel("web1").ok());
+  EXPECT_TRUE(client_.Hurry("web1").ok());
   EXPECT_TRUE(client_.Release("web1").ok());
   const auto report = client_.Recover("web1");
   EXPECT_EQ(report->owner(), "destination");
   EXPECT_EQ(report->report(), "it runs there");
   EXPECT_EQ(report->state(), v1::STATE_UNKNOWN);
   EXPECT_THAT(relocations_.calls(), ElementsAre(std::string("switch ") + kTestSession, "stats web1",
-                                                "cancel web1", "release web1", "recover web1"));
+                                                "cancel web1", "hurry web1", "release web1",
+                                                "recover web1"));
 }
 
 TEST_F(RelocationServiceTest, EveryCodeAndItsTextArrive) {

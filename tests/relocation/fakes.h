@@ -130,6 +130,7 @@ class FakeDestinationPeer final : public DestinationPeer {
     at_.record = RecordedOutcome::kNever;
     return Answer("abort");
   }
+  absl::Status Hurry(const std::string&) override { return Begin("hurry"); }
   absl::StatusOr<Progress> Figures(const std::string&) override {
     return absl::UnavailableError("no figures");
   }

@@ -118,6 +118,12 @@ ExitCode Watch(const Invocation& invocation) {
   return code;
 }
 
+ExitCode Hurry(const Invocation& invocation) {
+  return Done(invocation, RelocationClient(invocation.daemon).Hurry(invocation.vm),
+              "its memory comes without limit from now on; `postcopyctl watch` says when the source "
+              "will be free");
+}
+
 ExitCode Cancel(const Invocation& invocation) {
   return Done(invocation, RelocationClient(invocation.daemon).Cancel(invocation.vm),
               "cancelled, goes on where it was");

@@ -31,6 +31,7 @@ ExitCode List(const Invocation& invocation);
 ExitCode Stats(const Invocation& invocation);
 ExitCode Watch(const Invocation& invocation);
 ExitCode Cancel(const Invocation& invocation);
+ExitCode Hurry(const Invocation& invocation);
 ExitCode Release(const Invocation& invocation);
 ExitCode Recover(const Invocation& invocation);
 

@@ -81,6 +81,8 @@ Parser::Parser() {
   AddForVm("stats", "Shows all figures of a relocation once, at either side", "stats web1 --json",
            postcopy::Stats);
   AddForVm("cancel", "Gives a relocation up before the switch", "cancel web1", postcopy::Cancel);
+  AddForVm("hurry", "Brings the rest of a VM's memory without regard to what the guest waits for",
+           "hurry web1", postcopy::Hurry);
   AddForVm("recover", "Says who owns a VM after a failure, and does what is safe", "recover web1",
            postcopy::Recover);
   AddForVm("release", "Lets a kept source VMM go after commit", "release web1", postcopy::Release);

@@ -131,6 +131,13 @@ class GrpcDestinationPeer final : public DestinationPeer {
     return caller_.Call("abort", limit, request, response, &v1::Peer::Stub::Abort);
   }
 
+  absl::Status Hurry(const std::string& session) override {
+    v1::SessionRequest request;
+    request.set_session(session);
+    v1::SessionResponse response;
+    return caller_.Call("hurry", kQueryLimit, request, response, &v1::Peer::Stub::Hurry);
+  }
+
   absl::StatusOr<Progress> Figures(const std::string& session) override {
     v1::SessionRequest request;
     request.set_session(session);

@@ -104,6 +104,13 @@ grpc::Status PeerService::Abort(grpc::ServerContext* context, const v1::AbortReq
   return Answer(context, status);
 }
 
+grpc::Status PeerService::Hurry(grpc::ServerContext* context, const v1::SessionRequest* request,
+                                v1::SessionResponse*) {
+  absl::Status status = CheckSession(request->session());
+  if (status.ok()) status = relocations_.OnHurry(request->session());
+  return Answer(context, status);
+}
+
 grpc::Status PeerService::Figures(grpc::ServerContext* context, const v1::SessionRequest* request,
                                   v1::Progress* response) {
   absl::Status status = CheckSession(request->session());

@@ -26,6 +26,8 @@ class PeerService final : public v1::Peer::Service {
                         v1::HandOverResponse* response) override;
   grpc::Status Abort(grpc::ServerContext* context, const v1::AbortRequest* request,
                      v1::SessionResponse* response) override;
+  grpc::Status Hurry(grpc::ServerContext* context, const v1::SessionRequest* request,
+                     v1::SessionResponse* response) override;
   grpc::Status Figures(grpc::ServerContext* context, const v1::SessionRequest* request,
                        v1::Progress* response) override;
   grpc::Status Arrived(grpc::ServerContext* context, const v1::ArrivedRequest* request,

@@ -18,6 +18,7 @@ constexpr seconds kShortCallLimit{10};
 constexpr seconds kPrepareLimit{120};
 constexpr seconds kSwitchLimit{180};
 constexpr seconds kCancelLimit{60};
+constexpr seconds kHurryLimit{10};
 constexpr seconds kRecoverLimit{60};
 
 }  // namespace
@@ -95,6 +96,13 @@ absl::Status RelocationClient::Watch(const std::string& vm, milliseconds interva
   while (reader->Read(&progress)) each(progress);
   const grpc::Status status = reader->Finish();
   return Outcome(context, status, connection_->callee);
+}
+
+absl::Status RelocationClient::Hurry(const std::string& vm) {
+  v1::HurryRequest request;
+  request.set_vm(vm);
+  v1::HurryResponse response;
+  return connection_->Call(kHurryLimit, request, response, &v1::Relocation::Stub::Hurry);
 }
 
 absl::Status RelocationClient::Cancel(const std::string& vm) {

@@ -36,6 +36,7 @@ class RelocationClient {
                      const std::stop_token& stop,
                      const std::function<void(const v1::Progress&)>& each);
   absl::Status Cancel(const std::string& vm);
+  absl::Status Hurry(const std::string& vm);
   absl::Status Release(const std::string& vm);
   absl::StatusOr<v1::RecoverResponse> Recover(const std::string& vm);
 

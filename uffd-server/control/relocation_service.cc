@@ -102,6 +102,11 @@ grpc::Status RelocationService::Stats(grpc::ServerContext* context, const v1::St
   return Answer(context, progress.status());
 }
 
+grpc::Status RelocationService::Hurry(grpc::ServerContext* context, const v1::HurryRequest* request,
+                                      v1::HurryResponse*) {
+  return Answer(context, relocations_.Hurry(request->vm()));
+}
+
 grpc::Status RelocationService::Cancel(grpc::ServerContext* context,
                                        const v1::CancelRequest* request, v1::CancelResponse*) {
   return Answer(context, relocations_.Cancel(request->vm()));

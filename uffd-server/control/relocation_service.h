@@ -30,6 +30,8 @@ class RelocationService final : public v1::Relocation::Service {
                      grpc::ServerWriter<v1::Progress>* writer) override;
   grpc::Status Stats(grpc::ServerContext* context, const v1::StatsRequest* request,
                      v1::Progress* response) override;
+  grpc::Status Hurry(grpc::ServerContext* context, const v1::HurryRequest* request,
+                     v1::HurryResponse* response) override;
   grpc::Status Cancel(grpc::ServerContext* context, const v1::CancelRequest* request,
                       v1::CancelResponse* response) override;
   grpc::Status Release(grpc::ServerContext* context, const v1::ReleaseRequest* request,

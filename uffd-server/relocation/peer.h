@@ -67,6 +67,8 @@ class DestinationPeer {
   // ok: the destination has recorded that it never runs this session's VM. Waits for `limit` at most.
   virtual absl::Status Abort(const std::string& session, std::string_view reason,
                              std::chrono::milliseconds limit) = 0;
+  // Memory arrives there without limit from now on.
+  virtual absl::Status Hurry(const std::string& session) = 0;
   virtual absl::StatusOr<Progress> Figures(const std::string& session) = 0;
   virtual absl::StatusOr<RecordedOutcome> Query(const std::string& session) = 0;
 };

@@ -50,6 +50,8 @@ class Relocations {
   virtual absl::StatusOr<Progress> WaitForChange(const std::string& vm, SessionState seen,
                                                  std::chrono::milliseconds timeout) = 0;
   virtual absl::Status Cancel(const std::string& vm) = 0;
+  // After the switch, at either side: lifts every limit on what brings the VM's memory.
+  virtual absl::Status Hurry(const std::string& vm) = 0;
   virtual absl::Status Release(const std::string& vm) = 0;
   virtual absl::StatusOr<RecoveryReport> Recover(const std::string& vm) = 0;
 
@@ -61,6 +63,7 @@ class Relocations {
                               std::string_view device_state) = 0;
   virtual absl::StatusOr<int64_t> OnHandOver(const std::string& session) = 0;
   virtual absl::Status OnAbort(const std::string& session, std::string_view reason) = 0;
+  virtual absl::Status OnHurry(const std::string& session) = 0;
   virtual absl::StatusOr<Progress> OnFigures(const std::string& session) = 0;
   virtual absl::Status OnArrived(const std::string& session, const Progress& figures) = 0;
   virtual absl::StatusOr<RecordedOutcome> OnQuery(const std::string& session) = 0;

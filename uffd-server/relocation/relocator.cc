@@ -261,6 +261,13 @@ absl::Status Relocator::Cancel(const std::string& vm) {
   return NoSessionOf(vm);
 }
 
+absl::Status Relocator::Hurry(const std::string& vm) {
+  const Slot slot = Find(vm);
+  if (slot.source != nullptr) return slot.source->Hurry();
+  if (slot.destination != nullptr) return slot.destination->Hurry();
+  return NoSessionOf(vm);
+}
+
 absl::Status Relocator::Release(const std::string& vm) {
   const Slot slot = Find(vm);
   if (slot.source == nullptr) return NoSessionOf(vm);
@@ -319,6 +326,11 @@ absl::Status Relocator::OnAbort(const std::string& session, std::string_view rea
   const auto destination = FindDestination(session);
   if (destination != nullptr) return destination->Abort(std::string(reason));
   return lost_.Abort(session, reason);
+}
+
+absl::Status Relocator::OnHurry(const std::string& session) {
+  const auto destination = FindDestination(session);
+  return destination == nullptr ? NoSession(session) : destination->Hurry();
 }
 
 absl::StatusOr<Progress> Relocator::OnFigures(const std::string& session) {

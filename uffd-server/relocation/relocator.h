@@ -31,6 +31,7 @@ class Relocator final : public Relocations {
   absl::StatusOr<Progress> WaitForChange(const std::string& vm, SessionState seen,
                                          std::chrono::milliseconds timeout) override;
   absl::Status Cancel(const std::string& vm) override;
+  absl::Status Hurry(const std::string& vm) override;
   absl::Status Release(const std::string& vm) override;
   absl::StatusOr<RecoveryReport> Recover(const std::string& vm) override;
 
@@ -39,6 +40,7 @@ class Relocator final : public Relocations {
   absl::Status OnLoad(const std::string& session, bool run, std::string_view device_state) override;
   absl::StatusOr<int64_t> OnHandOver(const std::string& session) override;
   absl::Status OnAbort(const std::string& session, std::string_view reason) override;
+  absl::Status OnHurry(const std::string& session) override;
   absl::StatusOr<Progress> OnFigures(const std::string& session) override;
   absl::Status OnArrived(const std::string& session, const Progress& figures) override;
   absl::StatusOr<RecordedOutcome> OnQuery(const std::string& session) override;

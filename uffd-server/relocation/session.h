@@ -105,6 +105,9 @@ absl::Status KillVmm(const VmRecord& vm);
 // the same message; ok stays ok.
 absl::Status NothingDone(const absl::Status& written);
 
+// What hurry() says of a session in this state.
+absl::Status NothingArrives(const std::string& vm, SessionState state);
+
 // `status` with `prefix` before its message; ok stays ok.
 absl::Status Prefixed(const std::string& prefix, const absl::Status& status);
 

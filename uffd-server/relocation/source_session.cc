@@ -310,6 +310,14 @@ absl::Status SourceSession::Cancel() {
   return rolled_back.code() == absl::StatusCode::kCancelled ? absl::OkStatus() : rolled_back;
 }
 
+absl::Status SourceSession::Hurry() {
+  const SessionState state = status_.state();
+  if (state != SessionState::kHandedOver && state != SessionState::kRunning) {
+    return NothingArrives(options_.vm, state);
+  }
+  return destination_->Hurry(session_text_);
+}
+
 absl::Status SourceSession::OnArrived(const Progress& figures) {
   // Not through the turn: a hand-over whose answer was lost may still be trying.
   // In doubt: the record was there after all, or the destination would not have taken over.

@@ -31,6 +31,9 @@ class SourceSession {
   absl::StatusOr<double> Switch();
   // Gives the session up. kFailedPrecondition after the switch.
   absl::Status Cancel();
+  // Lifts every limit on what brings the memory to the destination. kFailedPrecondition: none is on its
+  // way.
+  absl::Status Hurry();
   // Lets a VMM that was kept after commit go.
   absl::Status Release();
   // The destination has every page.
