@@ -35,6 +35,12 @@ void GrantWindow::OnArrived(uint64_t bytes, TimePoint granted_at, TimePoint now)
   period_bytes_ = 0;
 }
 
+void GrantWindow::Reset() {
+  const bool hurried = hurried_;
+  *this = GrantWindow();
+  hurried_ = hurried;
+}
+
 uint64_t GrantWindow::RoomBytes(bool demand_outstanding) const {
   const uint64_t limit = hurried_             ? kMaxBytes
                          : demand_outstanding ? limit_under_demand_bytes_

@@ -34,8 +34,8 @@ class GrantWindow {
   void OnArrived(uint64_t bytes, TimePoint granted_at, TimePoint now);
   // From now on kMaxBytes, whoever waits and however long a demanded page then queues.
   void Hurry() { hurried_ = true; }
-  // After a reconnect: nothing is on its way.
-  void Reset() { in_flight_bytes_ = 0; }
+  // After a reconnect: nothing is on its way, and the way may be another. A hurry stays.
+  void Reset();
 
   uint64_t in_flight_bytes() const { return in_flight_bytes_; }
   // Bytes that may be granted now.

@@ -148,7 +148,9 @@ PageRange PageMap::TakeUngranted(RegionId region, PageIndex from, PageIndex limi
 void PageMap::ForgetGrants() {
   for (RegionBytes& region : regions_) {
     for (uint64_t page = 0; page < region.pages; ++page) {
-      region.bytes[page].fetch_and(static_cast<uint8_t>(~kGranted), std::memory_order_acq_rel);
+      std::atomic<uint8_t>& cell = region.bytes[page];
+      if ((cell.load(std::memory_order_relaxed) & kGranted) == 0) continue;
+      cell.fetch_and(static_cast<uint8_t>(~kGranted), std::memory_order_acq_rel);
     }
   }
 }

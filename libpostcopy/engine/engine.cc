@@ -33,7 +33,7 @@ void Engine::StartBulk() {
   {
     MutexLock lock(mutex_);
     map_wanted_ = true;
-    if (interruption_.has_value()) return;  // OnUrgentRestored() asks for it
+    if (!urgent_up_) return;  // OnUrgentRestored() asks for it
   }
   transport_->RequestMap();
 }
@@ -100,11 +100,13 @@ void Engine::OnMap(const wire::MapFields& map) {
   }
   if (!map.last) return;
   mark_empty_up_to({static_cast<uint32_t>(map_.count_regions())}, {0});
+  bool begin;
   {
     MutexLock lock(mutex_);
     map_known_ = true;
+    begin = bulk_up_;  // otherwise OnBulkRestored() begins
   }
-  precacher_.Start();
+  if (begin) precacher_.Start();
   CheckComplete();
 }
 
@@ -130,6 +132,7 @@ void Engine::MarkEmpty(RegionId region, PageRange range) {
 
 void Engine::OnInterrupted(const Error& cause) {
   MutexLock lock(mutex_);
+  urgent_up_ = bulk_up_ = false;
   if (!interruption_.has_value()) {
     interruption_ = Interruption{cause, std::chrono::steady_clock::now()};
     ++interruptions_;
@@ -150,7 +153,7 @@ void Engine::OnUrgentRestored() {
   }
   {
     MutexLock lock(mutex_);
-    interruption_.reset();
+    urgent_up_ = true;
     if (!map_wanted_ || map_known_) return;
   }
   transport_->RequestMap();
@@ -169,6 +172,8 @@ void Engine::AskAlongAgain(PageAddress page) {
 void Engine::OnBulkRestored() {
   {
     MutexLock lock(mutex_);
+    bulk_up_ = true;
+    interruption_.reset();
     if (!map_known_) return;  // the bulk has not begun
   }
   map_.ForgetGrants();

@@ -131,6 +131,8 @@ class Engine final : private PageSink {
   CondVar changed_;
   bool complete_ POSTCOPY_GUARDED_BY(mutex_) = false;
   bool stopped_ POSTCOPY_GUARDED_BY(mutex_) = false;
+  bool urgent_up_ POSTCOPY_GUARDED_BY(mutex_) = true;
+  bool bulk_up_ POSTCOPY_GUARDED_BY(mutex_) = true;
   bool map_wanted_ POSTCOPY_GUARDED_BY(mutex_) = false;
   bool map_known_ POSTCOPY_GUARDED_BY(mutex_) = false;
   uint64_t interruptions_ POSTCOPY_GUARDED_BY(mutex_) = 0;

@@ -17,8 +17,11 @@ Precacher::Precacher(PageMap& map, Fetcher& fetcher, PageTransport& transport)
 void Precacher::Start() { GrantMore(0); }
 
 void Precacher::Hurry() {
-  MutexLock lock(mutex_);
-  window_.Hurry();
+  {
+    MutexLock lock(mutex_);
+    window_.Hurry();
+  }
+  GrantMore(0);
 }
 
 void Precacher::Restart() {

@@ -32,27 +32,36 @@ Result<TcpConnector> TcpConnector::Create(std::vector<TcpEndpoint> endpoints) {
 }
 
 Result<TcpConnector::Connected> TcpConnector::Connect(std::chrono::milliseconds timeout,
-                                                      bool once) {
+                                                      size_t first, bool once) {
   const auto deadline = Clock::now() + timeout;
   auto next_attempt = Clock::now();
+  auto last_in_time = next_attempt - kAttemptEvery;  // when an attempt was last made in its time
   std::vector<Attempt> attempts;
   size_t begun = 0;
-  Error cause{ErrorCode::kTimeout, "connect tcp://" + endpoints_[next_].text + ": no answer"};
+  size_t at_once = 0;  // attempts since the last one that had waited for its time
+  Error cause{ErrorCode::kTimeout, "connect tcp://" + endpoints_[first].text + ": no answer"};
+  const auto note_refusal = [&](const Error& error) {
+    cause = error;
+    if (++at_once < endpoints_.size()) next_attempt = Clock::now();
+  };
   for (;;) {
     const auto now = Clock::now();
     std::erase_if(attempts, [&](const Attempt& each) { return now - each.begun >= kAttemptTime; });
     const bool all_tried = once && begun == endpoints_.size();
     if (now >= deadline || (all_tried && attempts.empty())) return cause;
     if (now >= next_attempt && !all_tried) {
-      ++begun;
-      auto socket = BeginConnect(endpoints_[next_]);
-      if (socket.ok()) {
-        attempts.push_back({std::move(*socket), next_, now});
-      } else {
-        cause = socket.error();
+      const size_t endpoint = (first + begun++) % endpoints_.size();
+      if (now - last_in_time >= kAttemptEvery) {
+        last_in_time = now;
+        at_once = 0;
       }
-      next_ = (next_ + 1) % endpoints_.size();
       next_attempt = now + kAttemptEvery;
+      auto socket = BeginConnect(endpoints_[endpoint]);
+      if (socket.ok()) {
+        attempts.push_back({std::move(*socket), endpoint, now});
+      } else {
+        note_refusal(socket.error());
+      }
     }
     std::vector<pollfd> waiting = {{stopped_.get(), POLLIN, 0}};
     for (const Attempt& each : attempts) waiting.push_back({each.socket.get(), POLLOUT, 0});
@@ -64,8 +73,10 @@ Result<TcpConnector::Connected> TcpConnector::Connect(std::chrono::milliseconds 
       Attempt& attempt = attempts[i - 1];
       const TcpEndpoint& endpoint = endpoints_[attempt.endpoint];
       const auto connected = FinishConnect(attempt.socket.get(), endpoint);
-      if (connected.ok()) return Connected{std::move(attempt.socket), endpoint.text};
-      cause = connected.error();
+      if (connected.ok()) {
+        return Connected{std::move(attempt.socket), endpoint.text, attempt.endpoint};
+      }
+      note_refusal(connected.error());
       attempts.erase(attempts.begin() + static_cast<ptrdiff_t>(i - 1));
     }
   }

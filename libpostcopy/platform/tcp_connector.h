@@ -4,7 +4,7 @@
 // while the link was down may come seconds after it is back. Here a new attempt begins every
 // kAttemptEvery, at the next endpoint, while earlier ones go on for kAttemptTime: so a peer that is
 // farther away than kAttemptEvery is reached all the same. The idea is that of RFC 8305 ("Happy
-// Eyeballs"), section 5.
+// Eyeballs"), section 5. Where one endpoint refuses, the next is tried at once.
 //
 // For one thread, but for Stop().
 #pragma once
@@ -27,15 +27,17 @@ class TcpConnector {
   // REQUIRES: there is an endpoint. Fails if no descriptor can be had.
   static Result<TcpConnector> Create(std::vector<TcpEndpoint> endpoints);
 
-  // A socket as of ConnectTcp(), and where it leads. Blocks until there is one, `timeout` has passed
+  // A socket as of ConnectTcp(), and where it leads; endpoint number `first` is tried first. Blocks until there is one, `timeout` has passed
   // (then the cause is that of the last attempt that failed) or Stop() was called (kUnavailable). `once`:
   // an endpoint that refuses is not tried again. Attempts that have not ended are given up when it
   // returns.
   struct Connected {
     UniqueFd socket;
     std::string address;  // numeric
+    size_t endpoint = 0;  // its number
   };
-  Result<Connected> Connect(std::chrono::milliseconds timeout, bool once = false);
+  Result<Connected> Connect(std::chrono::milliseconds timeout, size_t first = 0, bool once = false);
+  size_t count_endpoints() const { return endpoints_.size(); }
   // Ends Connect(), now and ever after. From any thread.
   void Stop();
 
@@ -44,7 +46,6 @@ class TcpConnector {
       : endpoints_(std::move(endpoints)), stopped_(std::move(stopped)) {}
 
   std::vector<TcpEndpoint> endpoints_;
-  size_t next_ = 0;   // endpoint of the next attempt
   UniqueFd stopped_;  // an eventfd that can be read once Stop() was called
 };
 

@@ -5,6 +5,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
@@ -252,6 +253,21 @@ void TrySend(int socket, std::span<const std::byte> message) {
 void SetReceiveTimeout(int socket, std::chrono::milliseconds timeout) {
   const timeval value{timeout.count() / 1000, (timeout.count() % 1000) * 1000};
   setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &value, sizeof value);
+}
+
+void SetSendTimeout(int socket, std::chrono::milliseconds timeout) {
+  const timeval value{timeout.count() / 1000, (timeout.count() % 1000) * 1000};
+  setsockopt(socket, SOL_SOCKET, SO_SNDTIMEO, &value, sizeof value);
+}
+
+size_t ReadableBytes(int socket) {
+  int bytes = 0;
+  return ioctl(socket, FIONREAD, &bytes) == 0 ? static_cast<size_t>(bytes) : 0;
+}
+
+bool HasEnded(int socket) {
+  char byte;
+  return recv(socket, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
 }
 
 void EnableKeepalive(int socket) {

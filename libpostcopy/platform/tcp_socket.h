@@ -64,6 +64,12 @@ SocketResult SendParts(int socket, std::span<std::span<const std::byte>> parts);
 void TrySend(int socket, std::span<const std::byte> message);
 // Receive() gives up with kTimedOut after this long without a byte; zero: never.
 void SetReceiveTimeout(int socket, std::chrono::milliseconds timeout);
+// SendAll() and SendParts() fail after this long without progress; zero: never.
+void SetSendTimeout(int socket, std::chrono::milliseconds timeout);
+// Bytes that have come and were not received yet.
+size_t ReadableBytes(int socket);
+// The peer has ended the connection, and everything that it sent was received.
+bool HasEnded(int socket);
 // The kernel notices a dead peer after about 15 s without an answer.
 void EnableKeepalive(int socket);
 // Unblocks whoever receives or sends on it, in any thread.

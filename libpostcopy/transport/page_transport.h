@@ -32,13 +32,13 @@ class PageSink {
   // One piece of the answer to RequestMap().
   virtual void OnMap(const wire::MapFields& map) = 0;
 
-  // The rest is called on a thread of its own, one call at a time, in this order over and over.
+  // The rest is called on a thread of its own, one call at a time.
   //
-  // A lane broke, and all have ended with it: of what was asked for nothing more comes, and until
-  // the next call nothing can be asked for. New lanes are being made.
+  // A lane broke, and all have ended with it: of what was asked for before nothing more comes. New lanes
+  // are being made; it is called again each time that this fails.
   virtual void OnInterrupted(const Error& cause) = 0;
-  // Requests and the map can be asked for again; nothing asked for earlier will be answered. After it
-  // may come OnInterrupted().
+  // Requests and the map can be asked for again, and could be a little before. What was asked for
+  // before the interruption will not be answered.
   virtual void OnUrgentRestored() = 0;
   // Grants, too.
   virtual void OnBulkRestored() = 0;

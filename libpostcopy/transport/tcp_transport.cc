@@ -18,11 +18,12 @@ constexpr size_t kUrgentBufferBytes = PageFrameReader::kMinCapacityBytes;
 constexpr size_t kBulkBufferBytes = 512 << 10;
 // How often the keeper looks whether the lanes are silent.
 constexpr milliseconds kLookEvery{250};
-// Pauses after a source that could be reached and did not greet double from the first to the longest: one
+// Pauses after a source that could be reached and did not serve double from the first to the longest: one
 // that has just been restarted refuses until it knows its sessions, one that has given this session up
 // for ever.
 constexpr milliseconds kFirstPause{50};
 constexpr milliseconds kLongestPause{1000};
+constexpr milliseconds kLongestPauseOfRefused{5000};
 
 Error Broken(std::string cause) {
   return {ErrorCode::kProtocol, "page server: " + std::move(cause)};
@@ -65,15 +66,29 @@ Result<std::unique_ptr<PageTransport>> TcpTransport::Connect(const TcpTransportO
 TcpTransport::~TcpTransport() { Stop(); }
 
 Result<void> TcpTransport::OpenLane(LaneState& lane, milliseconds timeout, bool once) {
-  auto connected = connector_.Connect(timeout, once);
-  if (!connected.ok()) return connected.error();
-  reached_ = true;
-  const int socket = connected->socket.get();
+  Result<void> outcome;
+  // Whoever accepts and does not greet is passed over.
+  for (size_t tried = 0; tried < connector_.count_endpoints(); ++tried) {
+    const size_t first = (good_endpoint_ + tried) % connector_.count_endpoints();
+    auto connected = connector_.Connect(timeout, first, once);
+    if (!connected.ok()) return connected.error();
+    reached_ = true;
+    outcome = Welcomed(lane, std::move(*connected), timeout);
+    if (outcome.ok()) return outcome;
+    MutexLock lock(mutex_);
+    if (stopping_) return outcome;
+  }
+  return outcome;
+}
+
+Result<void> TcpTransport::Welcomed(LaneState& lane, TcpConnector::Connected connected,
+                                    milliseconds timeout) {
+  const int socket = connected.socket.get();
   {
     // From here on Stop() reaches it.
     MutexLock sending(lane.send_mutex);
     MutexLock lock(lane.socket_mutex);
-    lane.socket = std::move(connected->socket);
+    lane.socket = std::move(connected.socket);
   }
   {
     MutexLock lock(mutex_);
@@ -81,14 +96,16 @@ Result<void> TcpTransport::OpenLane(LaneState& lane, milliseconds timeout, bool 
   }
   const auto kind = lane.urgent() ? wire::Lane::kUrgent : wire::Lane::kBulk;
   auto welcome = Greet(socket, {wire::kPageProtocolVersion, kind, options_.session}, timeout,
-                       connected->address);
+                       connected.address);
   if (!welcome.ok()) return welcome.error();
   EnableKeepalive(socket);
+  SetSendTimeout(socket, kSilence);  // whoever sends holds others up
   if (layout_.regions.empty()) {
     layout_ = std::move(welcome->layout);
   } else if (welcome->layout.regions != layout_.regions) {
     return Broken("two lanes of one session differ in their layout");
   }
+  good_endpoint_ = connected.endpoint;
   MutexLock sending(lane.send_mutex);
   lane.up = true;
   return {};
@@ -119,10 +136,14 @@ Result<void> TcpTransport::Start(PageSink& sink) {
 bool TcpTransport::Send(LaneState& lane, std::span<const std::byte> bytes, uint64_t pages) {
   MutexLock lock(lane.send_mutex);
   if (!lane.up) return false;
-  if (awaited_.fetch_add(static_cast<int64_t>(pages), std::memory_order_relaxed) <= 0) {
-    heard_ns_.store(NowNs(), std::memory_order_relaxed);
+  if (lane.awaited.load(std::memory_order_relaxed) <= 0) {
+    lane.heard_ns.store(NowNs(), std::memory_order_relaxed);
   }
-  return SendAll(lane.socket.get(), bytes).outcome == SocketOutcome::kDone;
+  // Release: whoever sees that pages are awaited sees since when.
+  lane.awaited.fetch_add(static_cast<int64_t>(pages), std::memory_order_release);
+  if (SendAll(lane.socket.get(), bytes).outcome == SocketOutcome::kDone) return true;
+  Shutdown(lane.socket.get());  // a frame may have gone in part
+  return false;
 }
 
 bool TcpTransport::Request(uint32_t id, PageAddress page) {
@@ -135,11 +156,12 @@ bool TcpTransport::Grant(size_t lane, RegionId region, PageRange range) {
   return Send(*lanes_[lane + 1], wire::EncodeGrant({region, range}), range.count_pages);
 }
 
-void TcpTransport::Arrived(uint64_t pages) {
-  awaited_.fetch_sub(static_cast<int64_t>(pages), std::memory_order_relaxed);
+void TcpTransport::Arrived(LaneState& lane, uint64_t pages) {
+  lane.awaited.fetch_sub(static_cast<int64_t>(pages), std::memory_order_relaxed);
+  if (!served_.load(std::memory_order_relaxed)) served_.store(true, std::memory_order_relaxed);
 }
 
-bool TcpTransport::Dispatch(const PageFrameReader::Item& item, bool is_piece, const LaneState& lane,
+bool TcpTransport::Dispatch(const PageFrameReader::Item& item, bool is_piece, LaneState& lane,
                             std::optional<Error>& cause) {
   const auto type = static_cast<PageFrame>(item.header.type);
   const auto encoding = static_cast<Encoding>(item.header.encoding);
@@ -156,7 +178,7 @@ bool TcpTransport::Dispatch(const PageFrameReader::Item& item, bool is_piece, co
     } else {
       sink_->OnRun(lane.place - 1, region, range, encoding, item.bytes);
     }
-    Arrived(range.count_pages);
+    Arrived(lane, range.count_pages);
     return true;
   }
   if (type == PageFrame::kMap && lane.urgent()) {
@@ -170,7 +192,7 @@ bool TcpTransport::Dispatch(const PageFrameReader::Item& item, bool is_piece, co
       return false;
     }
     sink_->OnMap(*map);
-    if (map->last) Arrived(1);
+    if (map->last) Arrived(lane, 1);
     return true;
   }
   cause = type == PageFrame::kError ? RefusalIn(item.bytes)
@@ -188,7 +210,7 @@ void TcpTransport::ReceiveLoop(LaneState& lane) {
       if (received.error != 0) cause = ErrnoError(received.error, "receive from the page server");
       break;
     }
-    heard_ns_.store(NowNs(), std::memory_order_relaxed);
+    lane.heard_ns.store(NowNs(), std::memory_order_relaxed);
     reader.Commit(received.bytes);
     PageFrameReader::Item item;
     for (bool more = true; more && alive;) {
@@ -217,22 +239,20 @@ void TcpTransport::NoteBreak(const Error& cause) {
 }
 
 void TcpTransport::Keep() {
+  milliseconds pause{0};
   while (auto cause = AwaitBreak()) {
-    milliseconds pause = kFirstPause;
+    if (served_.exchange(false, std::memory_order_relaxed)) pause = milliseconds::zero();
     for (;;) {
       EndLanes();
       sink_->OnInterrupted(*cause);
+      if (!Pause(pause)) return;
+      const bool refused = cause->code == ErrorCode::kProtocol;
+      pause = std::clamp(2 * pause, kFirstPause, refused ? kLongestPauseOfRefused : kLongestPause);
       reached_ = false;
       const auto restored = RestoreLanes();
       if (restored.ok()) break;
       cause = restored.error();
-      if (!reached_) {
-        pause = kFirstPause;
-        if (!Pause(milliseconds::zero())) return;
-        continue;
-      }
-      if (!Pause(pause)) return;
-      pause = std::min(2 * pause, kLongestPause);
+      if (!reached_) pause = milliseconds::zero();  // the connector has waited
     }
   }
 }
@@ -251,9 +271,21 @@ std::optional<Error> TcpTransport::AwaitBreak() {
 }
 
 bool TcpTransport::IsSilent() const {
-  return awaited_.load(std::memory_order_relaxed) > 0 &&
-         NowNs() - heard_ns_.load(std::memory_order_relaxed) >
-             std::chrono::nanoseconds(kSilence).count();
+  const auto silent_for = [](const LaneState& lane) {
+    if (lane.awaited.load(std::memory_order_acquire) <= 0) return std::chrono::nanoseconds::zero();
+    // What has come and waits for us to take it is no silence of the source's.
+    if (ReadableBytes(lane.socket.get()) > 0) return std::chrono::nanoseconds::zero();
+    return std::chrono::nanoseconds(NowNs() - lane.heard_ns.load(std::memory_order_relaxed));
+  };
+  bool any_speaks = false;
+  for (const auto& lane : lanes_) {
+    any_speaks |= lane->awaited.load(std::memory_order_acquire) > 0 && silent_for(*lane) <= kSilence;
+  }
+  for (const auto& lane : lanes_) {
+    const bool patient = any_speaks && !lane->urgent();
+    if (silent_for(*lane) > (patient ? 4 * kSilence : kSilence)) return true;
+  }
+  return false;
 }
 
 Result<void> TcpTransport::RestoreLanes() {
@@ -280,16 +312,20 @@ void TcpTransport::EndLanes() {
     lane->receiver.reset();
     MutexLock sending(lane->send_mutex);  // whoever was sending has failed by now
     lane->up = false;
+    lane->awaited.store(0, std::memory_order_relaxed);
   }
-  awaited_.store(0, std::memory_order_relaxed);
   MutexLock lock(mutex_);
   broken_.reset();
 }
 
 bool TcpTransport::Pause(milliseconds time) {
+  const auto end = std::chrono::steady_clock::now() + time;
   MutexLock lock(mutex_);
-  if (!stopping_) changed_.WaitFor(mutex_, time);
-  return !stopping_;
+  for (;;) {
+    const auto left = end - std::chrono::steady_clock::now();
+    if (stopping_ || left <= milliseconds::zero()) return !stopping_;
+    changed_.WaitFor(mutex_, left);
+  }
 }
 
 void TcpTransport::Stop() {

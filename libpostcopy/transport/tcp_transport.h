@@ -1,9 +1,10 @@
 // Lanes over TCP (docs/wire-protocol.md): one urgent connection and some bulk ones, each with a
 // thread that receives.
 //
-// When a connection breaks, or nothing comes for kSilence of what was asked for, all lanes are ended
-// and made anew, the urgent one first, for as long as it takes; a thread of its own does that. So a
-// link that is down, a peer that stalls and one that is restarted are one case.
+// When a connection breaks, or a lane is silent, all lanes are ended and made anew, the urgent one first,
+// for as long as it takes; a thread of its own does that. So a link that is down, a peer that stalls and
+// one that is restarted are one case. All lanes lead to one address: the first that greets, the one that
+// greeted last when lanes are made anew.
 #pragma once
 
 #include <atomic>
@@ -32,8 +33,9 @@ struct TcpTransportOptions {
 
 class TcpTransport final : public PageTransport {
  public:
-  // Nothing has come for so long of what was asked for: the lanes are given up. Longer than a page
-  // takes over the slowest link that makes sense, and than TCP needs to make up for a lost packet.
+  // A lane on which nothing has come for so long of what was asked for is silent: longer than a page takes
+  // over the slowest link that makes sense, and than TCP needs to make up for a lost packet. A bulk lane
+  // beside others that speak gets four times as long.
   static constexpr std::chrono::milliseconds kSilence{1500};
 
   // Connects and greets on every lane. Blocks at most connect_timeout per lane, twice.
@@ -58,25 +60,33 @@ class TcpTransport final : public PageTransport {
     UniqueFd socket;
     std::unique_ptr<wire::PageFrameReader> reader;  // of the receiver's thread once that runs
     std::optional<QuietThread> receiver;            // of the keeper's thread, once that runs
+    // Pages asked for that have not come, the map counting for one, and when bytes came last (or when the
+    // first of these pages was asked for), in ns of the steady clock.
+    std::atomic<int64_t> awaited{0};
+    std::atomic<int64_t> heard_ns{0};
     bool urgent() const { return place == 0; }
   };
 
   TcpTransport(const TcpTransportOptions& options, TcpConnector connector);
   // Connects and greets: then requests can be sent. The first lane ever tells the layout.
   Result<void> OpenLane(LaneState& lane, std::chrono::milliseconds timeout, bool once);
+  // Greets on a connection, which becomes the lane's.
+  Result<void> Welcomed(LaneState& lane, TcpConnector::Connected connected,
+                        std::chrono::milliseconds timeout);
   Result<void> StartReceiver(LaneState& lane);
   // `pages` are awaited once it is sent.
   bool Send(LaneState& lane, std::span<const std::byte> bytes, uint64_t pages);
   void ReceiveLoop(LaneState& lane);
   // False: the peer broke the protocol, or refused; `cause` says how.
-  bool Dispatch(const wire::PageFrameReader::Item& item, bool is_piece, const LaneState& lane,
+  bool Dispatch(const wire::PageFrameReader::Item& item, bool is_piece, LaneState& lane,
                 std::optional<Error>& cause);
-  void Arrived(uint64_t pages);
+  void Arrived(LaneState& lane, uint64_t pages);
 
   // The keeper's thread.
   void Keep();
   // Blocks until the lanes have to be made anew, or nothing: the transport stops.
   std::optional<Error> AwaitBreak() POSTCOPY_EXCLUDES(mutex_);
+  // REQUIRES: the keeper's thread, and lanes that are up.
   bool IsSilent() const;
   Result<void> RestoreLanes();
   void EndLanes();
@@ -91,12 +101,11 @@ class TcpTransport final : public PageTransport {
   std::vector<std::unique_ptr<LaneState>> lanes_;  // the urgent one first
   PageSink* sink_ = nullptr;
   std::optional<QuietThread> keeper_;
-  bool reached_ = false;  // whether the last attempt got a connection; of the keeper's thread
+  // Of the keeper's thread, once that runs.
+  bool reached_ = false;      // whether the last attempt got a connection
+  size_t good_endpoint_ = 0;  // that greeted last
 
-  // Pages asked for that have not come, the map counting for one, and when bytes came last (or when the
-  // first of these pages was asked for), in ns of the steady clock.
-  std::atomic<int64_t> awaited_{0};
-  std::atomic<int64_t> heard_ns_{0};
+  std::atomic<bool> served_{false};  // since the lanes were made something has come that was asked for
 
   Mutex mutex_;
   CondVar changed_;

@@ -8,8 +8,10 @@
 namespace postcopy {
 namespace {
 
+using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::Not;
+using ::testing::StartsWith;
 
 // 1 GiB of data, of which `present` MB are there after `elapsed_ms`; a tenth came on demand.
 v1::Progress Running(double elapsed_ms, uint64_t present_mb) {
@@ -118,6 +120,15 @@ TEST(ProgressViewTest, PlainLineTellsTheSame) {
   EXPECT_EQ(view.Line(),
             "web1: running, 30 % of 953.7 MiB present, 400.0 MB/s, 3214 faults, p99 1.2 ms, "
             "2 s left");
+}
+
+TEST(ProgressViewTest, ASourceThatIsOutOfReachIsSaid) {
+  ProgressView view;
+  v1::Progress progress = Running(1000, 100);
+  progress.set_error("the source cannot be reached, the VM waits: no answer");
+  view.Add(progress);
+  EXPECT_THAT(view.Line(), EndsWith(": the source cannot be reached, the VM waits: no answer"));
+  EXPECT_THAT(view.Bar(100), StartsWith("web1 waits for its source "));
 }
 
 TEST(ProgressViewTest, StateWithoutFiguresIsShort) {

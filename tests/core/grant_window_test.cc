@@ -149,6 +149,16 @@ TEST(GrantWindowTest, ResetForgetsWhatIsOnItsWay) {
   EXPECT_EQ(window.RoomBytes(false), GrantWindow::kInitialBytes);
 }
 
+TEST(GrantWindowTest, AWayThatHasBecomeLongerIsFilledAfterAReset) {
+  SimulatedLink near(kTenGigabit, microseconds(100));
+  near.RunFor(milliseconds(200));
+  SimulatedLink far(kGigabit, milliseconds(10));
+  far.window() = near.window();
+  far.window().Reset();
+  far.RunFor(milliseconds(2000), true);
+  EXPECT_GT(far.window().limit_bytes(), 10 * kGigabit);
+}
+
 TEST(GrantWindowTest, MoreThanWasGrantedDoesNotWrap) {
   GrantWindow window;
   window.OnGranted(1000);

@@ -57,7 +57,7 @@ TEST(TcpConnectorTest, TakesTheNextEndpointWhereOneRefuses) {
   const Away away;
   const auto listener = ListenTcp("127.0.0.1:0");
   auto connector = TcpConnector::Create(Endpoints({away.address(), AddressOf(*listener)}));
-  const auto connected = connector->Connect(seconds(10), /*once=*/true);
+  const auto connected = connector->Connect(seconds(10), 0, /*once=*/true);
   ASSERT_TRUE(connected.ok()) << connected.error().message;
   EXPECT_EQ(connected->address, AddressOf(*listener));
 }
@@ -69,6 +69,14 @@ TEST(TcpConnectorTest, DoesNotWaitForAnEndpointThatStaysSilent) {
   const auto connected = connector->Connect(seconds(10));
   ASSERT_TRUE(connected.ok()) << connected.error().message;
   EXPECT_EQ(connected->address, AddressOf(*listener));
+}
+
+TEST(TcpConnectorTest, BeginsWithTheEndpointThatItIsTold) {
+  const auto first = ListenTcp("127.0.0.1:0");
+  const auto second = ListenTcp("127.0.0.1:0");
+  auto connector = TcpConnector::Create(Endpoints({AddressOf(*first), AddressOf(*second)}));
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(connector->Connect(seconds(10), 1)->endpoint, 1u);
+  EXPECT_EQ(connector->Connect(seconds(10))->endpoint, 0u);
 }
 
 TEST(TcpConnectorTest, FindsAPeerThatComesLater) {
@@ -87,7 +95,7 @@ TEST(TcpConnectorTest, OnceMeansThatARefusalIsTheAnswer) {
   const Away away;
   auto connector = TcpConnector::Create(Endpoints({away.address()}));
   const auto begun = std::chrono::steady_clock::now();
-  const auto connected = connector->Connect(seconds(30), /*once=*/true);
+  const auto connected = connector->Connect(seconds(30), 0, /*once=*/true);
   ASSERT_FALSE(connected.ok());
   EXPECT_EQ(connected.error().message, "connect tcp://" + away.address() + ": Connection refused");
   EXPECT_LT(std::chrono::steady_clock::now() - begun, seconds(15));

@@ -3,8 +3,10 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <mutex>
+#include <thread>
 
 #include "server/page_source.h"
 #include "wire/bytes.h"
@@ -34,6 +36,8 @@ class MemorySource final : public PageSource {
     changed_.wait(lock, [&] { return waiting_ >= reads; });
   }
   void SetExtents(std::vector<PageRange> extents) { extents_ = std::move(extents); }
+  // Finding out what has data takes so long.
+  void DelayExtents(std::chrono::milliseconds delay) { extents_delay_ = delay; }
 
   const MemoryLayout& layout() const override { return layout_; }
   int Read(RegionId, PageRange range, std::span<std::byte> to) override {
@@ -54,6 +58,7 @@ class MemorySource final : public PageSource {
     return 0;
   }
   Result<std::vector<PageRange>> DataExtents(RegionId region) override {
+    std::this_thread::sleep_for(extents_delay_);
     if (error_ != 0) return ErrnoError(error_, "find data of guest memory");
     if (!extents_.empty()) return region.value == 0 ? extents_ : std::vector<PageRange>{};
     return std::vector<PageRange>{{{0}, layout_.regions[region.value].count_pages()}};
@@ -63,6 +68,7 @@ class MemorySource final : public PageSource {
   const MemoryLayout layout_;
   std::atomic<int> error_{0};
   std::vector<PageRange> extents_;
+  std::chrono::milliseconds extents_delay_{0};
   std::mutex mutex_;
   std::condition_variable changed_;
   bool held_ = false;

@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "gmock/gmock.h"
+#include "server/map_answer.h"
 #include "tests/server/memory_source.h"
 #include "tests/transport/scripted_peer.h"
 
@@ -319,6 +320,51 @@ TEST_F(PageServerTest, NewUrgentLaneEndsTheSessionsEarlierLanesAndNobodyElses) {
     (*lane)->Send(wire::EncodeRequest({1, {{0}, {0}}}));
     EXPECT_EQ((*lane)->Read().type(), PageFrame::kPage);
   }
+}
+
+TEST_F(PageServerTest, MapThatTakesLongHoldsNobodyUpAndGivesSignsOfLife) {
+  source_->DelayExtents(3 * MapAnswer::kSignOfLife);
+  auto lane = Greet(Lane::kUrgent);
+  lane->Send(wire::EncodeMapRequest());
+  lane->Send(wire::EncodeRequest({1, {{0}, {0}}}));
+  EXPECT_EQ(lane->Read().type(), PageFrame::kPage);
+  int signs = 0;
+  for (;; ++signs) {
+    const auto frame = lane->Read();
+    ASSERT_EQ(frame.type(), PageFrame::kMap);
+    const auto map = wire::DecodeMap(frame.header, frame.body);
+    ASSERT_TRUE(map.ok());
+    if (!map->extents.empty() || map->last) break;
+  }
+  EXPECT_GE(signs, 2);
+}
+
+TEST_F(PageServerTest, LaneThatEndsDoesNotWaitForItsMap) {
+  source_->DelayExtents(10 * MapAnswer::kSignOfLife);
+  auto lane = Greet(Lane::kUrgent);
+  lane->Send(wire::EncodeMapRequest());
+  lane->Send(wire::EncodeGoodbye());
+  const auto begun = std::chrono::steady_clock::now();
+  while (lane->Read().here) {
+  }
+  EXPECT_LT(std::chrono::steady_clock::now() - begun, 5 * MapAnswer::kSignOfLife);
+}
+
+TEST_F(PageServerTest, ConnectionsThatWereGivenUpEndNobodysLanes) {
+  auto urgent = Greet(Lane::kUrgent);
+  for (int i = 0; i < 20; ++i) {
+    auto stale = Connect();
+    stale->Send(wire::EncodeHello({1, Lane::kUrgent, session_}));
+    stale->Close();
+  }
+  urgent->Send(wire::EncodeRequest({1, {{0}, {0}}}));
+  auto frame = urgent->Read();
+  if (!frame.here) {  // one may have greeted before it was given up
+    urgent = Greet(Lane::kUrgent);
+    urgent->Send(wire::EncodeRequest({1, {{0}, {0}}}));
+    frame = urgent->Read();
+  }
+  EXPECT_EQ(frame.type(), PageFrame::kPage);
 }
 
 TEST_F(PageServerTest, RemovedSessionIsUnknownAndAnotherOneServesOn) {

@@ -321,6 +321,52 @@ TEST_F(TcpTransportTest, ASourceThatSaysNothingOfWhatWasAskedForIsGivenUp) {
   EXPECT_THAT(sink_.Await(1), testing::ElementsAre("interrupted: page server: silent for 1500 ms"));
 }
 
+TEST_F(TcpTransportTest, AllLanesLeadToTheAddressThatGreetsAlsoAfterwards) {
+  ScriptedListener silent;  // takes connections and says nothing
+  TcpTransportOptions options = Options(2);
+  options.addresses = {silent.address(), listener_->address()};
+  options.connect_timeout = std::chrono::milliseconds(100);
+  std::thread server([&] { lanes_ = AcceptLanes(3); });
+  auto transport = TcpTransport::Connect(options);
+  server.join();
+  ASSERT_TRUE(transport.ok()) << transport.error().message;
+  ASSERT_TRUE((*transport)->Start(sink_).ok());
+  lanes_[1]->Close();
+  const auto lanes = AcceptLanes(3);
+  EXPECT_THAT(sink_.Await(3), testing::ElementsAre(HasSubstr("interrupted: "), "urgent restored",
+                                                   "bulk restored"));
+  (*transport)->Stop();
+}
+
+TEST_F(TcpTransportTest, ASilentUrgentLaneIsNoticedWhileTheBulkFlows) {
+  Begin(1);
+  EXPECT_TRUE(transport_->Request(9, {{0}, {5}}));
+  for (int i = 0; i < 40; ++i) EXPECT_TRUE(transport_->Grant(0, {0}, {{0}, 64}));
+  std::atomic<bool> done{false};
+  std::thread source([&] {
+    while (!done) {
+      lanes_[1]->Send(wire::ZeroRun({0}, {{0}, 1}));
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    }
+  });
+  while (sink_.Await(1).back().rfind("interrupted", 0) != 0) std::this_thread::yield();
+  done = true;
+  source.join();
+}
+
+TEST_F(TcpTransportTest, LanesThatNeverServeAreMadeAnewEverMoreSeldom) {
+  Begin(0);
+  lanes_[0]->Close();
+  const auto begun = std::chrono::steady_clock::now();
+  for (int i = 0; i < 5; ++i) {
+    auto lane = listener_->Accept();
+    lane->Send(wire::EncodeWelcome({1, kLayout}));
+    lane->Send(wire::EncodeError(wire::PageError::kReadFailed, "read guest memory: I/O error"));
+  }
+  // 50, 100, 200, 400 ms between them
+  EXPECT_GT(std::chrono::steady_clock::now() - begun, std::chrono::milliseconds(700));
+}
+
 TEST_F(TcpTransportTest, ARefusalOfTheNewLanesIsTriedAgain) {
   Begin(0);
   lanes_[0]->Close();

@@ -111,7 +111,9 @@ std::optional<double> ProgressView::remaining_s() const {
 }
 
 std::string ProgressView::Bar(int width) const {
-  const std::string before = absl::StrFormat("%s %s ", last_.vm(), StateWords(last_.state()));
+  const bool waits = last_.state() == v1::STATE_RUNNING && !last_.error().empty();
+  const std::string before =
+      absl::StrFormat("%s %s ", last_.vm(), waits ? "waits for its source" : StateWords(last_.state()));
   std::string after = absl::StrFormat("%3d %%", percent());
   if (const auto rate = rate_bytes_per_s()) {
     absl::StrAppendFormat(&after, "  %.1f MB/s", *rate / 1e6);
@@ -149,7 +151,7 @@ std::string ProgressView::Line() const {
   if (const auto left = remaining_s()) {
     absl::StrAppendFormat(&line, ", %s left", RemainingText(*left));
   }
-  return line;
+  return WithReason(std::move(line), last_);
 }
 
 std::string ProgressView::Summary(double total_ms) const {

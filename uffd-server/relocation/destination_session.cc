@@ -511,6 +511,7 @@ void DestinationSession::Commit() {
   if (!released.ok()) spdlog::warn("vm {}, release: {}", record_.name, released.ToString());
   status_.Update([&](Progress& progress) {
     progress.committed_at_us = committed_at_us;
+    progress.error.clear();
     if (progress.resumed_at_us != 0) {
       progress.after_switch_ms =
           static_cast<double>(committed_at_us - progress.resumed_at_us) / 1000.0;

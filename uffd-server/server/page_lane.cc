@@ -2,10 +2,13 @@
 
 #include <array>
 #include <cstring>
+#include <optional>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
 #include "platform/tcp_socket.h"
+#include "server/map_answer.h"
 #include "wire/page_frame_reader.h"
 #include "wire/page_protocol.h"
 
@@ -76,7 +79,7 @@ class LaneServer {
     }
     const bool urgent = lane_ == wire::Lane::kUrgent;
     if (type == PageFrame::kRequest && urgent) return AnswerRequest(item.bytes);
-    if (type == PageFrame::kMapRequest && urgent) return AnswerMap();
+    if (type == PageFrame::kMapRequest && urgent) return BeginMap();
     if (type == PageFrame::kGrant && !urgent) return StreamGrant(item.bytes);
     Refuse(PageError::kMalformed, absl::StrCat("unexpected frame of type ", item.header.type));
   }
@@ -137,26 +140,21 @@ class LaneServer {
       content_bytes += bytes;
       at = end;
     }
-    Sent(SendParts(socket_, std::span(parts).first(2 * runs)), content_bytes);
+    SocketResult result;
+    {
+      absl::MutexLock lock(&send_mutex_);
+      result = SendParts(socket_, std::span(parts).first(2 * runs));
+    }
+    Sent(result, content_bytes);
   }
 
-  void AnswerMap() {
-    const auto count = static_cast<uint32_t>(session_->source->layout().regions.size());
-    for (uint32_t region = 0; region < count && reason_.empty(); ++region) {
-      const auto extents = session_->source->DataExtents({region});
-      if (!extents.ok()) return Refuse(PageError::kReadFailed, extents.error().message);
-      size_t sent = 0;
-      do {
-        const size_t now = std::min<size_t>(extents->size() - sent, wire::kMaxMapExtents);
-        wire::MapFields map;
-        map.region = {region};
-        map.extents.assign(extents->begin() + static_cast<ptrdiff_t>(sent),
-                           extents->begin() + static_cast<ptrdiff_t>(sent + now));
-        sent += now;
-        map.last = region + 1 == count && sent == extents->size();
-        if (now > 0 || map.last) Send(wire::EncodeMap(map));
-      } while (sent < extents->size() && reason_.empty());
-    }
+  void BeginMap() {
+    map_answer_.emplace(
+        session_, [this](std::span<const std::byte> frame) { return SendFrame(frame); },
+        [this](const std::string& cause) {
+          SendFrame(wire::EncodeError(PageError::kReadFailed, cause));
+          Shutdown(socket_);  // ends Run()
+        });
   }
 
   bool Read(RegionId region, PageRange range) {
@@ -174,7 +172,18 @@ class LaneServer {
   }
 
   void Send(std::span<const std::byte> head, std::span<const std::byte> content = {}) {
-    Sent(SendAll(socket_, head, content), content.size());
+    SocketResult result;
+    {
+      absl::MutexLock lock(&send_mutex_);
+      result = SendAll(socket_, head, content);
+    }
+    Sent(result, content.size());
+  }
+
+  // Of any thread. False: the lane has ended.
+  bool SendFrame(std::span<const std::byte> frame) {
+    absl::MutexLock lock(&send_mutex_);
+    return SendAll(socket_, frame).outcome == SocketOutcome::kDone;
   }
 
   void Sent(const SocketResult& result, size_t content_bytes) {
@@ -187,7 +196,7 @@ class LaneServer {
 
   void Refuse(PageError code, const std::string& text) {
     reason_ = text;
-    SendAll(socket_, wire::EncodeError(code, text));
+    SendFrame(wire::EncodeError(code, text));
   }
 
   const int socket_;
@@ -198,6 +207,8 @@ class LaneServer {
   wire::Lane lane_ = wire::Lane::kUrgent;
   bool goodbye_ = false;
   std::string reason_;  // why the lane ends; empty: it goes on
+  absl::Mutex send_mutex_;  // keeps frames whole: the map comes from a thread of its own
+  std::optional<MapAnswer> map_answer_;  // last: its thread sends until it is destroyed
 };
 
 }  // namespace

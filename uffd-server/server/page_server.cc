@@ -86,6 +86,9 @@ void PageServer::ReapEnded() {
 }
 
 bool PageServer::MakeRoom() {
+  const auto not_ended = std::count_if(lanes_.begin(), lanes_.end(),
+                                       [](const LaneThread& lane) { return !lane.ended; });
+  if (static_cast<size_t>(not_ended) >= 2 * kMaxLanes) return false;  // those that are ending are stuck
   const auto open = std::count_if(lanes_.begin(), lanes_.end(), [](const LaneThread& lane) {
     return !lane.closing && !lane.ended;
   });
@@ -128,10 +131,13 @@ std::shared_ptr<ServedSession> PageServer::Join(LaneThread& lane, const wire::He
   absl::MutexLock lock(&mutex_);
   const auto found = sessions_.find(hello.session);
   if (found == sessions_.end() || lane.closing) return nullptr;
+  // Of a source that stood still a destination has tried several connections, and given all but one up.
+  if (HasEnded(lane.socket.get())) return nullptr;
   if (hello.lane == wire::Lane::kUrgent) {
     // The destination makes all lanes anew when one breaks, the urgent one first: what it had before is
     // of no use to anybody, and may not have noticed yet.
     for (LaneThread& other : lanes_) {
+      if (&other == &lane) break;  // those behind it came later, and are the better ones
       if (other.session != found->second || other.closing) continue;
       other.closing = true;
       Shutdown(other.socket.get());

@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <future>
 #include <list>
 #include <map>
 #include <memory>
@@ -24,20 +25,31 @@
 
 namespace postcopy {
 
+// What has data, region by region.
+using HoleMap = std::vector<std::vector<PageRange>>;
+
 // A session as its lanes see it.
 struct ServedSession {
+  // Finds out what has data, once, on a thread of its own that ends before the session does. REQUIRES:
+  // frozen.
+  std::shared_future<Result<HoleMap>> FindMap() ABSL_LOCKS_EXCLUDED(map_mutex);
+
   std::shared_ptr<PageSource> source;
   // Set once the VM has stopped, read by each lane before it answers; relaxed is enough, since the
   // destination asks only after it was told over the control plane.
   std::atomic<bool> frozen{false};
   // Content sent, for statistics.
   std::atomic<uint64_t> sent_bytes{0};
+
+  absl::Mutex map_mutex;
+  std::shared_future<Result<HoleMap>> map ABSL_GUARDED_BY(map_mutex);  // not valid: nobody has asked yet
 };
 
 class PageServer {
  public:
   // Lanes at once, over all sessions. One more takes the place of the connection that has been silent
-  // longest since it was made; where all have greeted it is closed at once.
+  // longest since it was made; where all have greeted it is closed at once. Of those that are ending there
+  // are as many at most.
   static constexpr size_t kMaxLanes = 256;
 
   // Listens on every address ("host:port"; port 0 chooses one). Fails, naming the address, if one
