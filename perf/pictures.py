@@ -88,15 +88,21 @@ def _distribution(ordered, steps=400):
     return [(ordered[place], (place + 1) / len(ordered)) for place in places]
 
 
+def _look(name, style):
+    """How an arm looks, the same in every picture."""
+    number = plan.ARMS.index(name) if name in plan.ARMS else len(plan.ARMS)
+    points = f" pointtype {2 * number + 4}" if style == "linespoints" else ""
+    return f"with {style} dashtype {number + 1} linecolor {number + 1} linewidth 2{points}"
+
+
 def _write(stem, settings, curves, style="linespoints"):
     """Curves on common axes: [(name, [(x, y)])]."""
     if not curves:
         return []
     data = ["\n".join(f"{x:g} {y:g}" for x, y in points) for _, points in curves]
-    look = [f"with {style} dashtype {i + 1} linewidth 2"
-            + (f" pointtype {2 * i + 4} pointsize 0.6" if style == "linespoints" else "")
-            for i in range(len(curves))]
-    plots = [f"$data{i} {look[i]} title '{name}'" for i, (name, _) in enumerate(curves)]
+    size = " pointsize 0.6" if style == "linespoints" else ""
+    plots = [f"$data{i} {_look(name, style)}{size} title '{name}'"
+             for i, (name, _) in enumerate(curves)]
     return _gnuplot(stem, [*(f"$data{i} << end\n{text}\nend" for i, text in enumerate(data)),
                            *settings, f"plot {', '.join(plots)}"])
 
@@ -105,8 +111,8 @@ def _write_categories(stem, settings, categories, values):
     """A point for each category and name: {name: {category: value}}."""
     rows = "\n".join(" ".join([category, *(f"{each.get(category, 'NaN')}" for each in values.values())])
                      for category in categories)
-    plots = [f"$data using 0:{i + 2}:xtic(1) with linespoints dashtype {i + 1} pointtype {2 * i + 4} "
-             f"pointsize 1.5 linewidth 2 title '{name}'" for i, name in enumerate(values)]
+    plots = [f"$data using 0:{i + 2}:xtic(1) {_look(name, 'linespoints')} pointsize 1.5 title '{name}'"
+             for i, name in enumerate(values)]
     return _gnuplot(stem, [f"$data << end\n{rows}\nend", *settings,
                            f"set xrange [-0.3:{len(categories) - 0.7:g}]", f"plot {', '.join(plots)}"])
 
@@ -116,7 +122,7 @@ def _gnuplot(stem, lines):
     for suffix, terminal in _TERMINALS:
         picture = stem.with_name(f"{stem.name}.{suffix}")
         script = [f"set terminal {terminal}", f"set output '{picture}'",
-                  "set key outside bottom horizontal", "set grid", *lines]
+                  "set key outside top horizontal", "set grid", *lines]
         with tempfile.NamedTemporaryFile("w", suffix=".gnuplot") as file:
             file.write("\n".join(script) + "\n")
             file.flush()
