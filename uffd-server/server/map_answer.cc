@@ -38,7 +38,7 @@ void SendMap(const HoleMap& map, const std::function<bool(std::span<const std::b
 }  // namespace
 
 std::shared_future<Result<HoleMap>> ServedSession::FindMap() {
-  absl::MutexLock lock(&map_mutex);
+  MutexLock lock(map_mutex);
   if (!map.valid()) {
     map = std::async(std::launch::async, [from = source] { return FindData(from); }).share();
   }

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/mutex.h"
+#include "platform/mutex.h"
 #include "platform/tcp_socket.h"
 #include "server/map_answer.h"
 #include "wire/page_frame_reader.h"
@@ -142,7 +142,7 @@ class LaneServer {
     }
     SocketResult result;
     {
-      absl::MutexLock lock(&send_mutex_);
+      MutexLock lock(send_mutex_);
       result = SendParts(socket_, std::span(parts).first(2 * runs));
     }
     Sent(result, content_bytes);
@@ -174,7 +174,7 @@ class LaneServer {
   void Send(std::span<const std::byte> head, std::span<const std::byte> content = {}) {
     SocketResult result;
     {
-      absl::MutexLock lock(&send_mutex_);
+      MutexLock lock(send_mutex_);
       result = SendAll(socket_, head, content);
     }
     Sent(result, content.size());
@@ -182,7 +182,7 @@ class LaneServer {
 
   // Of any thread. False: the lane has ended.
   bool SendFrame(std::span<const std::byte> frame) {
-    absl::MutexLock lock(&send_mutex_);
+    MutexLock lock(send_mutex_);
     return SendAll(socket_, frame).outcome == SocketOutcome::kDone;
   }
 
@@ -207,7 +207,7 @@ class LaneServer {
   wire::Lane lane_ = wire::Lane::kUrgent;
   bool goodbye_ = false;
   std::string reason_;  // why the lane ends; empty: it goes on
-  absl::Mutex send_mutex_;  // keeps frames whole: the map comes from a thread of its own
+  Mutex send_mutex_;  // keeps frames whole: the map comes from a thread of its own
   std::optional<MapAnswer> map_answer_;  // last: its thread sends until it is destroyed
 };
 

@@ -19,6 +19,7 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "core/session_id.h"
+#include "platform/mutex.h"
 #include "platform/unique_fd.h"
 #include "server/page_source.h"
 #include "wire/page_protocol.h"
@@ -32,7 +33,7 @@ using HoleMap = std::vector<std::vector<PageRange>>;
 struct ServedSession {
   // Finds out what has data, once, on a thread of its own that ends before the session does. REQUIRES:
   // frozen.
-  std::shared_future<Result<HoleMap>> FindMap() ABSL_LOCKS_EXCLUDED(map_mutex);
+  std::shared_future<Result<HoleMap>> FindMap() POSTCOPY_EXCLUDES(map_mutex);
 
   std::shared_ptr<PageSource> source;
   // Set once the VM has stopped, read by each lane before it answers; relaxed is enough, since the
@@ -41,8 +42,8 @@ struct ServedSession {
   // Content sent, for statistics.
   std::atomic<uint64_t> sent_bytes{0};
 
-  absl::Mutex map_mutex;
-  std::shared_future<Result<HoleMap>> map ABSL_GUARDED_BY(map_mutex);  // not valid: nobody has asked yet
+  Mutex map_mutex;
+  std::shared_future<Result<HoleMap>> map POSTCOPY_GUARDED_BY(map_mutex);  // not valid: nobody has asked yet
 };
 
 class PageServer {
