@@ -125,6 +125,7 @@ def measure(runs):
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--measure"]:
-        result = support.unittest.TextTestRunner().run(measure(int(sys.argv[2]))())
+        suite = support.unittest.TestSuite([measure(int(sys.argv[2]))()])
+        result = support.unittest.TextTestRunner().run(suite)
         sys.exit(not result.wasSuccessful())
     support.main()

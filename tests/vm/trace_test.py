@@ -55,7 +55,8 @@ class Trace(support.StageTest):
         resume, asked = self.check(*self.trace_of_a_relocation(f"delay-bulk={_BULK_DELAY_S}"))
         before = [words for words in asked if 0 <= int(words[1]) - resume < _BULK_DELAY_S * 1e9]
         print(f"{len(asked)} faults, {len(before)} of them in the {_BULK_DELAY_S} s without bulk")
-        self.assertGreater(len(before), 1000)
+        # The bulk brings most pages within a tenth of that time.
+        self.assertGreater(len(before), len(asked) / 2)
 
     def test_a_folder_that_cannot_be_written_keeps_the_daemon_from_starting(self):
         blocked = pathlib.Path(self.stage.folder) / "no-folder"
