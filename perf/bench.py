@@ -34,14 +34,14 @@ _FLOORS_PORT = 7711
 _KEPT_ONLY = ("service", "waits_us")  # of a run, beside what --json gives: what pictures are made of
 
 
-def play(one, programs, keep_trace):
-    """One run: its figures for the report; its trace goes to the path `keep_trace` unless that is None.
-    LabError if it could not be played."""
+def play(one, programs, guests, keep_trace):
+    """One run: its figures for the report; its guest goes on from one in the folder `guests`, its trace
+    goes to the path `keep_trace` unless that is None. LabError if it could not be played."""
     folder = tempfile.mkdtemp(prefix="postcopy-")
     reaper.note("folder", folder)
     result = {**dataclasses.asdict(one.point), "arm": one.arm, "run": one.number}
     try:
-        outcome = scenario.run(plan.scenario_of(one.point), programs, folder,
+        outcome = scenario.run(plan.scenario_of(one.point, guests), programs, folder,
                                arm=arms.ARMS[one.arm])
         waits_us = fault_trace.waits_us(outcome.trace) if outcome.trace else []
         if outcome.trace and keep_trace:
@@ -86,7 +86,8 @@ def collect(wanted, programs, folder, traces):
             left_s -= plan.estimate_s([one])
             began = time.monotonic()
             try:
-                result = play(one, programs, folder / f"{one.name}.trace" if traces else None)
+                result = play(one, programs, folder / "guests",
+                              folder / f"{one.name}.trace" if traces else None)
             except LabError as error:
                 print(f"  could not be played: {error}", flush=True)
                 continue
@@ -95,6 +96,7 @@ def collect(wanted, programs, folder, traces):
             fresh.rename(kept)
             print(f"  {run_text(result)} ({time.monotonic() - began:.0f} s)", flush=True)
         results.append(json.loads(kept.read_text()))
+    shutil.rmtree(folder / "guests", ignore_errors=True)  # gigabytes
     return results
 
 

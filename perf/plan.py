@@ -110,8 +110,9 @@ def chosen(points, loads, links):
     return list(dict.fromkeys([*found, *(Point(load, link) for load, link in named)]))
 
 
-def scenario_of(point):
-    """What tests/lab/scenario.py plays under these conditions."""
+def scenario_of(point, guests):
+    """What tests/lab/scenario.py plays under these conditions; in the folder `guests` are the guests that
+    have booted."""
     kind, more = point.load, {"files_mib": 64}
     if kind == "key-value":
         more["memcached_mib"] = MEMCACHED_MIB
@@ -124,7 +125,7 @@ def scenario_of(point):
         more = {"files_mib": FILES_MIB[point.memory_mib], "content": point.content}
     parameters = guest.Parameters(**CHECKER, **more)
     return scenario.Plan(config=qemu.Config(memory_mib=point.memory_mib, guest=parameters),
-                         load=kind, link_mbit=LINKS[point.link].mbit,
+                         load=kind, saved_in=guests, link_mbit=LINKS[point.link].mbit,
                          round_trip_ms=LINKS[point.link].round_trip_ms, trace=True,
                          after_commit_s=2.0 if kind in ("touch", "idle") else 10.0)
 

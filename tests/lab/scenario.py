@@ -36,6 +36,7 @@ class Plan:
     log_level: str = "info"     # of both daemons
     trace: bool = False         # of faults: docs/trace-format.md
     daemon_options: tuple = ()  # more arguments of both daemons
+    saved_in: str = ""          # guests are booted once and kept in this folder; "": each boots
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,10 +66,10 @@ def run(plan, programs, folder, say=lambda text: None, arm=ARMS["libpostcopy-tcp
     traces = pathlib.Path(folder) / "traces"
     options = (*plan.daemon_options, *(("--trace-folder", traces) if plan.trace else ()))
     with TwoHosts(programs, folder, plan.config, plan.source_faults, plan.log_level,
-                  options) as stage:
-        say(f"booting the guest on host a: {plan.config.memory_mib} MiB of RAM, "
-            f"{parameters.files_mib} MiB of files, {parameters.check_mib} MiB under its memory "
-            "checker; on host b a QEMU waits")
+                  options, plan.saved_in) as stage:
+        say(f"{'loading' if plan.saved_in else 'booting'} the guest on host a: "
+            f"{plan.config.memory_mib} MiB of RAM, {parameters.files_mib} MiB of files, "
+            f"{parameters.check_mib} MiB under its memory checker; on host b a QEMU waits")
         if plan.link_mbit:
             for host in stage.hosts:
                 stage.network.shape(host, plan.link_mbit)
@@ -76,7 +77,9 @@ def run(plan, programs, folder, say=lambda text: None, arm=ARMS["libpostcopy-tcp
             stage.network.delay(plan.round_trip_ms)
         source, destination = arm.start(stage)
         version = source.qmp.command("query-version")["qemu"]
-        boot_s = source.wait_ready()
+        began = time.monotonic()
+        stage.await_ready(source)
+        boot_s = time.monotonic() - began
         arm.await_ready(stage)
         over = f"over {plan.connections} kept-open connections, {plan.think_ms} ms between requests"
         loaded = {"web": f"load {over}", "key-value": f"get and set on a memcached that is filled, {over}",

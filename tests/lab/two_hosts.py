@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import pathlib
 
-from . import guest, qemu, releases
+from . import guest, qemu, releases, saved_guest
 from .host import Host
 from .network import Network
 from .ram import RamFolder
@@ -22,15 +22,17 @@ class TwoHosts:
 
     `folder` takes logs, sockets and records and stays; keep its path short. `config` is what the
     VMs have in common (but not the QEMU release: POSTCOPY_LAB_QEMU), `source_faults` the fault
-    plans of host a's daemon, `daemon_options` more arguments of both daemons.
+    plans of host a's daemon, `daemon_options` more arguments of both daemons, `saved_in` a folder:
+    guests are booted once, kept there, and go on from what is kept (saved_guest.py).
     """
 
     def __init__(self, programs, folder, config=None, source_faults=(), log_level="info",
-                 daemon_options=()):
+                 daemon_options=(), saved_in=""):
         self.programs, self.folder = programs, pathlib.Path(folder)
         self.config = config or qemu.Config()
         self._source_faults, self._log_level = source_faults, log_level
         self._daemon_options = daemon_options
+        self._saved_in = saved_in
         self.network = Network()
         self._image = None
         self._ram = RamFolder(2 * self.config.memory_mib + 128)
@@ -50,13 +52,34 @@ class TwoHosts:
 
     def start_vm(self, name, incoming=False, **changes):
         """Starts VM `VM` hooked on host `name`; `changes` are fields of qemu.Config that differ
-        from the stage's. Returns when QEMU answers: the guest boots, or waits for a relocation."""
+        from the stage's. Returns when QEMU answers: the guest boots (or, on a stage with a folder of
+        saved guests, is loaded from there), or waits for a relocation."""
         self._started += 1
+        extra = changes.get("extra", ())
+        waits = incoming or "-incoming" in extra
+        if self._saved_in and not waits:
+            changes["extra"] = (*extra, *saved_guest.arguments(self._saved()))
         config = dataclasses.replace(self.config, incoming=incoming,
                                      **(self.hooked(name) | changes))
         vm = qemu.Vm(self.network, name, self._image, self.folder / f"vm{self._started}-{name}",
                      self._ram.path, name=VM, config=config)
         return self._stack.enter_context(vm)
+
+    def await_ready(self, vm):
+        """Returns when the guest of `vm`, which start_vm() has started, is ready."""
+        if self._saved_in:
+            saved_guest.go_on(vm)
+        else:
+            vm.wait_ready()
+
+    def _saved(self):
+        """The stage's guest as a file; it boots once if that is not there yet."""
+        config = dataclasses.replace(self.config, qemu=self.qemus["a"])
+        path = saved_guest.path_of(self._saved_in, config, self._image)
+        if not path.exists():
+            saved_guest.make(qemu.Vm(self.network, "a", self._image, self.folder / "saving",
+                                     self._ram.path, name=VM, config=config), path)
+        return path
 
     def __enter__(self):
         with contextlib.ExitStack() as building:

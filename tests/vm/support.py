@@ -17,7 +17,7 @@ import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-from lab import guest, qemu  # noqa: E402
+from lab import guest, qemu, saved_guest  # noqa: E402
 from lab.commands import LabError  # noqa: E402
 from lab.host import Programs  # noqa: E402
 from lab.two_hosts import VM, TwoHosts  # noqa: E402
@@ -70,7 +70,7 @@ class Stage(TwoHosts):
     def __init__(self, folder, config):
         super().__init__(Programs.built(), folder, config)
         self._started = 0
-        self._saved = self.folder / "guest.state"
+        self._ready_guest = self.folder / "ready.guest"
 
     def renew_daemons(self, **faults):
         """Both daemons start again, without records; `faults` are their plans by host, e.g.
@@ -105,25 +105,16 @@ class Stage(TwoHosts):
         return self.folder / f"vm{number}/watch.qmp"
 
     def save_ready_guest(self):
-        """Boots the stage's guest once, for ready_vm().
-
-        Stopped first: saved while it runs under TCG, now and then a page is missing that it wrote
-        meanwhile (QEMU 7.2, one in about 30 images: the guest's kernel then finds its lists broken).
-        """
+        """Boots the stage's guest once, for ready_vm()."""
         with self.vm("a", register=False, hook="") as vm:
             vm.wait_ready()
-            vm.qmp.command("stop")
-            vm.qmp.command("migrate", uri=f"exec:cat >{self._saved}")
-            await_that("the guest is saved",
-                       lambda: vm.qmp.command("query-migrate").get("status") == "completed")
+            saved_guest.save(vm, self._ready_guest)
 
     @contextlib.contextmanager
     def ready_vm(self, host):
         """vm(), but its guest goes on from the saved one: it is ready in a fraction of a second."""
-        with self.vm(host, extra=("-incoming", f"exec:cat {self._saved}")) as vm:
-            await_that("the saved guest is loaded",
-                       lambda: vm.qmp.command("query-status")["status"] == "paused")
-            vm.qmp.command("cont")
+        with self.vm(host, extra=saved_guest.arguments(self._ready_guest)) as vm:
+            saved_guest.go_on(vm)
             yield vm
 
     def relocating(self, *options, vm=VM, source="a", destination="b"):
