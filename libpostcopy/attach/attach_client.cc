@@ -126,6 +126,7 @@ Result<void> AttachClient::SendRegister(AgentConnection& connection) {
   if (armed_.has_value()) {
     message.armed_session = armed_->session_id;
     descriptors.push_back(armed_->userfault.get());
+    descriptors.push_back(armed_->keepsake.get());
   }
   if (message.blocks.empty() && message.problem.empty()) message.problem = "no guest RAM is mapped";
   ++count_awaited_;
@@ -156,7 +157,7 @@ std::optional<AttachClient::Ending> AttachClient::Handle(AgentConnection& connec
   }
   Result<void> answered;
   if (const auto* arm = std::get_if<wire::ArmMessage>(&received.message)) {
-    answered = OnArm(connection, *arm);
+    answered = OnArm(connection, *arm, std::move(received.descriptors.front()));
   } else if (const auto* release = std::get_if<wire::ReleaseMessage>(&received.message)) {
     answered = OnRelease(connection, *release);
   } else {
@@ -185,8 +186,9 @@ std::optional<AttachClient::Ending> AttachClient::OnRegistered(
   return std::nullopt;
 }
 
-Result<void> AttachClient::OnArm(AgentConnection& connection, const wire::ArmMessage& message) {
-  if (auto armed = Arm(message); !armed.ok()) {
+Result<void> AttachClient::OnArm(AgentConnection& connection, const wire::ArmMessage& message,
+                                 UniqueFd keepsake) {
+  if (auto armed = Arm(message, std::move(keepsake)); !armed.ok()) {
     return connection.Send(
         wire::ArmFailedMessage{message.session_id,
                                wire::CutText(armed.error().message, wire::kMaxAgentTextBytes)},
@@ -196,7 +198,7 @@ Result<void> AttachClient::OnArm(AgentConnection& connection, const wire::ArmMes
   return connection.Send(wire::ArmedMessage{message.session_id}, {&userfault, 1}, kSendTimeout);
 }
 
-Result<void> AttachClient::Arm(const wire::ArmMessage& message) {
+Result<void> AttachClient::Arm(const wire::ArmMessage& message, UniqueFd keepsake) {
   if (armed_.has_value()) {
     return Error{ErrorCode::kMismatch,
                  "armed already, for session " + armed_->session_id.ToString()};
@@ -219,7 +221,8 @@ Result<void> AttachClient::Arm(const wire::ArmMessage& message) {
     AllowHugePagesAgain(blocks);
     return userfault.error();
   }
-  armed_.emplace(Armed{message.session_id, std::move(*userfault), std::move(ids)});
+  armed_.emplace(
+      Armed{message.session_id, std::move(*userfault), std::move(keepsake), std::move(ids)});
   return {};
 }
 

@@ -62,6 +62,7 @@ class AttachClient {
   struct Armed {
     SessionId session_id;
     UniqueFd userfault;  // a duplicate of the daemon's
+    UniqueFd keepsake;   // the daemon's, kept for the next one
     std::vector<uint64_t> block_ids;
   };
   enum class Ending {
@@ -82,8 +83,9 @@ class AttachClient {
   std::optional<Ending> Handle(AgentConnection& connection, AgentConnection::Received received);
   std::optional<Ending> OnRegistered(const wire::RegisteredMessage& message,
                                      std::vector<UniqueFd> descriptors);
-  Result<void> OnArm(AgentConnection& connection, const wire::ArmMessage& message);
-  Result<void> Arm(const wire::ArmMessage& message);
+  Result<void> OnArm(AgentConnection& connection, const wire::ArmMessage& message,
+                     UniqueFd keepsake);
+  Result<void> Arm(const wire::ArmMessage& message, UniqueFd keepsake);
   Result<void> OnRelease(AgentConnection& connection, const wire::ReleaseMessage& message);
   std::vector<BlockTable::Block> ArmedBlocks() const;
   void Pause(std::chrono::milliseconds pause);

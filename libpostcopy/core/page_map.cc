@@ -32,19 +32,70 @@ uint8_t Update(std::atomic<uint8_t>& cell, Change change) {
 
 }  // namespace
 
-PageMap::PageMap(const MemoryLayout& layout) {
-  uint64_t total = 0;
+PageMap::PageMap(const MemoryLayout& layout, std::span<std::atomic<uint8_t>> bytes) {
   for (const Region& region : layout.regions) {
-    const uint64_t pages = region.count_pages();
-    // Value-initialised: every page starts kMissing without a mark.
-    regions_.push_back({pages, std::make_unique<std::atomic<uint8_t>[]>(pages)});
-    total += pages;
+    regions_.push_back({region.count_pages(), bytes.data()});
+    bytes = bytes.subspan(region.count_pages());
   }
-  outstanding_.store(total, std::memory_order_release);
+  outstanding_.store(layout.size_bytes() / kPageBytes, std::memory_order_release);
+}
+
+PageMap::PageMap(const MemoryLayout& layout)
+    // Value-initialised: every page starts kMissing without a mark.
+    : own_bytes_(std::make_unique<std::atomic<uint8_t>[]>(layout.size_bytes() / kPageBytes)) {
+  std::atomic<uint8_t>* bytes = own_bytes_.get();
+  for (const Region& region : layout.regions) {
+    regions_.push_back({region.count_pages(), bytes});
+    bytes += region.count_pages();
+  }
+  outstanding_.store(layout.size_bytes() / kPageBytes, std::memory_order_release);
+}
+
+void PageMap::Recover(std::span<const uint64_t> unit_pages) {
+  uint64_t outstanding = 0;
+  for (size_t i = 0; i < regions_.size(); ++i) {
+    for (uint64_t page = 0; page < regions_[i].pages; page += unit_pages[i]) {
+      outstanding += RecoverUnit({regions_[i].bytes + page, unit_pages[i]});
+    }
+  }
+  outstanding_.store(outstanding, std::memory_order_release);
+}
+
+uint64_t PageMap::RecoverUnit(std::span<std::atomic<uint8_t>> unit) {
+  uint64_t outstanding = 0;
+  for (std::atomic<uint8_t>& cell : unit) {
+    const uint8_t byte = cell.load(std::memory_order_relaxed);
+    PageState state = PageState::kMissing;
+    switch (StateIn(byte)) {
+      case PageState::kPresent:
+      case PageState::kWritten:
+        state = PageState::kPresent;
+        break;
+      case PageState::kDiscarded:
+        state = PageState::kDiscarded;
+        break;
+      case PageState::kMissing:
+      case PageState::kFilling:
+        break;
+    }
+    if (state == PageState::kMissing) ++outstanding;
+    cell.store(WithState(byte & kAllocated, state), std::memory_order_relaxed);
+  }
+  if (outstanding == 0 || outstanding == unit.size()) return outstanding;
+  for (std::atomic<uint8_t>& cell : unit) {
+    cell.store(WithState(cell.load(std::memory_order_relaxed), PageState::kMissing),
+               std::memory_order_relaxed);
+  }
+  return unit.size();
 }
 
 PageState PageMap::StateOf(PageAddress page) const {
   return StateIn(At(page).load(std::memory_order_acquire));
+}
+
+bool PageMap::IsBeingFilled(PageAddress page) const {
+  const PageState state = StateOf(page);
+  return state == PageState::kFilling || state == PageState::kWritten;
 }
 
 bool PageMap::Claim(PageAddress page) {
@@ -52,6 +103,10 @@ bool PageMap::Claim(PageAddress page) {
     return StateIn(byte) == PageState::kMissing ? WithState(byte, PageState::kFilling) : byte;
   });
   return StateIn(before) == PageState::kMissing;
+}
+
+void PageMap::MarkWritten(PageAddress page) {
+  Update(At(page), [](uint8_t byte) { return WithState(byte, PageState::kWritten); });
 }
 
 PageMap::Finished PageMap::Finish(PageAddress page, bool here) {
@@ -71,7 +126,9 @@ void PageMap::Discard(RegionId region, PageRange range) {
   uint64_t no_longer_outstanding = 0;
   for (PageIndex page = range.first; page < range.end(); page = page + 1) {
     const uint8_t before = Update(At({region, page}), [](uint8_t byte) {
-      return StateIn(byte) == PageState::kFilling ? byte : WithState(byte, PageState::kDiscarded);
+      const PageState state = StateIn(byte);
+      const bool being_filled = state == PageState::kFilling || state == PageState::kWritten;
+      return being_filled ? byte : WithState(byte, PageState::kDiscarded);
     });
     if (StateIn(before) == PageState::kMissing) ++no_longer_outstanding;
   }
@@ -100,7 +157,9 @@ PageMap::Demand PageMap::MarkDemanded(PageAddress page) {
   const uint8_t before = Update(At(page), [](uint8_t byte) {
     switch (StateIn(byte)) {
       case PageState::kMissing: return static_cast<uint8_t>(byte | kDemanded);
-      case PageState::kFilling: return static_cast<uint8_t>(byte | kWaited);
+      case PageState::kFilling:
+      case PageState::kWritten:
+        return static_cast<uint8_t>(byte | kWaited);
       case PageState::kPresent:
       case PageState::kDiscarded: return byte;
     }
@@ -109,7 +168,9 @@ PageMap::Demand PageMap::MarkDemanded(PageAddress page) {
   switch (StateIn(before)) {
     case PageState::kMissing:
       return (before & kDemanded) == 0 ? Demand::kAskSource : Demand::kOnItsWay;
-    case PageState::kFilling: return Demand::kOnItsWay;
+    case PageState::kFilling:
+    case PageState::kWritten:
+      return Demand::kOnItsWay;
     case PageState::kPresent:
     case PageState::kDiscarded: break;
   }

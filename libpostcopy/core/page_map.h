@@ -4,15 +4,22 @@
 //   state        a fault is answered by            who leaves it, and when
 //   kMissing     asking the source                 filler: Claim -> kFilling
 //                                                  guest: Discard -> kDiscarded
-//   kFilling     the filler, when it is done       filler: Finish -> kPresent or kDiscarded,
-//                                                  Unclaim -> kMissing
+//   kFilling     the filler, when it is done       filler: MarkWritten -> kWritten, Finish ->
+//   kPresent
+//                                                  or kDiscarded, Unclaim -> kMissing
+//   kWritten     the same                          filler: Finish, Unclaim
 //   kPresent     mapping it again, or with zero    guest: Discard -> kDiscarded
 //                if its content was given up
 //   kDiscarded   zero                              PresentAsZero -> kPresent
 //
-// A discard that meets kFilling changes nothing: the filler may be about to map the page, and
-// taking it away again would lose what the guest writes once its discard has returned. The page
-// then keeps the content it had before, which a balloon and free page reporting allow
+// kWritten: its content is in the RAM file, whole, and it may be mapped. Whoever takes over from a
+// filler that has ended may fill a page of kFilling again, but never one of kWritten, which the
+// guest may have written to (Recover()). Memory that the kernel itself fills and maps in one step
+// does without it.
+//
+// A discard that meets kFilling or kWritten changes nothing: the filler may be about to map the
+// page, and taking it away again would lose what the guest writes once its discard has returned.
+// The page then keeps the content it had before, which a balloon and free page reporting allow
 // (docs/decisions/0002-discards-never-take-back.md).
 //
 // One byte a page, each an atomic: a transition is one compare-and-swap, so threads that fill
@@ -24,12 +31,16 @@
 // Memory order: transitions are acquire-release, so whoever sees kPresent sees what the filler did
 // before; page contents themselves are ordered by the kernel's page tables.
 //
+// The bytes may be the map's own, or memory that outlives the process (engine/keepsake.h): every
+// transition is in them at once, so that another process finds them as this one left them.
+//
 // Thread-safe. No allocation after construction. Ranges must lie within the layout.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "core/memory_layout.h"
@@ -37,13 +48,25 @@
 
 namespace postcopy {
 
-enum class PageState : uint8_t { kMissing, kFilling, kPresent, kDiscarded };
+enum class PageState : uint8_t { kMissing, kFilling, kPresent, kDiscarded, kWritten };
 
 class PageMap {
  public:
+  // Every page is missing.
   explicit PageMap(const MemoryLayout& layout);
+  // The same in `bytes`, one a page, region after region, which outlive the map and are zero, or
+  // are what another map has left: then Recover() comes first. REQUIRES: as many bytes as pages.
+  PageMap(const MemoryLayout& layout, std::span<std::atomic<uint8_t>> bytes);
+
+  // Takes over what a map that has ended has left in the bytes: what it was filling is missing
+  // again, what it had written is present, and nobody has asked for anything. `unit_pages`, one a
+  // region: so many pages are mapped together or not at all; of those that are not all here all are
+  // missing again. Before anything else, by one thread. Bytes that no map writes count as missing.
+  void Recover(std::span<const uint64_t> unit_pages);
 
   PageState StateOf(PageAddress page) const;
+  // Somebody has claimed it and has not finished.
+  bool IsBeingFilled(PageAddress page) const;
   uint64_t region_pages(RegionId region) const { return regions_[region.value].pages; }
   size_t count_regions() const { return regions_.size(); }
   // Pages that are missing or being filled; 0 means that nothing will ever be asked for again.
@@ -52,6 +75,9 @@ class PageMap {
 
   // Moves `page` from kMissing to kFilling. False: it was not missing; the caller drops its data.
   bool Claim(PageAddress page);
+  // The claimed page's content is in the RAM file; from now on it may be mapped.
+  // REQUIRES: the caller's Claim() of this page returned true.
+  void MarkWritten(PageAddress page);
 
   struct Finished {
     bool demanded = false;  // a fault was counted on the page and is now answered
@@ -61,7 +87,7 @@ class PageMap {
   // good (the guest gave it up meanwhile) and it reads as zero.
   // REQUIRES: the caller's Claim() of this page returned true.
   Finished Finish(PageAddress page, bool here);
-  // Ends a fill that Claim() began and that wrote nothing: the page is missing again.
+  // Ends a fill that Claim() began and that mapped nothing: the page is missing again.
   void Unclaim(PageAddress page);
 
   // The guest gave these pages up.
@@ -90,13 +116,16 @@ class PageMap {
  private:
   struct RegionBytes {
     uint64_t pages = 0;
-    std::unique_ptr<std::atomic<uint8_t>[]> bytes;
+    std::atomic<uint8_t>* bytes = nullptr;
   };
+  // Of one unit of a region; how many of its pages are outstanding then.
+  static uint64_t RecoverUnit(std::span<std::atomic<uint8_t>> unit);
   std::atomic<uint8_t>& At(PageAddress page) const {
     return regions_[page.region.value].bytes[page.page.value];
   }
 
-  std::vector<RegionBytes> regions_;  // fixed after construction
+  std::unique_ptr<std::atomic<uint8_t>[]> own_bytes_;  // null: somebody else's
+  std::vector<RegionBytes> regions_;                   // fixed after construction
   std::atomic<uint64_t> outstanding_{0};
   std::atomic<uint64_t> discarded_{0};
 };

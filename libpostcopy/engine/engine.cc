@@ -3,18 +3,33 @@
 #include <algorithm>
 
 namespace postcopy {
+namespace {
+
+PageMap MakePageMap(const MemoryLayout& layout, std::span<std::atomic<uint8_t>> bytes) {
+  return bytes.empty() ? PageMap(layout) : PageMap(layout, bytes);
+}
+
+}  // namespace
 
 Engine::Engine(std::unique_ptr<PageTransport> transport, FaultDevice& device,
-               std::vector<MappedRegion> regions, FaultTrace* trace)
+               std::vector<MappedRegion> regions, const EngineOptions& options)
     : regions_(std::move(regions)),
       transport_(std::move(transport)),
       device_(device),
-      trace_(trace),
-      map_(transport_->layout()),
-      fetcher_(*transport_, trace),
+      trace_(options.trace),
+      takes_up_(options.takes_up),
+      map_(MakePageMap(transport_->layout(), options.page_bytes)),
+      fetcher_(*transport_, trace_),
       precacher_(map_, fetcher_, *transport_),
       installer_(device_, map_, regions_, fetcher_),
-      reader_(device_, map_, regions_, fetcher_, precacher_, trace) {}
+      reader_(device_, map_, regions_, fetcher_, precacher_, trace_),
+      urgent_up_(!takes_up_),
+      bulk_up_(!takes_up_) {
+  if (!takes_up_) return;
+  std::vector<uint64_t> unit_pages;
+  for (const MappedRegion& region : regions_) unit_pages.push_back(region.page_bytes / kPageBytes);
+  map_.Recover(unit_pages);
+}
 
 Engine::~Engine() { Stop(); }
 
@@ -26,7 +41,15 @@ Result<void> Engine::Start() {
   });
   if (!reader.ok()) return reader.error();
   reader_thread_.emplace(std::move(*reader));
-  return transport_->Start(*this);
+  auto started = transport_->Start(*this);
+  if (started.ok() && takes_up_) WakeEveryone();
+  return started;
+}
+
+void Engine::WakeEveryone() {
+  for (const MappedRegion& region : regions_) {
+    device_.Wake(region, {{0}, region.size_bytes / kPageBytes});
+  }
 }
 
 void Engine::StartBulk() {
@@ -44,7 +67,7 @@ void Engine::OnPage(uint32_t id, PageAddress page, wire::Encoding encoding,
   demand_bytes_.fetch_add(content.size(), std::memory_order_relaxed);
   Note(installer_.Install(page.region, {page.page, 1}, content));
   // Somebody else is filling it, or its huge page is not whole yet: who ends that says so.
-  if (map_.StateOf(page) != PageState::kFilling) fetcher_.Answered(id, page);
+  if (!map_.IsBeingFilled(page)) fetcher_.Answered(id, page);
   // The guest gave the page up while it was on its way: it looks again and gets zero.
   if (map_.StateOf(page) == PageState::kDiscarded) {
     const MappedRegion& region = regions_[page.region.value];
@@ -119,7 +142,7 @@ void Engine::MarkEmpty(RegionId region, PageRange range) {
     const PageRange one = mapped.WholePages({range.first, 1});
     bool begun = false;
     for (PageIndex page = one.first; page < one.end(); page = page + 1) {
-      begun |= map_.StateOf({region, page}) == PageState::kFilling;
+      begun |= map_.IsBeingFilled({region, page});
     }
     if (begun) {
       data_pages_.fetch_add(one.count_pages, std::memory_order_relaxed);

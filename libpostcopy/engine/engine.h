@@ -18,6 +18,7 @@
 #include <chrono>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -51,13 +52,24 @@ struct Interruption {
   TimePoint since;
 };
 
+struct EngineOptions {
+  // Told of the start, of what has data and of faults; the caller's again when Stop() or Finish()
+  // has returned. Null: nobody is told.
+  FaultTrace* trace = nullptr;
+  // Where the states of pages are kept (PageMap); they outlive the engine. Empty: in the engine.
+  std::span<std::atomic<uint8_t>> page_bytes = {};
+  // An engine that has ended, with its process or not, has left the pages and `page_bytes`: this
+  // one takes them up. What had come is here, the rest is brought. REQUIRES: a transport without
+  // lanes.
+  bool takes_up = false;
+};
+
 class Engine final : private PageSink {
  public:
   // `regions` are in the order of transport->layout(). The RAM files they borrow, and `device`,
-  // must outlive the engine. `trace`, if any, is told of the start, of what has data and of faults; it is
-  // the caller's again when Stop() or Finish() has returned.
+  // must outlive the engine.
   Engine(std::unique_ptr<PageTransport> transport, FaultDevice& device,
-         std::vector<MappedRegion> regions, FaultTrace* trace = nullptr);
+         std::vector<MappedRegion> regions, const EngineOptions& options = {});
   ~Engine() override;  // Stop()s
 
   // Before Start(): these pages of the RAM file were allocated beforehand.
@@ -96,6 +108,9 @@ class Engine final : private PageSink {
   void OnInterrupted(const Error& cause) override;
   void OnUrgentRestored() override;
   void OnBulkRestored() override;
+  // Lets everyone touch again who waits for a page: of the events about them some were read by the
+  // engine that has ended.
+  void WakeEveryone();
   // Asks once more for what else of a huge page a fault on `page` waits for.
   void AskAlongAgain(PageAddress page);
   // The source has no data there. Of the urgent lane's thread, before any bulk.
@@ -109,6 +124,7 @@ class Engine final : private PageSink {
   const std::unique_ptr<PageTransport> transport_;
   FaultDevice& device_;
   FaultTrace* const trace_;
+  const bool takes_up_;
 
   PageMap map_;
   Fetcher fetcher_;
@@ -131,8 +147,8 @@ class Engine final : private PageSink {
   CondVar changed_;
   bool complete_ POSTCOPY_GUARDED_BY(mutex_) = false;
   bool stopped_ POSTCOPY_GUARDED_BY(mutex_) = false;
-  bool urgent_up_ POSTCOPY_GUARDED_BY(mutex_) = true;
-  bool bulk_up_ POSTCOPY_GUARDED_BY(mutex_) = true;
+  bool urgent_up_ POSTCOPY_GUARDED_BY(mutex_);
+  bool bulk_up_ POSTCOPY_GUARDED_BY(mutex_);
   bool map_wanted_ POSTCOPY_GUARDED_BY(mutex_) = false;
   bool map_known_ POSTCOPY_GUARDED_BY(mutex_) = false;
   uint64_t interruptions_ POSTCOPY_GUARDED_BY(mutex_) = 0;

@@ -38,6 +38,11 @@ Installer::Outcome Installer::InstallClaimed(RegionId region, PageRange range,
       return Outcome::kFailed;
     }
   }
+  if (mapped.file_backed()) {
+    for (PageIndex page = range.first; page < range.end(); page = page + 1) {
+      map_.MarkWritten({region, page});
+    }
+  }
   return MapFilled(region, range, content);
 }
 

@@ -41,7 +41,7 @@ TcpTransport::TcpTransport(const TcpTransportOptions& options, TcpConnector conn
   }
 }
 
-Result<std::unique_ptr<PageTransport>> TcpTransport::Connect(const TcpTransportOptions& options) {
+Result<std::unique_ptr<TcpTransport>> TcpTransport::Make(const TcpTransportOptions& options) {
   std::vector<TcpEndpoint> endpoints;
   Error cause{ErrorCode::kInvalidArgument, "page server: no address was given"};
   for (const std::string& address : options.addresses) {
@@ -55,11 +55,27 @@ Result<std::unique_ptr<PageTransport>> TcpTransport::Connect(const TcpTransportO
   if (endpoints.empty()) return cause;
   auto connector = TcpConnector::Create(std::move(endpoints));
   if (!connector.ok()) return connector.error();
-  std::unique_ptr<TcpTransport> transport(new TcpTransport(options, std::move(*connector)));
+  return std::unique_ptr<TcpTransport>(new TcpTransport(options, std::move(*connector)));
+}
+
+Result<std::unique_ptr<PageTransport>> TcpTransport::Connect(const TcpTransportOptions& options) {
+  auto made = Make(options);
+  if (!made.ok()) return made.error();
+  std::unique_ptr<TcpTransport> transport = std::move(*made);
   for (auto& lane : transport->lanes_) {
     const auto opened = transport->OpenLane(*lane, options.connect_timeout, true);
     if (!opened.ok()) return opened.error();
   }
+  return std::unique_ptr<PageTransport>(std::move(transport));
+}
+
+Result<std::unique_ptr<PageTransport>> TcpTransport::ConnectLater(
+    const TcpTransportOptions& options, MemoryLayout layout) {
+  auto made = Make(options);
+  if (!made.ok()) return made.error();
+  std::unique_ptr<TcpTransport> transport = std::move(*made);
+  transport->layout_ = std::move(layout);
+  transport->NoteBreak({ErrorCode::kUnavailable, "page server: not connected yet"});
   return std::unique_ptr<PageTransport>(std::move(transport));
 }
 
@@ -124,6 +140,7 @@ Result<void> TcpTransport::StartReceiver(LaneState& lane) {
 Result<void> TcpTransport::Start(PageSink& sink) {
   sink_ = &sink;
   for (auto& lane : lanes_) {
+    if (!lane->socket.valid()) continue;  // to be made later
     auto started = StartReceiver(*lane);
     if (!started.ok()) return started;
   }

@@ -40,6 +40,11 @@ class TcpTransport final : public PageTransport {
 
   // Connects and greets on every lane. Blocks at most connect_timeout per lane, twice.
   static Result<std::unique_ptr<PageTransport>> Connect(const TcpTransportOptions& options);
+  // The same for a session whose layout is known, without waiting for the source: when it is
+  // started the lanes are made as they are made anew, for as long as that takes. Fails if no
+  // address can be had from `options`.
+  static Result<std::unique_ptr<PageTransport>> ConnectLater(const TcpTransportOptions& options,
+                                                             MemoryLayout layout);
   ~TcpTransport() override;
 
   const MemoryLayout& layout() const override { return layout_; }
@@ -68,6 +73,8 @@ class TcpTransport final : public PageTransport {
   };
 
   TcpTransport(const TcpTransportOptions& options, TcpConnector connector);
+  // Without a lane.
+  static Result<std::unique_ptr<TcpTransport>> Make(const TcpTransportOptions& options);
   // Connects and greets: then requests can be sent. The first lane ever tells the layout.
   Result<void> OpenLane(LaneState& lane, std::chrono::milliseconds timeout, bool once);
   // Greets on a connection, which becomes the lane's.

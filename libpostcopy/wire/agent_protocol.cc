@@ -301,6 +301,7 @@ size_t CountDescriptors(const AgentMessage& message) {
   if (const auto* registered = std::get_if<RegisteredMessage>(&message)) {
     return registered->has_device ? 1 : 0;
   }
+  if (std::holds_alternative<ArmMessage>(message)) return 1;
   if (std::holds_alternative<ArmedMessage>(message)) return 1;
   const auto* offer = std::get_if<RegisterMessage>(&message);
   if (offer == nullptr) return 0;
@@ -308,7 +309,7 @@ size_t CountDescriptors(const AgentMessage& message) {
       std::count_if(offer->blocks.begin(), offer->blocks.end(), [](const RegisterBlock& block) {
         return block.kind == BlockKind::kSharedFile;
       });
-  return static_cast<size_t>(shared) + (offer->armed_session.has_value() ? 1 : 0);
+  return static_cast<size_t>(shared) + (offer->armed_session.has_value() ? 2 : 0);
 }
 
 Result<void> Validate(const AgentMessage& message) {

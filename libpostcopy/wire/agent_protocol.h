@@ -19,7 +19,7 @@
 
 namespace postcopy::wire {
 
-inline constexpr uint16_t kAgentProtocolVersion = 1;
+inline constexpr uint16_t kAgentProtocolVersion = 2;
 
 inline constexpr size_t kMaxAgentBlocks = kMaxRegions;
 inline constexpr size_t kMaxVmNameBytes = 128;
@@ -28,8 +28,8 @@ inline constexpr size_t kMaxBlockPathBytes = 4095;
 inline constexpr size_t kMaxAgentTextBytes = 1023;  // a problem, a refusal, a failure
 // Largest body: a REGISTER with every list and text at its limit fits.
 inline constexpr size_t kMaxAgentBodyBytes = 288 * 1024;
-// The RAM files of all blocks and one userfaultfd.
-inline constexpr size_t kMaxAgentDescriptors = kMaxAgentBlocks + 1;
+// The RAM files of all blocks, one userfaultfd and one keepsake.
+inline constexpr size_t kMaxAgentDescriptors = kMaxAgentBlocks + 2;
 
 enum class AgentFrameType : uint8_t {
   kRegister = 1,
@@ -60,7 +60,8 @@ struct RegisterBlock {
 };
 
 // VMM → daemon: everything the hook knows, whenever that changes or the daemon comes back.
-// Descriptors: the RAM file of each shared block in their order, then, if armed, the userfaultfd.
+// Descriptors: the RAM file of each shared block in their order, then, if armed, the userfaultfd
+// and the keepsake.
 struct RegisterMessage {
   uint32_t snapshot = 0;  // counts the REGISTERs of this process
   std::string vm_name;
@@ -83,7 +84,8 @@ struct RegisteredMessage {
   friend bool operator==(const RegisteredMessage&, const RegisteredMessage&) = default;
 };
 
-// Daemon → VMM: empty these blocks and register them with a userfaultfd.
+// Daemon → VMM: empty these blocks and register them with a userfaultfd. Descriptor: the keepsake,
+// which the VMM keeps and gives back.
 struct ArmMessage {
   SessionId session_id;
   uint32_t snapshot = 0;         // whose blocks are numbered

@@ -121,6 +121,7 @@ class AttachClientTest : public ::testing::Test {
   UniqueFd file_;
   volatile char* memory_ = nullptr;
   std::unique_ptr<BlockTable> table_ = std::make_unique<BlockTable>();
+  const UniqueFd keepsake_{memfd_create("keepsake", MFD_CLOEXEC)};
   std::unique_ptr<VmRegistry> registry_;
   std::unique_ptr<AgentServer> server_;
   std::unique_ptr<AttachClient> client_;
@@ -179,7 +180,7 @@ TEST_F(AttachClientTest, ArmsServesAndReleases) {
   memory_[5 * kPage] = 1;
   StartClient();
   ASSERT_TRUE(Registered());
-  auto armed = registry_->Arm("vm", kSession, kSoon);
+  auto armed = registry_->Arm("vm", kSession, kSoon, keepsake_);
   ASSERT_TRUE(armed.ok()) << armed.status();
   ASSERT_EQ(armed->blocks.size(), 1u);
   char seen = 0;
@@ -188,7 +189,7 @@ TEST_F(AttachClientTest, ArmsServesAndReleases) {
   guest.join();
   EXPECT_EQ(seen, 42);
 
-  auto again = registry_->Arm("vm", kOther, kSoon);
+  auto again = registry_->Arm("vm", kOther, kSoon, keepsake_);
   EXPECT_TRUE(absl::IsFailedPrecondition(again.status()));
   EXPECT_THAT(std::string(again.status().message()), HasSubstr("armed already, for session 01"));
 
@@ -197,14 +198,14 @@ TEST_F(AttachClientTest, ArmsServesAndReleases) {
   EXPECT_FALSE(registry_->Find("vm")->arming.has_value());
   EXPECT_EQ(Read(6), 0) << "nothing holds the userfaultfd any more";
   EXPECT_TRUE(registry_->Release("vm", kSession).ok()) << "releasing twice is no error";
-  EXPECT_TRUE(registry_->Arm("vm", kOther, kSoon).ok());
+  EXPECT_TRUE(registry_->Arm("vm", kOther, kSoon, keepsake_).ok());
 }
 
 TEST_F(AttachClientTest, TellsARestartedDaemonWhatIsArmed) {
   AddRam();
   StartClient();
   ASSERT_TRUE(Registered());
-  ASSERT_TRUE(registry_->Arm("vm", kSession, kSoon).ok());
+  ASSERT_TRUE(registry_->Arm("vm", kSession, kSoon, keepsake_).ok());
   StopDaemon();
   char seen = 0;
   std::thread guest([&] { seen = Read(2); });
@@ -214,6 +215,7 @@ TEST_F(AttachClientTest, TellsARestartedDaemonWhatIsArmed) {
   ASSERT_TRUE(record.ok() && record->arming.has_value());
   EXPECT_EQ(record->arming->session_id, kSession);
   EXPECT_THAT(record->arming->blocks, ElementsAre(0));
+  EXPECT_TRUE(*IsSameRamFile(record->arming->keepsake.get(), keepsake_.get()));
   Serve(record->arming->userfault, 2);
   guest.join();
   EXPECT_EQ(seen, 42);
@@ -236,10 +238,10 @@ TEST_F(AttachClientTest, ABlockNumberThatDoesNotExistIsRefusedInWords) {
   AddRam();
   StartClient();
   ASSERT_TRUE(Registered());
-  auto armed = registry_->Arm("vm", kSession, kSoon, {7});
+  auto armed = registry_->Arm("vm", kSession, kSoon, keepsake_, {7});
   EXPECT_FALSE(armed.ok());
   EXPECT_THAT(std::string(armed.status().message()), HasSubstr("there is no RAM block 7"));
-  EXPECT_TRUE(registry_->Arm("vm", kSession, kSoon).ok());
+  EXPECT_TRUE(registry_->Arm("vm", kSession, kSoon, keepsake_).ok());
 }
 
 TEST_F(AttachClientTest, ANameThatTheProtocolDoesNotCarryIsRefusedAtTheStart) {

@@ -1,5 +1,6 @@
 #include "core/page_map.h"
 
+#include <array>
 #include <functional>
 #include <optional>
 #include <string>
@@ -28,6 +29,10 @@ std::unique_ptr<PageMap> MapWith(State state) {
       map->Finish(kPage, true);
       break;
     case State::kDiscarded: map->Discard({0}, {kPage.page, 1}); break;
+    case State::kWritten:
+      map->Claim(kPage);
+      map->MarkWritten(kPage);
+      break;
   }
   return map;
 }
@@ -35,40 +40,46 @@ std::unique_ptr<PageMap> MapWith(State state) {
 struct Step {
   std::string name;
   std::function<void(PageMap&)> apply;
-  // By state before: missing, filling, present, discarded. Nothing: the contract forbids it there.
-  std::optional<State> after[4];
+  // By state before: missing, filling, present, discarded, written. Nothing: the contract forbids
+  // it there.
+  std::optional<State> after[5];
 };
 
-const State kStates[] = {State::kMissing, State::kFilling, State::kPresent, State::kDiscarded};
+const State kStates[] = {State::kMissing, State::kFilling, State::kPresent, State::kDiscarded,
+                         State::kWritten};
 
 const std::vector<Step>& Steps() {
   constexpr auto M = State::kMissing, F = State::kFilling, P = State::kPresent,
-                 D = State::kDiscarded;
+                 D = State::kDiscarded, W = State::kWritten;
   constexpr std::nullopt_t no = std::nullopt;
   const PageRange one{kPage.page, 1};
   static const std::vector<Step> steps = {
-      {"Claim", [](PageMap& map) { map.Claim(kPage); }, {F, F, P, D}},
-      {"Finish here", [](PageMap& map) { map.Finish(kPage, true); }, {no, P, no, no}},
-      {"Finish gone", [](PageMap& map) { map.Finish(kPage, false); }, {no, D, no, no}},
-      {"Unclaim", [](PageMap& map) { map.Unclaim(kPage); }, {no, M, no, no}},
-      {"Discard", [one](PageMap& map) { map.Discard({0}, one); }, {D, F, D, D}},
-      {"MarkEmpty", [one](PageMap& map) { map.MarkEmpty({0}, one); }, {D, F, P, D}},
-      {"PresentAsZero", [](PageMap& map) { map.PresentAsZero(kPage); }, {M, F, P, P}},
-      {"MarkDemanded", [](PageMap& map) { map.MarkDemanded(kPage); }, {M, F, P, D}},
-      {"MarkAllocated", [one](PageMap& map) { map.MarkAllocated({0}, one); }, {M, F, P, D}},
+      {"Claim", [](PageMap& map) { map.Claim(kPage); }, {F, F, P, D, W}},
+      {"MarkWritten", [](PageMap& map) { map.MarkWritten(kPage); }, {no, W, no, no, no}},
+      {"Finish here", [](PageMap& map) { map.Finish(kPage, true); }, {no, P, no, no, P}},
+      {"Finish gone", [](PageMap& map) { map.Finish(kPage, false); }, {no, D, no, no, D}},
+      {"Unclaim", [](PageMap& map) { map.Unclaim(kPage); }, {no, M, no, no, M}},
+      {"Discard", [one](PageMap& map) { map.Discard({0}, one); }, {D, F, D, D, W}},
+      {"MarkEmpty", [one](PageMap& map) { map.MarkEmpty({0}, one); }, {D, F, P, D, W}},
+      {"PresentAsZero", [](PageMap& map) { map.PresentAsZero(kPage); }, {M, F, P, P, W}},
+      {"MarkDemanded", [](PageMap& map) { map.MarkDemanded(kPage); }, {M, F, P, D, W}},
+      {"MarkAllocated", [one](PageMap& map) { map.MarkAllocated({0}, one); }, {M, F, P, D, W}},
       {"TakeUngranted",
        [](PageMap& map) { map.TakeUngranted({0}, kPage.page, kPage.page + 1, 1); },
-       {M, F, P, D}},
-      {"ForgetGrants", [](PageMap& map) { map.ForgetGrants(); }, {M, F, P, D}},
+       {M, F, P, D, W}},
+      {"ForgetGrants", [](PageMap& map) { map.ForgetGrants(); }, {M, F, P, D, W}},
+      {"Recover", [](PageMap& map) { map.Recover(std::array<uint64_t, 1>{1}); }, {M, M, P, D, P}},
   };
   return steps;
 }
 
-bool IsOutstanding(State state) { return state == State::kMissing || state == State::kFilling; }
+bool IsOutstanding(State state) {
+  return state == State::kMissing || state == State::kFilling || state == State::kWritten;
+}
 
 TEST(PageMapTest, EveryStepFromEveryStateLeadsWhereTheTableSays) {
   for (const Step& step : Steps()) {
-    for (int i = 0; i < 4; ++i) {
+    for (size_t i = 0; i < std::size(kStates); ++i) {
       if (!step.after[i].has_value()) continue;
       SCOPED_TRACE(step.name + " from state " + std::to_string(i));
       const auto map = MapWith(kStates[i]);
@@ -82,7 +93,7 @@ TEST(PageMapTest, EveryStepFromEveryStateLeadsWhereTheTableSays) {
 
 TEST(PageMapTest, NoStepTouchesTheNeighbours) {
   for (const Step& step : Steps()) {
-    for (int i = 0; i < 4; ++i) {
+    for (size_t i = 0; i < std::size(kStates); ++i) {
       if (!step.after[i].has_value()) continue;
       const auto map = MapWith(kStates[i]);
       step.apply(*map);
@@ -215,6 +226,61 @@ TEST(PageMapTest, CountsAgreeWhenTheGuestDiscardsWhileTwoThreadsFill) {
   for (uint64_t page = 0; page < kPages; ++page) {
     const State state = map.StateOf({{0}, {page}});
     ASSERT_TRUE(state == State::kPresent || state == State::kDiscarded);
+  }
+}
+
+TEST(PageMapTest, AnotherMapOverTheSameBytesFindsWhatWasHere) {
+  std::vector<std::atomic<uint8_t>> bytes(10);
+  const auto at = [](uint64_t page) { return PageAddress{{0}, {page}}; };
+  {
+    PageMap before(Pages(10), bytes);
+    before.MarkAllocated({0}, {{0}, 10});
+    before.Claim(at(1));  // its filler has ended
+    before.Claim(at(2));
+    before.MarkWritten(at(2));  // perhaps mapped
+    before.Claim(at(3));
+    before.Finish(at(3), true);
+    before.Discard({0}, {{4}, 1});
+    before.MarkDemanded(at(5));
+    before.TakeUngranted({0}, {6}, {7}, 1);
+  }
+  PageMap map(Pages(10), bytes);
+  map.Recover(std::array<uint64_t, 1>{1});
+  EXPECT_EQ(map.outstanding_pages(), 7u);
+  EXPECT_EQ(map.StateOf(at(1)), State::kMissing);
+  EXPECT_EQ(map.StateOf(at(2)), State::kPresent);
+  EXPECT_EQ(map.StateOf(at(3)), State::kPresent);
+  EXPECT_EQ(map.StateOf(at(4)), State::kDiscarded);
+  EXPECT_TRUE(map.IsAllocated(at(5)));
+  EXPECT_EQ(map.MarkDemanded(at(5)), PageMap::Demand::kAskSource) << "nobody has asked since";
+  EXPECT_EQ(map.TakeUngranted({0}, {6}, {10}, 10), (PageRange{{6}, 4}));
+}
+
+TEST(PageMapTest, OfPagesThatAreMappedTogetherAllAreMissingUnlessAllAreHere) {
+  std::vector<std::atomic<uint8_t>> bytes(12);
+  PageMap before(Pages(12), bytes);
+  for (uint64_t page = 0; page < 12; ++page) {
+    if (page == 5) continue;  // its filler ended just before
+    before.Claim({{0}, {page}});
+    before.Finish({{0}, {page}}, true);
+  }
+  PageMap map(Pages(12), bytes);
+  map.Recover(std::array<uint64_t, 1>{4});
+  EXPECT_EQ(map.outstanding_pages(), 4u);
+  EXPECT_EQ(map.StateOf({{0}, {3}}), State::kPresent);
+  EXPECT_EQ(map.StateOf({{0}, {4}}), State::kMissing);
+  EXPECT_EQ(map.StateOf({{0}, {8}}), State::kPresent);
+}
+
+TEST(PageMapTest, BytesThatNoMapWritesCountAsMissing) {
+  std::vector<std::atomic<uint8_t>> bytes(256);
+  for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<uint8_t>(i);
+  PageMap map(Pages(256), bytes);
+  map.Recover(std::array<uint64_t, 1>{1});
+  for (uint64_t page = 0; page < 256; ++page) {
+    const State state = map.StateOf({{0}, {page}});
+    EXPECT_TRUE(state == State::kMissing || state == State::kPresent || state == State::kDiscarded);
+    EXPECT_EQ(map.Claim({{0}, {page}}), state == State::kMissing);
   }
 }
 

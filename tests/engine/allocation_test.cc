@@ -54,7 +54,7 @@ TEST_P(AllocationTest, TenThousandFaultsAllocateNothingAfterWarmUp) {
   Source source(kWarmUpPages + kDemandPages);
   ArmedMemory memory((kWarmUpPages + kDemandPages) * kPageBytes, GetParam());
   FaultTrace trace;
-  Engine engine(source.Connect(), memory.device(), {memory.region()}, &trace);
+  Engine engine(source.Connect(), memory.device(), {memory.region()}, {.trace = &trace});
   ASSERT_TRUE(engine.Start().ok());
   uint64_t sum = 0;
   const auto touch = [&](uint64_t page) {

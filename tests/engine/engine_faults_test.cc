@@ -1,7 +1,8 @@
 // The engine over a fake device and a loopback transport: what it does when things go wrong, come
 // late, twice or in another order.
-#include "engine/engine.h"
+#include <algorithm>
 
+#include "engine/engine.h"
 #include "gmock/gmock.h"
 #include "tests/engine/fake_fault_device.h"
 #include "tests/transport/loopback_transport.h"
@@ -219,6 +220,32 @@ TEST_F(EngineFaultsTest, HolesOfTheMapAreNeverAskedFor) {
                                                    400)));
   EXPECT_EQ(engine_->Figures().data_bytes, 61 * kPageBytes);
   EXPECT_EQ(engine_->Figures().present_bytes, 61 * kPageBytes);
+}
+
+TEST_F(EngineFaultsTest, WhoTakesUpFillsWhatIsMissingAndWakesWhoeverWaits) {
+  std::vector<std::atomic<uint8_t>> bytes(kPages);
+  {
+    PageMap before(layout_, bytes);
+    for (uint64_t page = 0; page < 4; ++page) before.Claim({{0}, {page}});
+    before.Finish({{0}, {1}}, true);
+    before.MarkWritten({{0}, {2}});
+  }
+  auto transport = std::make_unique<LoopbackTransport>(layout_);
+  transport_ = transport.get();
+  engine_.emplace(std::move(transport), device_, regions_,
+                  EngineOptions{.page_bytes = bytes, .takes_up = true});
+  ASSERT_TRUE(engine_->Start().ok());
+  EXPECT_THAT(device_.TakeCalls(),
+              testing::ElementsAre(FakeFaultDevice::Record{Call::kWake, {{0}, kPages}, {}}));
+  engine_->StartBulk();
+  EXPECT_TRUE(transport_->asked().empty()) << "there is no lane yet";
+  transport_->Restore();
+  transport_->DeliverAll();
+  ASSERT_EQ(engine_->WaitComplete(seconds(5)), Engine::Wait::kComplete);
+  std::vector<uint64_t> filled = FilledPages();
+  std::sort(filled.begin(), filled.end());
+  EXPECT_EQ(filled.size(), kPages - 2);
+  EXPECT_THAT(filled, Not(Contains(testing::AnyOf(1u, 2u))));
 }
 
 TEST_F(EngineFaultsTest, EmptyMapIsComplete) {

@@ -66,7 +66,7 @@ TEST_P(EngineTest, TraceHasTheFaultsAndWhatTheSourceHasDataFor) {
   Source source(kPages);
   ArmedMemory memory(kPages * kPageBytes, GetParam());
   FaultTrace trace;
-  Engine engine(source.Connect(), memory.device(), {memory.region()}, &trace);
+  Engine engine(source.Connect(), memory.device(), {memory.region()}, {.trace = &trace});
   const TimePoint before = std::chrono::steady_clock::now();
   ASSERT_TRUE(engine.Start().ok());
   for (const uint64_t page : {30, 31, 3}) {

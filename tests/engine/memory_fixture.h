@@ -14,6 +14,7 @@
 #include "engine/engine.h"
 #include "engine/userfault_device.h"
 #include "gmock/gmock.h"
+#include "platform/duplicate_fd.h"
 #include "platform/ram_file.h"
 #include "server/page_server.h"
 #include "transport/tcp_transport.h"
@@ -71,6 +72,7 @@ class ArmedMemory {
     if (backing == Backing::kFileAllocated) {
       EXPECT_TRUE(AllocateRamFile(fd, 0, size_bytes).ok());
     }
+    userfault_ = std::move(*DuplicateFd(*userfault));
     device_ = std::make_unique<UserfaultDevice>(std::move(*userfault), *Waiter::Create());
   }
   ~ArmedMemory() { munmap(memory_, size_bytes_); }
@@ -79,7 +81,8 @@ class ArmedMemory {
     return {reinterpret_cast<uint64_t>(memory_), size_bytes_, file_.valid() ? file_.get() : -1, 0};
   }
   std::byte* memory() { return memory_; }
-  int file() const { return file_.get(); }
+  int file() const { return file_.valid() ? file_.get() : -1; }
+  int userfault() const { return userfault_.get(); }
   FaultDevice& device() { return *device_; }
   Backing backing() const { return backing_; }
 
@@ -88,6 +91,7 @@ class ArmedMemory {
   Backing backing_;
   UniqueFd file_;
   std::byte* memory_ = nullptr;
+  UniqueFd userfault_;  // as a VMM keeps it
   std::unique_ptr<UserfaultDevice> device_;
 };
 

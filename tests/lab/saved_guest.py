@@ -9,7 +9,7 @@ import os
 import pathlib
 import time
 
-from .commands import LabError
+from .commands import LabError, run
 
 _SAVE_S = 300  # at most
 
@@ -33,9 +33,17 @@ def arguments(path):
 
 def go_on(vm):
     """Lets the guest run that `vm` was started with arguments() for, as soon as it is loaded. LabError if
-    it cannot be."""
+    it cannot be.
+
+    QEMU looks at each page that is to be zero, and so gives every hole of a RAM file a page. They are
+    taken back: a guest that has booted has none there.
+    """
     _await_status(vm, "query-status", ("paused",), ("internal-error",),
                   "load the saved guest")
+    if vm.config.ram == "file":
+        for path in vm.ram_paths:
+            run(["fallocate", "--dig-holes", str(path)], what=f"dig holes into {path}",
+                timeout_s=_SAVE_S)
     vm.qmp.command("cont")
 
 

@@ -88,17 +88,17 @@ class Plan(unittest.TestCase):
 
     def test_every_point_can_be_played(self):
         for point in plan.full():
-            played = plan.scenario_of(point)
+            played = plan.scenario_of(point, "guests")
             self.assertFalse(played.link_mbit and played.round_trip_ms, point)
             self.assertLess(played.config.guest.files_mib + played.config.guest.check_mib
                             + played.config.guest.touch_mib + played.config.guest.memcached_mib
                             + 9 * played.config.guest.web_dirs,
                             played.config.memory_mib - 200)
-        visited = plan.scenario_of(plan.Point(load="specweb-support"))
+        visited = plan.scenario_of(plan.Point(load="specweb-support"), "guests")
         self.assertEqual((visited.load, visited.config.guest.web_dirs), ("specweb-support", plan.WEB_DIRS))
-        delayed = plan.scenario_of(plan.Point(load="key-value", link="rtt-10ms"))
+        delayed = plan.scenario_of(plan.Point(load="key-value", link="rtt-10ms"), "guests")
         self.assertEqual((delayed.load, delayed.round_trip_ms), ("key-value", 10))
-        self.assertEqual(plan.scenario_of(plan.Point(load="touch-zipf")).config.guest.touch_order, "zipf")
+        self.assertEqual(plan.scenario_of(plan.Point(load="touch-zipf"), "guests").config.guest.touch_order, "zipf")
 
     def test_each_run_has_a_name_of_its_own(self):
         names = [run.name for run in plan.runs(plan.full(), plan.ARMS)]

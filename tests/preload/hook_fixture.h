@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <spawn.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -166,6 +167,7 @@ class HookFixture : public ::testing::Test {
   }
 
   ScratchDirectory scratch_;
+  const UniqueFd keepsake_{memfd_create("keepsake", MFD_CLOEXEC)};
   std::unique_ptr<VmRegistry> registry_;
   std::unique_ptr<AgentServer> server_;
 };

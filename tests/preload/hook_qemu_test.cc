@@ -61,7 +61,7 @@ class HookQemuTest : public HookFixture {
     const VmBlock& block = record->blocks[position];
     EXPECT_EQ(block.size_bytes, kRamBytes);
     EXPECT_EQ(block.path, Path("ram"));
-    auto armed = registry_->Arm(vm, kSession, std::chrono::seconds(10), {position});
+    auto armed = registry_->Arm(vm, kSession, std::chrono::seconds(10), keepsake_, {position});
     ASSERT_TRUE(armed.ok()) << armed.status();
     auto data = FindRamFileData(block.ram_file.get(), 0, kRamBytes);
     ASSERT_TRUE(data.ok());
@@ -132,7 +132,8 @@ TEST_F(HookQemuTest, FollowsADaemonizedQemu) {
   auto record = registry_->Find("vm");
   ASSERT_TRUE(record.ok());
   EXPECT_EQ(record->pid(), pid);
-  auto armed = registry_->Arm("vm", kSession, std::chrono::seconds(10), {SharedBlock(*record)});
+  auto armed =
+      registry_->Arm("vm", kSession, std::chrono::seconds(10), keepsake_, {SharedBlock(*record)});
   EXPECT_TRUE(armed.ok()) << armed.status();
   EXPECT_TRUE(record->process.Kill().ok());
   EXPECT_TRUE(record->process.WaitEnded(std::chrono::seconds(5)));

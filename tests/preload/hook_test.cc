@@ -103,7 +103,7 @@ TEST_F(HookTest, TellsWhatCannotBeHooked) {
   ASSERT_TRUE(Registered("web", 0)) << vmm.Stderr();
   EXPECT_THAT(registry_->Find("web")->problem, HasSubstr("add share=on"));
   EXPECT_THAT(vmm.Stderr(), HasSubstr("add share=on"));
-  auto armed = registry_->Arm("web", kSession, std::chrono::seconds(5));
+  auto armed = registry_->Arm("web", kSession, std::chrono::seconds(5), keepsake_);
   EXPECT_TRUE(absl::IsFailedPrecondition(armed.status())) << armed.status();
   EXPECT_THAT(std::string(armed.status().message()), HasSubstr("add share=on"));
 }
@@ -164,7 +164,7 @@ TEST_F(HookTest, PopulatedBlocksOfBothKindsAreEmptiedAndFault) {
   vmm.Ask(Shared("ram", 8, "populate"));
   vmm.Ask(Anonymous(32, "populate"));
   ASSERT_TRUE(Registered("web", 2));
-  auto armed = registry_->Arm("web", kSession, std::chrono::seconds(10));
+  auto armed = registry_->Arm("web", kSession, std::chrono::seconds(10), keepsake_);
   ASSERT_TRUE(armed.ok()) << armed.status();
   ASSERT_EQ(armed->blocks.size(), 2u);
   for (const size_t block : {size_t{0}, size_t{1}}) {
@@ -178,7 +178,7 @@ TEST_F(HookTest, SurvivesADaemonThatRestartsAndTellsWhatIsArmed) {
   Program vmm = Start("web");
   vmm.Ask(Shared("ram", 2));
   ASSERT_TRUE(Registered("web", 1));
-  ASSERT_TRUE(registry_->Arm("web", kSession, std::chrono::seconds(10)).ok());
+  ASSERT_TRUE(registry_->Arm("web", kSession, std::chrono::seconds(10), keepsake_).ok());
   StopDaemon();
   vmm.Send("touch 0 8192");  // waits: the hook's duplicate keeps missing pages missing
   StartDaemon();

@@ -2,8 +2,10 @@
 // so, and a destination with a record of its own. They share a World that sees who runs the guest.
 #pragma once
 
+#include <atomic>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -16,16 +18,24 @@ namespace postcopy {
 
 // Who runs the guest now, and whether it ever was two at once.
 struct World {
-  bool source_runs = true;
-  bool destination_runs = false;
-  bool ran_twice = false;
-  std::vector<std::string> calls;
-  GuestState vmm_state = GuestState::kRunning;  // of the VMM that a test is about
+  std::atomic<bool> source_runs = true;
+  std::atomic<bool> destination_runs = false;
+  std::atomic<bool> ran_twice = false;
+  std::atomic<GuestState> vmm_state = GuestState::kRunning;  // of the VMM that a test is about
 
   void Note(const std::string& call) {
+    const std::lock_guard lock(mutex);
     calls.push_back(call);
-    ran_twice |= source_runs && destination_runs;
+    if (source_runs && destination_runs) ran_twice = true;
   }
+  std::vector<std::string> Calls() {
+    const std::lock_guard lock(mutex);
+    return calls;
+  }
+
+ private:
+  std::mutex mutex;
+  std::vector<std::string> calls;
 };
 
 class FakeVmm final : public VmmDriver {
@@ -76,7 +86,7 @@ class FakeVmm final : public VmmDriver {
   absl::Status AwaitStart(std::chrono::milliseconds) override {
     return absl::UnimplementedError("of a destination");
   }
-  absl::StatusOr<GuestState> QueryState() override { return world_.vmm_state; }
+  absl::StatusOr<GuestState> QueryState() override { return world_.vmm_state.load(); }
 
  private:
   absl::Status Step(const std::string& name) {
@@ -96,7 +106,8 @@ struct FakeDestination {
   std::map<std::string, absl::Status>& failures;  // by call; the call then does nothing
   // A call whose answer is lost is carried out all the same.
   std::map<std::string, absl::Status> lost_answers;
-  RecordedOutcome record = RecordedOutcome::kNone;
+  std::atomic<RecordedOutcome> record = RecordedOutcome::kNone;
+  std::atomic<bool> reachable = true;
   bool run = false;
 };
 
@@ -104,7 +115,11 @@ class FakeDestinationPeer final : public DestinationPeer {
  public:
   explicit FakeDestinationPeer(FakeDestination& at) : at_(at) {}
 
-  absl::Status MakeOffer(const Offer&) override { return Begin("offer"); }
+  absl::Status MakeOffer(const Offer&) override {
+    const absl::Status status = Begin("offer");
+    if (status.ok()) at_.record = RecordedOutcome::kPrepared;
+    return status;
+  }
   absl::Status OpenIncoming(const std::string&) override { return Begin("open"); }
   absl::Status Load(const std::string&, bool run, std::string_view) override {
     const absl::Status status = Begin("load");
@@ -137,12 +152,13 @@ class FakeDestinationPeer final : public DestinationPeer {
   absl::StatusOr<RecordedOutcome> Query(const std::string&) override {
     const absl::Status status = Begin("query");
     if (!status.ok()) return status;
-    return at_.record;
+    return at_.record.load();
   }
 
  private:
   absl::Status Begin(const std::string& name) {
     at_.world.Note("destination " + name);
+    if (!at_.reachable) return absl::UnavailableError("no route");
     const auto found = at_.failures.find("destination " + name);
     return found == at_.failures.end() ? absl::OkStatus() : found->second;
   }
@@ -158,7 +174,7 @@ class FakeDestinationPeer final : public DestinationPeer {
 class FakeSourcePeer final : public SourcePeer {
  public:
   explicit FakeSourcePeer(const absl::StatusOr<RecordedOutcome>& record) : record_(record) {}
-  absl::Status Arrived(const std::string&, const Progress&) override { return absl::OkStatus(); }
+  absl::Status Arrived(const std::string&, const Progress&) override { return record_.status(); }
   absl::StatusOr<RecordedOutcome> Query(const std::string&) override { return record_; }
 
  private:

@@ -63,6 +63,7 @@ class LostSessionsTest : public testing::Test {
     if (armed) {
       registration.message.armed_session = session_;
       registration.userfault = UniqueFd(dup(0));
+      registration.keepsake = UniqueFd(dup(0));
     }
     registration.process = std::move(*Pidfd::Open(vmm_.pid()));
     ASSERT_TRUE(registry_.Register(1, std::move(registration)).ok());
@@ -88,7 +89,7 @@ TEST_F(LostSessionsTest, ASourceThatHadStoppedGoesOn) {
     Register(false);
     world_.source_runs = false;
     world_.vmm_state = state;
-    EXPECT_TRUE(LostSessions(*parts_).Settle("web1"));
+    EXPECT_TRUE(LostSessions(*parts_).Settle("web1").done);
     EXPECT_TRUE(world_.source_runs);
     EXPECT_EQ(mark(), OwnershipMark::kRolledBack);
   }
@@ -99,7 +100,7 @@ TEST_F(LostSessionsTest, ASourceThatWasPausedStaysSo) {
   Register(false);
   world_.source_runs = false;
   world_.vmm_state = GuestState::kSent;
-  EXPECT_TRUE(LostSessions(*parts_).Settle("web1"));
+  EXPECT_TRUE(LostSessions(*parts_).Settle("web1").done);
   EXPECT_FALSE(world_.source_runs);
   EXPECT_EQ(world_.vmm_state, GuestState::kPaused);
 }
@@ -110,8 +111,8 @@ TEST_F(LostSessionsTest, AVmmThatIsNotInTheMiddleOfItIsLeftAlone) {
     Record(OwnershipMark::kPrepared);
     Register(false);
     world_.vmm_state = state;
-    EXPECT_TRUE(LostSessions(*parts_).Settle("web1"));
-    EXPECT_THAT(world_.calls, testing::Each("destination abort"));
+    EXPECT_TRUE(LostSessions(*parts_).Settle("web1").done);
+    EXPECT_THAT(world_.Calls(), testing::Each("destination abort"));
     EXPECT_EQ(mark(), OwnershipMark::kRolledBack);
   }
 }
@@ -122,7 +123,7 @@ TEST_F(LostSessionsTest, ASourceWhoseDestinationOwnsTheVmStaysStopped) {
   world_.source_runs = false;
   world_.vmm_state = GuestState::kSent;
   destination_.record = RecordedOutcome::kOwner;
-  EXPECT_TRUE(LostSessions(*parts_).Settle("web1"));
+  EXPECT_TRUE(LostSessions(*parts_).Settle("web1").done);
   EXPECT_FALSE(world_.source_runs);
   EXPECT_EQ(mark(), OwnershipMark::kPrepared);
 }
@@ -133,7 +134,7 @@ TEST_F(LostSessionsTest, ASourceWhoseDestinationCannotBeReachedGoesOn) {
   world_.source_runs = false;
   world_.vmm_state = GuestState::kSent;
   failures_["destination abort"] = absl::DeadlineExceededError("cut");
-  EXPECT_TRUE(LostSessions(*parts_).Settle("web1"));
+  EXPECT_TRUE(LostSessions(*parts_).Settle("web1").done);
   EXPECT_TRUE(world_.source_runs);
 }
 
@@ -143,10 +144,76 @@ TEST_F(LostSessionsTest, WhatWasHandedOverIsNeverResumed) {
     Register(false);
     world_.source_runs = false;
     world_.vmm_state = GuestState::kSent;
-    EXPECT_TRUE(LostSessions(*parts_).Settle("web1"));
+    LostSessions(*parts_).Settle("web1");
     EXPECT_FALSE(world_.source_runs);
     EXPECT_EQ(mark(), recorded);
   }
+}
+
+TEST_F(LostSessionsTest, AnOwnerWhoseVmmIsReleasedHasAllItsMemoryAndTellsTheSource) {
+  Record(OwnershipMark::kOwner);
+  Register(false);
+  peers_.source_record = absl::UnavailableError("cut");
+  EXPECT_FALSE(LostSessions(*parts_).Settle("web1").done);
+  EXPECT_EQ(mark(), OwnershipMark::kArrived);
+  EXPECT_THAT(LostSessions(*parts_).Untold(), testing::ElementsAre("web1"));
+  peers_.source_record = RecordedOutcome::kHandedOver;
+  EXPECT_TRUE(LostSessions(*parts_).Settle("web1").done);
+  EXPECT_EQ(mark(), OwnershipMark::kCommitted);
+  EXPECT_THAT(LostSessions(*parts_).Untold(), testing::IsEmpty());
+}
+
+TEST_F(LostSessionsTest, AnOwnerWithoutWhatWasKeptWaitsAndLosesNothing) {
+  Record(OwnershipMark::kOwner);
+  Register(true);  // with a descriptor that is no keepsake
+  const auto settled = LostSessions(*parts_).Settle("web1");
+  EXPECT_FALSE(settled.done);
+  EXPECT_EQ(settled.destination, nullptr);
+  EXPECT_EQ(mark(), OwnershipMark::kOwner);
+  EXPECT_TRUE(registry_.Find("web1")->arming.has_value());
+}
+
+TEST_F(LostSessionsTest, ALoadedMachineThatWasHandedOverIsNotEnded) {
+  Record(OwnershipMark::kOffered);
+  Register(true);
+  world_.vmm_state = GuestState::kPaused;
+  peers_.source_record = RecordedOutcome::kHandedOver;
+  EXPECT_FALSE(LostSessions(*parts_).Settle("web1").done);  // the keepsake is none
+  EXPECT_FALSE(registry_.Find("web1")->process.HasEnded());
+  EXPECT_EQ(mark(), OwnershipMark::kOffered);
+  world_.vmm_state = GuestState::kRunning;  // somebody has started it, nobody's guest
+  EXPECT_TRUE(LostSessions(*parts_).Settle("web1").done);
+  EXPECT_EQ(mark(), OwnershipMark::kNever);
+}
+
+TEST_F(LostSessionsTest, AHandOverIsAnsweredByTheRecord) {
+  LostSessions lost(*parts_);
+  const auto answer = [&] { return lost.HandOver(session_.ToString()).status().code(); };
+  EXPECT_EQ(answer(), absl::StatusCode::kNotFound);
+  Record(OwnershipMark::kOffered);
+  EXPECT_EQ(answer(), absl::StatusCode::kUnavailable);  // its VMM may come back yet
+  for (const OwnershipMark own :
+       {OwnershipMark::kOwner, OwnershipMark::kArrived, OwnershipMark::kCommitted}) {
+    Record(own);
+    EXPECT_EQ(answer(), absl::StatusCode::kOk);
+  }
+  Record(OwnershipMark::kNever);
+  EXPECT_EQ(answer(), absl::StatusCode::kAborted);
+  Record(OwnershipMark::kHandedOver);
+  EXPECT_EQ(answer(), absl::StatusCode::kFailedPrecondition);
+}
+
+TEST_F(LostSessionsTest, AnArrivalIsTakenWhenNobodyIsAboutToTakeTheSessionUp) {
+  LostSessions lost(*parts_);
+  const auto answer = [&] { return lost.Arrived(session_.ToString()).code(); };
+  EXPECT_EQ(answer(), absl::StatusCode::kNotFound);
+  Record(OwnershipMark::kHandedOver);
+  EXPECT_EQ(answer(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(mark(), OwnershipMark::kHandedOver);
+  Record(OwnershipMark::kCommitted);
+  EXPECT_EQ(answer(), absl::StatusCode::kOk);
+  Record(OwnershipMark::kOffered);
+  EXPECT_EQ(answer(), absl::StatusCode::kFailedPrecondition);
 }
 
 TEST_F(LostSessionsTest, ASourceThatCannotBeReachedIsTriedAgain) {
@@ -155,10 +222,10 @@ TEST_F(LostSessionsTest, ASourceThatCannotBeReachedIsTriedAgain) {
   world_.source_runs = false;
   world_.vmm_state = GuestState::kSent;
   failures_["vmm resume"] = absl::DeadlineExceededError("busy");
-  EXPECT_FALSE(LostSessions(*parts_).Settle("web1"));
+  EXPECT_FALSE(LostSessions(*parts_).Settle("web1").done);
   EXPECT_EQ(mark(), OwnershipMark::kPrepared);
   failures_.clear();
-  EXPECT_TRUE(LostSessions(*parts_).Settle("web1"));
+  EXPECT_TRUE(LostSessions(*parts_).Settle("web1").done);
   EXPECT_TRUE(world_.source_runs);
 }
 
@@ -168,10 +235,9 @@ TEST_F(LostSessionsTest, ADestinationWaitsForTheSourcesWord) {
   world_.vmm_state = GuestState::kPaused;
   for (const absl::StatusOr<RecordedOutcome>& word :
        {absl::StatusOr<RecordedOutcome>(absl::UnavailableError("cut")),
-        absl::StatusOr<RecordedOutcome>(RecordedOutcome::kPrepared),
-        absl::StatusOr<RecordedOutcome>(RecordedOutcome::kHandedOver)}) {
+        absl::StatusOr<RecordedOutcome>(RecordedOutcome::kPrepared)}) {
     peers_.source_record = word;
-    EXPECT_FALSE(LostSessions(*parts_).Settle("web1"));
+    EXPECT_FALSE(LostSessions(*parts_).Settle("web1").done);
     EXPECT_EQ(mark(), OwnershipMark::kOffered);
     EXPECT_FALSE(registry_.Find("web1")->process.HasEnded());
   }
@@ -182,7 +248,7 @@ TEST_F(LostSessionsTest, ADestinationThatHadBegunToLoadIsEnded) {
   Register(true);
   world_.vmm_state = GuestState::kPaused;
   const Pidfd process = std::move(registry_.Find("web1")->process);
-  EXPECT_TRUE(LostSessions(*parts_).Settle("web1"));
+  EXPECT_TRUE(LostSessions(*parts_).Settle("web1").done);
   EXPECT_TRUE(process.HasEnded());
   EXPECT_EQ(mark(), OwnershipMark::kNever);
 }
@@ -192,7 +258,7 @@ TEST_F(LostSessionsTest, AVmmThatComesBackAfterNeverWasRecordedIsEnded) {
   Register(true);
   world_.vmm_state = GuestState::kPaused;
   const Pidfd process = std::move(registry_.Find("web1")->process);
-  EXPECT_TRUE(LostSessions(*parts_).Settle("web1"));
+  EXPECT_TRUE(LostSessions(*parts_).Settle("web1").done);
   EXPECT_TRUE(process.HasEnded());
 }
 
@@ -200,22 +266,24 @@ TEST_F(LostSessionsTest, AVmmOfThatNameThatIsNotArmedForItLivesOn) {
   Record(OwnershipMark::kOffered);
   Register(false);
   world_.vmm_state = GuestState::kRunning;
-  EXPECT_TRUE(LostSessions(*parts_).Settle("web1"));
+  EXPECT_TRUE(LostSessions(*parts_).Settle("web1").done);
   EXPECT_FALSE(registry_.Find("web1")->process.HasEnded());
   EXPECT_EQ(mark(), OwnershipMark::kNever);
 }
 
 TEST_F(LostSessionsTest, AnAbortIsRecordedUnlessThisHostIsTheOwner) {
   LostSessions lost(*parts_);
-  EXPECT_TRUE(lost.Abort(session_.ToString(), "").ok());  // of which nothing is known
-  EXPECT_EQ(mark(), OwnershipMark::kNever);
+  // Of a session that it knows nothing of it cannot say that it never ran it.
+  EXPECT_EQ(lost.Abort(session_.ToString(), "").code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(store_->Read(session_).status().code(), absl::StatusCode::kNotFound);
   Record(OwnershipMark::kOffered);
   Register(true);
   world_.vmm_state = GuestState::kPaused;
   EXPECT_TRUE(lost.Abort(session_.ToString(), "").ok());
   EXPECT_EQ(mark(), OwnershipMark::kNever);
-  for (const OwnershipMark own : {OwnershipMark::kOwner, OwnershipMark::kCommitted,
-                                  OwnershipMark::kPrepared, OwnershipMark::kHandedOver}) {
+  for (const OwnershipMark own :
+       {OwnershipMark::kOwner, OwnershipMark::kArrived, OwnershipMark::kCommitted,
+        OwnershipMark::kPrepared, OwnershipMark::kHandedOver}) {
     Record(own);
     EXPECT_EQ(lost.Abort(session_.ToString(), "").code(), absl::StatusCode::kFailedPrecondition);
     EXPECT_EQ(mark(), own);

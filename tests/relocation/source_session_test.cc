@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <thread>
 
 #include "gtest/gtest.h"
 #include "relocation/relocator.h"
@@ -26,6 +27,11 @@ class SourceSessionTest : public testing::Test {
     store_ = std::make_unique<OwnershipStore>(*OwnershipStore::Open(folder_ + "/state"));
     page_server_ = *PageServer::Listen({"127.0.0.1:0"});
     RegisterVm();
+    StartDaemon(std::chrono::hours(1));  // nobody asks but a test
+  }
+  // Another daemon over the same records and VMs.
+  void StartDaemon(std::chrono::milliseconds ask_owner_every) {
+    relocator_.reset();
     relocator_ = std::make_unique<Relocator>(DaemonParts{
         .registry = registry_,
         .page_server = *page_server_,
@@ -38,6 +44,7 @@ class SourceSessionTest : public testing::Test {
         .control_address = "127.0.0.1:7700",
         .data_addresses = page_server_->addresses(),
         .hand_over_retry = std::chrono::milliseconds(1),
+        .ask_owner_every = ask_owner_every,
     });
   }
   ~SourceSessionTest() override {
@@ -61,7 +68,10 @@ class SourceSessionTest : public testing::Test {
     block.armed = arrival.has_value();
     registration.message.blocks.push_back(block);
     registration.message.armed_session = arrival;
-    if (arrival.has_value()) registration.userfault = UniqueFd(memfd_create("armed", MFD_CLOEXEC));
+    if (arrival.has_value()) {
+      registration.userfault = UniqueFd(memfd_create("armed", MFD_CLOEXEC));
+      registration.keepsake = UniqueFd(memfd_create("kept", MFD_CLOEXEC));
+    }
     registration.ram_files.push_back(std::move(file));
     registration.process = std::move(*Pidfd::Open(getpid()));
     ASSERT_TRUE(registry_.Register(1, std::move(registration)).ok());
@@ -80,6 +90,15 @@ class SourceSessionTest : public testing::Test {
     return relocator_->Switch(session_);
   }
   SessionState state() { return relocator_->Stats("web1")->state; }
+  // Waits until the session comes to a state by itself.
+  bool Comes(SessionState wanted) {
+    for (int i = 0; i < 2000; ++i) {
+      const auto now = relocator_->Stats("web1");
+      if (now.ok() && now->state == wanted) return true;
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+    return false;
+  }
   RecordedOutcome record() { return *relocator_->OnQuery(session_); }
 
   World world_;
@@ -107,7 +126,7 @@ TEST_F(SourceSessionTest, SwitchMovesTheGuestAndCommitLetsTheSourceGo) {
   ASSERT_TRUE(relocator_->OnArrived(session_, {}).ok());
   EXPECT_EQ(state(), SessionState::kCommitted);
   EXPECT_EQ(record(), RecordedOutcome::kCommitted);
-  EXPECT_THAT(world_.calls, testing::Contains("vmm quit"));
+  EXPECT_THAT(world_.Calls(), testing::Contains("vmm quit"));
 }
 
 TEST_F(SourceSessionTest, AVmWhoseMemoryHasNotArrivedCompletelyStaysHere) {
@@ -126,7 +145,7 @@ TEST_F(SourceSessionTest, ArrivedIsRefusedBeforeTheSwitch) {
   ASSERT_TRUE(session.ok()) << session.status();
   session_ = *session;
   EXPECT_TRUE(absl::IsFailedPrecondition(relocator_->OnArrived(session_, {})));
-  EXPECT_THAT(world_.calls, testing::Not(testing::Contains("vmm quit")));
+  EXPECT_THAT(world_.Calls(), testing::Not(testing::Contains("vmm quit")));
   EXPECT_EQ(record(), RecordedOutcome::kPrepared);
 }
 
@@ -246,12 +265,69 @@ TEST_F(SourceSessionTest, ARecordThatMayHaveBeenWrittenKeepsTheGuestStoppedUntil
   EXPECT_TRUE(world_.source_runs);
 }
 
+TEST_F(SourceSessionTest, WhoOwnsTheGuestIsAskedForUntilItIsKnown) {
+  StartDaemon(std::chrono::milliseconds(1));
+  failures_["destination hand-over"] = absl::DeadlineExceededError("no answer");
+  EXPECT_EQ(PrepareAndSwitch().status().code(), absl::StatusCode::kInternal);
+  EXPECT_EQ(state(), SessionState::kHandedOver);
+  EXPECT_FALSE(world_.source_runs);
+  destination_.record = RecordedOutcome::kOwner;  // it has found out by itself
+  EXPECT_TRUE(Comes(SessionState::kRunning));
+  failures_["vmm quit"] = absl::UnavailableError("no answer");
+  destination_.record = RecordedOutcome::kCommitted;  // and its word that all has come was lost
+  EXPECT_TRUE(Comes(SessionState::kCommitted));
+  EXPECT_EQ(record(), RecordedOutcome::kCommitted);
+  EXPECT_FALSE(world_.source_runs);
+}
+
+TEST_F(SourceSessionTest, AGuestThatTheDestinationWillNeverRunComesBackWithoutACommand) {
+  StartDaemon(std::chrono::milliseconds(1));
+  failures_["destination hand-over"] = absl::DeadlineExceededError("no answer");
+  EXPECT_EQ(PrepareAndSwitch().status().code(), absl::StatusCode::kInternal);
+  destination_.record = RecordedOutcome::kNever;
+  EXPECT_TRUE(Comes(SessionState::kRolledBack));
+  EXPECT_TRUE(world_.source_runs);
+}
+
+TEST_F(SourceSessionTest, ADestinationThatKnowsNothingOfTheSessionKeepsTheGuestStopped) {
+  failures_["destination hand-over"] = absl::DeadlineExceededError("no answer");
+  EXPECT_EQ(PrepareAndSwitch().status().code(), absl::StatusCode::kInternal);
+  destination_.record = RecordedOutcome::kNone;
+  const auto report = relocator_->Recover("web1");
+  EXPECT_EQ(report->owner, "unknown");
+  EXPECT_THAT(report->report, HasSubstr("has no record of session"));
+  EXPECT_FALSE(world_.source_runs);
+}
+
+TEST_F(SourceSessionTest, ARestartedDaemonServesWhatItHasHandedOverUntilItHasArrived) {
+  ASSERT_TRUE(PrepareAndSwitch().ok());
+  destination_.reachable = false;
+  StartDaemon(std::chrono::milliseconds(1));
+  EXPECT_TRUE(Comes(SessionState::kHandedOver));
+  EXPECT_FALSE(world_.source_runs);
+  destination_.reachable = true;
+  EXPECT_TRUE(Comes(SessionState::kRunning));
+  EXPECT_EQ(relocator_->Stats("web1")->ram_bytes, kRamBytes);
+  failures_["vmm quit"] = absl::UnavailableError("no answer");
+  ASSERT_TRUE(relocator_->OnArrived(session_, {}).ok());
+  EXPECT_EQ(record(), RecordedOutcome::kCommitted);
+  EXPECT_THAT(world_.Calls(), testing::Contains("vmm quit"));
+}
+
+TEST_F(SourceSessionTest, AMachineThatRunsAgainIsNotServedAsTheMemoryOfOneThatWasHandedOver) {
+  ASSERT_TRUE(PrepareAndSwitch().ok());
+  world_.vmm_state = GuestState::kRunning;  // somebody's doing
+  StartDaemon(std::chrono::milliseconds(1));
+  EXPECT_TRUE(absl::IsNotFound(relocator_->Stats("web1").status()));
+  EXPECT_EQ(record(), RecordedOutcome::kHandedOver);
+}
+
 TEST_F(SourceSessionTest, CancelBeforeTheSwitchLeavesTheGuestAndAfterItIsRefused) {
   ASSERT_TRUE(relocator_->Prepare({"web1", "there:7700", "", false}).ok());
   EXPECT_TRUE(relocator_->Cancel("web1").ok());
   EXPECT_EQ(state(), SessionState::kCancelled);
   EXPECT_TRUE(world_.source_runs);
-  EXPECT_THAT(world_.calls, testing::Not(testing::Contains("vmm hold")));
+  EXPECT_THAT(world_.Calls(), testing::Not(testing::Contains("vmm hold")));
 
   destination_.record = RecordedOutcome::kNone;
   ASSERT_TRUE(PrepareAndSwitch().ok());

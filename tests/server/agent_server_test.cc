@@ -120,7 +120,8 @@ TEST_F(AgentServerTest, AUserfaultfdMustBeOne) {
   auto message = Register();
   message.armed_session = kSession;
   message.blocks[0].armed = true;
-  EXPECT_THAT(AnswerTo(message, {file_.get(), file_.get()}), HasSubstr("not a userfaultfd"));
+  EXPECT_THAT(AnswerTo(message, {file_.get(), file_.get(), file_.get()}),
+              HasSubstr("not a userfaultfd"));
 }
 
 TEST_F(AgentServerTest, AnotherVersionIsRefusedByName) {

@@ -64,7 +64,7 @@ class VmRegistryTest : public ::testing::Test {
   // Calls Arm() on another thread and returns once the command for the hook is there.
   std::thread ArmInBackground(absl::StatusOr<ArmedVm>& result, std::chrono::milliseconds timeout) {
     std::thread caller([this, &result, timeout] {
-      result = registry_.Arm("vm", kSession, timeout, {1});
+      result = registry_.Arm("vm", kSession, timeout, keepsake_, {1});
     });
     do {
       commands_ = registry_.TakeCommands();
@@ -73,6 +73,7 @@ class VmRegistryTest : public ::testing::Test {
   }
 
   VmRegistry registry_;
+  const UniqueFd keepsake_ = File();
   Sleeper process_;
   std::vector<VmRegistry::Command> commands_;
 };
@@ -127,7 +128,7 @@ TEST_F(VmRegistryTest, AVmStaysWhileItsProcessLives) {
   registry_.OnDisconnected(1);
   EXPECT_FALSE(registry_.Find("vm")->connected);
   EXPECT_THAT(registry_.RemoveEnded(), IsEmpty());
-  EXPECT_TRUE(absl::IsUnavailable(registry_.Arm("vm", kSession, kSoon).status()));
+  EXPECT_TRUE(absl::IsUnavailable(registry_.Arm("vm", kSession, kSoon, keepsake_).status()));
   ASSERT_TRUE(registry_.Register(2, Registration("vm", process_.pid())).ok());
   EXPECT_TRUE(registry_.Find("vm")->connected);
   process_.Kill();
@@ -143,6 +144,7 @@ TEST_F(VmRegistryTest, ArmReturnsTheUserfaultfdAndTheBlocksAskedFor) {
   EXPECT_EQ(commands_[0].client, 1u);
   EXPECT_EQ(commands_[0].arm->snapshot, 3u);
   EXPECT_THAT(commands_[0].arm->blocks, ElementsAre(1));
+  EXPECT_TRUE(*IsSameRamFile(commands_[0].keepsake.get(), keepsake_.get()));
   EXPECT_FALSE(registry_.OnArmed(2, kSession, File())) << "somebody else's answer";
   EXPECT_TRUE(registry_.OnArmed(1, kSession, File()));
   caller.join();
@@ -151,6 +153,7 @@ TEST_F(VmRegistryTest, ArmReturnsTheUserfaultfdAndTheBlocksAskedFor) {
   ASSERT_EQ(armed->blocks.size(), 1u);
   EXPECT_EQ(armed->blocks[0].name, "ram");
   EXPECT_EQ(registry_.Find("vm")->arming->session_id, kSession);
+  EXPECT_TRUE(*IsSameRamFile(registry_.Find("vm")->arming->keepsake.get(), keepsake_.get()));
 }
 
 TEST_F(VmRegistryTest, TheHooksOwnWordsReachWhoeverAsked) {
@@ -169,7 +172,7 @@ TEST_F(VmRegistryTest, AnAnswerThatComesTooLateIsUndone) {
   std::thread caller = ArmInBackground(armed, std::chrono::milliseconds(1));
   caller.join();
   EXPECT_TRUE(absl::IsDeadlineExceeded(armed.status()));
-  EXPECT_TRUE(absl::IsUnavailable(registry_.Arm("vm", kSession, kSoon).status()));
+  EXPECT_TRUE(absl::IsUnavailable(registry_.Arm("vm", kSession, kSoon, keepsake_).status()));
   EXPECT_TRUE(registry_.OnArmed(1, kSession, File()));
   const auto commands = registry_.TakeCommands();
   ASSERT_EQ(commands.size(), 1u);
@@ -194,12 +197,14 @@ TEST_F(VmRegistryTest, AnArmedRegistrationKeepsItsUserfaultfd) {
   registration.message.armed_session = kSession;
   registration.message.blocks[1].armed = true;
   registration.userfault = File();
+  registration.keepsake = File();
   ASSERT_TRUE(registry_.Register(1, std::move(registration)).ok());
   auto record = registry_.Find("vm");
   ASSERT_TRUE(record->arming.has_value());
   EXPECT_EQ(record->arming->session_id, kSession);
   EXPECT_THAT(record->arming->blocks, ElementsAre(1));
   EXPECT_TRUE(record->arming->userfault.valid());
+  EXPECT_TRUE(record->arming->keepsake.valid());
 }
 
 TEST_F(VmRegistryTest, WakesItsServerForEachRequest) {

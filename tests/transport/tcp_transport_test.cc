@@ -387,6 +387,20 @@ TEST_F(TcpTransportTest, ASourceThatHasChangedIsNeverAsked) {
   EXPECT_FALSE(transport_->Request(9, {{0}, {5}}));
 }
 
+TEST_F(TcpTransportTest, LanesThatAreToBeMadeLaterAreMadeAsOnesThatBroke) {
+  auto later = TcpTransport::ConnectLater(Options(1), kLayout);
+  ASSERT_TRUE(later.ok()) << later.error().message;
+  EXPECT_EQ((*later)->layout().regions, kLayout.regions);
+  ASSERT_TRUE((*later)->Start(sink_).ok());
+  EXPECT_FALSE((*later)->Request(9, {{0}, {5}}));
+  const auto lanes = AcceptLanes(2);
+  EXPECT_THAT(sink_.Await(3), testing::ElementsAre("interrupted: page server: not connected yet",
+                                                   "urgent restored", "bulk restored"));
+  EXPECT_TRUE((*later)->Request(9, {{0}, {5}}));
+  EXPECT_EQ(lanes[0]->Read().type(), wire::PageFrame::kRequest);
+  (*later)->Stop();
+}
+
 TEST_F(TcpTransportTest, StopEndsAnAttemptThatHangs) {
   Begin(0);
   lanes_[0]->Close();

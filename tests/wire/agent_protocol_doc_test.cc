@@ -5,6 +5,7 @@
 #include "gmock/gmock.h"
 #include "tests/wire/hex_examples.h"
 #include "wire/agent_protocol.h"
+#include "wire/keepsake_header.h"
 
 namespace postcopy::wire {
 namespace {
@@ -34,8 +35,8 @@ std::map<std::string, AgentMessage> Expected() {
   return {{"register", plain},
           {"register-armed", armed},
           {"register-problem", problem},
-          {"registered", RegisteredMessage{1, 1, true, true, ""}},
-          {"registered-refused", RegisteredMessage{1, 1, false, false, "name taken"}},
+          {"registered", RegisteredMessage{2, 1, true, true, ""}},
+          {"registered-refused", RegisteredMessage{2, 1, false, false, "name taken"}},
           {"arm", ArmMessage{session, 3, {0, 1}}},
           {"armed", ArmedMessage{session}},
           {"arm-failed", ArmFailedMessage{session, "busy"}},
@@ -47,7 +48,7 @@ std::map<std::string, AgentMessage> Expected() {
 TEST(AgentProtocolDocTest, EveryExampleDecodesToWhatItShows) {
   const auto examples = ReadHexExamples(kDocument);
   const auto expected = Expected();
-  ASSERT_EQ(examples.size(), expected.size());
+  ASSERT_EQ(examples.size(), expected.size() + 1);  // and the keepsake
   for (const auto& [name, message] : expected) {
     ASSERT_TRUE(examples.contains(name)) << name;
     FrameReader reader(kMaxAgentBodyBytes);
@@ -67,13 +68,32 @@ TEST(AgentProtocolDocTest, EveryExampleIsWhatTheEncoderMakes) {
   }
 }
 
+TEST(AgentProtocolDocTest, TheKeepsakeIsWhatItsCodecMakesAndReads) {
+  SessionId session;
+  for (size_t i = 0; i < session.bytes.size(); ++i)
+    session.bytes[i] = static_cast<std::byte>(0x10 + i);
+  const KeepsakeHeader header{session, {{{"ram", 0x10000000}, 0x7f0000000000}}, {"10.0.0.7:7701"}};
+  const auto example = ReadHexExamples(kDocument).at("keepsake");
+  EXPECT_EQ(EncodeKeepsakeHeader(header), example);
+  const auto decoded = DecodeKeepsakeHeader(example);
+  ASSERT_TRUE(decoded.ok()) << decoded.error().message;
+  EXPECT_TRUE(*decoded == header);
+}
+
 TEST(AgentProtocolDocTest, TheTableOfLimitsIsTheCodes) {
   const std::string document = ReadDocument(kDocument);
   const std::pair<const char*, uint64_t> limits[] = {
-      {"kMaxAgentBlocks", kMaxAgentBlocks},         {"kMaxVmNameBytes", kMaxVmNameBytes},
-      {"kMaxQmpPathBytes", kMaxQmpPathBytes},       {"kMaxBlockPathBytes", kMaxBlockPathBytes},
-      {"kMaxRegionNameBytes", kMaxRegionNameBytes}, {"kMaxAgentTextBytes", kMaxAgentTextBytes},
-      {"kMaxAgentBodyBytes", kMaxAgentBodyBytes},   {"kMaxAgentDescriptors", kMaxAgentDescriptors},
+      {"kMaxAgentBlocks", kMaxAgentBlocks},
+      {"kMaxVmNameBytes", kMaxVmNameBytes},
+      {"kMaxQmpPathBytes", kMaxQmpPathBytes},
+      {"kMaxBlockPathBytes", kMaxBlockPathBytes},
+      {"kMaxRegionNameBytes", kMaxRegionNameBytes},
+      {"kMaxAgentTextBytes", kMaxAgentTextBytes},
+      {"kMaxAgentBodyBytes", kMaxAgentBodyBytes},
+      {"kMaxAgentDescriptors", kMaxAgentDescriptors},
+      {"kKeepsakeHeaderBytes", kKeepsakeHeaderBytes},
+      {"kMaxKeepsakeAddresses", kMaxKeepsakeAddresses},
+      {"kMaxKeepsakeAddressBytes", kMaxKeepsakeAddressBytes},
   };
   for (const auto& [name, value] : limits) {
     const std::string row = "| `" + std::string(name) + "` | " + std::to_string(value) + " |";

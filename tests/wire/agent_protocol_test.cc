@@ -125,7 +125,7 @@ TEST(AgentProtocolTest, AnEncodingOrAWrongNumberOfDescriptorsIsRefused) {
 
 TEST(AgentProtocolTest, AnotherVersionIsToldApartFromAViolation) {
   Frame frame = Split(Encode(FullRegister()));
-  frame.body[0] = std::byte{2};
+  frame.body[0] = std::byte{kAgentProtocolVersion + 1};
   frame.body.resize(2);  // whatever follows
   const auto decoded = DecodeAgentFrame(frame);
   ASSERT_FALSE(decoded.ok());
@@ -199,7 +199,7 @@ TEST(AgentProtocolTest, WhatOtherMessagesMayNotSay) {
   RegisteredMessage registered;
   EXPECT_FALSE(Validate(registered).ok()) << "a refusal without a reason";
   registered.accepted = true;
-  registered.version = 2;
+  registered.version = kAgentProtocolVersion + 1;
   EXPECT_FALSE(Validate(registered).ok()) << "accepted in another version";
 }
 

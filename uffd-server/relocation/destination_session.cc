@@ -2,160 +2,20 @@
 
 #include <spdlog/spdlog.h>
 
-#include <algorithm>
-
 #include "absl/strings/str_cat.h"
 #include "platform/ram_file.h"
-#include "relocation/fit.h"
-#include "relocation/memory_match.h"
 #include "server/status_of.h"
-#include "transport/tcp_transport.h"
 
 namespace postcopy {
-namespace {
 
-using std::chrono::milliseconds;
-
-constexpr milliseconds kArmTimeout{60'000};
-constexpr milliseconds kAskSourceEvery{1'000};
-constexpr milliseconds kRepeatArrivedEvery{500};
-constexpr milliseconds kLookEvery{200};
-// Steps of allocation, so that a large guest does not hold the file system for long.
-constexpr uint64_t kAllocateStepBytes = 64 << 20;
-
-Progress InitialProgress(const Offer& offer) {
-  Progress progress;
-  progress.vm = offer.vm;
-  progress.session = offer.session;
-  progress.peer = offer.control_address;
-  progress.role = SessionRole::kDestination;
-  for (const OfferedRegion& region : offer.ram) progress.ram_bytes += region.region.size_bytes;
-  return progress;
-}
-
-}  // namespace
-
-DestinationSession::DestinationSession(const DaemonParts& parts, const Offer& offer,
-                                       VmRecord record, SessionId session)
+DestinationSession::DestinationSession(const DaemonParts& parts, Progress initial, VmRecord record,
+                                       SessionId session)
     : parts_(parts),
       session_(session),
-      session_text_(offer.session),
-      source_address_(offer.control_address),
+      session_text_(initial.session),
+      source_address_(initial.peer),
       record_(std::move(record)),
-      status_(InitialProgress(offer)) {}
-
-absl::StatusOr<std::shared_ptr<DestinationSession>> DestinationSession::Prepare(
-    const DaemonParts& parts, const Offer& offer) {
-  const auto id = SessionId::Parse(offer.session);
-  if (!id.has_value()) return absl::InvalidArgumentError("offer: malformed session id");
-  auto record = parts.registry.Find(offer.vm);
-  if (!record.ok()) return absl::FailedPreconditionError(record.status().message());
-  if (!record->problem.empty()) {
-    return absl::FailedPreconditionError(absl::StrCat("it runs unhooked: ", record->problem));
-  }
-  std::optional<SessionId> lost;
-  if (record->arming.has_value()) lost = record->arming->session_id;
-  record->arming.reset();
-  std::shared_ptr<DestinationSession> session(
-      new DestinationSession(parts, offer, std::move(*record), *id));
-
-  auto vmm = parts.connect_vmm(session->record_.qmp_path);
-  if (!vmm.ok()) return vmm.status();
-  session->vmm_ = std::move(*vmm);
-  const auto description = session->vmm_->Describe();
-  if (!description.ok()) return description.status();
-  absl::Status status = CheckDestination(*description, session->record_.pid());
-  if (!status.ok()) return status;
-  const auto matched = MatchMemory(session->record_, *description, SessionRole::kDestination);
-  if (!matched.ok()) return matched.status();
-  status = CheckFit(offer, *description, matched->layout);
-  if (!status.ok()) return status;
-
-  if (lost.has_value()) {
-    // Armed for a session that this daemon no longer has. The VMM still waits for a machine, so
-    // nothing has come in that session that anyone needs.
-    status = parts.registry.Release(offer.vm, *lost);
-    if (!status.ok()) return status;
-  }
-
-  // The source's order of regions counts.
-  std::vector<size_t> blocks;
-  for (const OfferedRegion& offered : offer.ram) {
-    const auto& regions = matched->layout.regions;
-    const auto twin = std::find(regions.begin(), regions.end(), offered.region);
-    blocks.push_back(matched->blocks[static_cast<size_t>(twin - regions.begin())]);
-  }
-  session->record_.blocks.clear();  // arming gives them anew
-  status = NothingDone(session->Write(OwnershipMark::kOffered));
-  if (status.ok()) status = session->Arm(offer, blocks);
-  if (status.ok()) status = session->AllocateData(offer);
-  if (status.ok()) status = session->OpenLanes(offer);
-  if (status.ok()) status = session->vmm_->PrepareDestination();
-  if (!status.ok()) {
-    session->Disarm();
-    parts.store.Remove(*id);
-    return status;
-  }
-  session->attendant_ = std::thread([raw = session.get()] { raw->Attend(); });
-  return session;
-}
-
-absl::Status DestinationSession::Arm(const Offer& offer, const std::vector<size_t>& blocks) {
-  auto waiter = Waiter::Create();
-  if (!waiter.ok()) return StatusOf(waiter.error());
-  auto armed = parts_.registry.Arm(offer.vm, session_, kArmTimeout, blocks);
-  if (!armed.ok()) return armed.status();
-  blocks_ = std::move(armed->blocks);
-  device_ = std::make_unique<UserfaultDevice>(std::move(armed->userfault), std::move(*waiter));
-  for (const VmBlock& block : blocks_) {
-    const auto region = MakeMappedRegion(
-        block.address, block.size_bytes,
-        block.kind == wire::BlockKind::kSharedFile ? block.ram_file.get() : -1, block.file_offset);
-    if (!region.ok()) return StatusOf(region.error());
-    regions_.push_back(*region);
-  }
-  return absl::OkStatus();
-}
-
-absl::Status DestinationSession::AllocateData(const Offer& offer) {
-  for (size_t i = 0; i < regions_.size(); ++i) {
-    const MappedRegion& region = regions_[i];
-    if (!region.file_backed()) continue;
-    for (const PageRange& data : offer.ram[i].data) {
-      for (uint64_t done = 0; done < data.size_bytes(); done += kAllocateStepBytes) {
-        const auto allocated = AllocateRamFile(
-            region.ram_file, region.file_offset + data.first.offset_bytes() + done,
-            std::min(kAllocateStepBytes, data.size_bytes() - done));
-        if (!allocated.ok()) return StatusOf(allocated.error());
-      }
-    }
-  }
-  return absl::OkStatus();
-}
-
-absl::Status DestinationSession::OpenLanes(const Offer& offer) {
-  TcpTransportOptions options;
-  options.addresses = offer.data_addresses;
-  options.session = session_;
-  options.bulk_lanes = parts_.bulk_lanes;
-  auto transport = TcpTransport::Connect(options);
-  if (!transport.ok()) return StatusOf(transport.error());
-  const MemoryLayout& layout = (*transport)->layout();
-  for (size_t i = 0; i < regions_.size(); ++i) {
-    if (i >= layout.regions.size() || layout.regions[i] != offer.ram[i].region) {
-      return absl::FailedPreconditionError("the page server describes another memory than the offer");
-    }
-  }
-  layout_ = layout;
-  for (const MappedRegion& region : regions_) page_bytes_.push_back(region.page_bytes);
-  if (parts_.traces.has_value()) trace_ = std::make_unique<FaultTrace>();
-  engine_ = std::make_unique<Engine>(std::move(*transport), *device_, regions_, trace_.get());
-  for (uint32_t i = 0; i < regions_.size(); ++i) {
-    if (!regions_[i].file_backed()) continue;
-    for (const PageRange& data : offer.ram[i].data) engine_->MarkAllocated({i}, data);
-  }
-  return absl::OkStatus();
-}
+      status_(std::move(initial)) {}
 
 absl::Status DestinationSession::OpenIncoming() {
   Turn::Holder turn(turn_);
@@ -211,6 +71,11 @@ absl::Status DestinationSession::Load(bool run, std::string_view device_state) {
     if (aborting_) return absl::AbortedError("the session was given up");
     run_ = run;
   }
+  // For a daemon that takes the session up; the record says so already of a guest that is to run.
+  if (!run) {
+    const absl::Status recorded = Write(OwnershipMark::kOffered);
+    if (!recorded.ok()) return recorded;
+  }
   status_.Apply(SessionEvent::kStateTaken);
   parts_.faults.Reach("state-loaded");
   return absl::OkStatus();
@@ -265,9 +130,10 @@ absl::StatusOr<int64_t> DestinationSession::HandOver() {
     absl::MutexLock lock(&mutex_);
     run = run_;
   }
-  int64_t resumed_at_us = 0;
-  if (run) {
-    const auto started = vmm_->StartGuest();
+  // Of a session that was taken up the guest may run already, or be paused by its operator since.
+  int64_t resumed_at_us = keepsake_->resumed_at_us();
+  if (run && resumed_at_us == 0) {
+    const auto started = StartGuest();
     if (!started.ok()) {
       const std::string error = absl::StrCat(
           "the VM has ended as in a crash: this host owns it and its VMM (process ", record_.pid(),
@@ -282,6 +148,7 @@ absl::StatusOr<int64_t> DestinationSession::HandOver() {
       return absl::InternalError(error);
     }
     resumed_at_us = started->us != 0 ? started->us : NowUs();
+    keepsake_->NoteResumed(resumed_at_us);
   }
   if (run && trace_ != nullptr) {
     trace_->NoteResume(std::chrono::steady_clock::now() -
@@ -289,9 +156,21 @@ absl::StatusOr<int64_t> DestinationSession::HandOver() {
   }
   status_.Update([&](Progress& progress) { progress.resumed_at_us = resumed_at_us; });
   status_.Apply(SessionEvent::kResumed);
-  if (!parts_.faults.bulk_delay().has_value()) engine_->StartBulk();
+  if (!taken_up_ && !parts_.faults.bulk_delay().has_value()) engine_->StartBulk();
   parts_.faults.Reach("resumed");
   return resumed_at_us;
+}
+
+absl::StatusOr<EventTime> DestinationSession::StartGuest() {
+  if (vmm_ == nullptr) {
+    auto vmm = parts_.connect_vmm(record_.qmp_path);
+    if (!vmm.ok()) return vmm.status();
+    vmm_ = std::move(*vmm);
+  }
+  const auto started = vmm_->StartGuest();
+  // A monitor that fell silent while its VMM waited for memory is connected to anew.
+  if (!started.ok() && taken_up_) vmm_.reset();
+  return started;
 }
 
 absl::Status DestinationSession::Abort(const std::string& reason) {
@@ -375,172 +254,6 @@ absl::Status DestinationSession::Write(OwnershipMark mark) {
     run = run_;
   }
   return parts_.store.Write({session_, record_.name, source_address_, mark, run});
-}
-
-bool DestinationSession::SleepUnlessStopped(milliseconds time) {
-  absl::MutexLock lock(&mutex_);
-  return !mutex_.AwaitWithTimeout(absl::Condition(&stopping_), absl::FromChrono(time));
-}
-
-void DestinationSession::Attend() {
-  AwaitHandOver();
-  if (status_.state() == SessionState::kRunning) AwaitMemory();
-  SaveTrace();
-}
-
-void DestinationSession::AwaitHandOver() {
-  auto source = parts_.peers.ConnectSource(source_address_);
-  for (;;) {
-    const SessionState seen = status_.state();
-    if (seen == SessionState::kRunning || IsFinal(seen)) return;
-    bool changed = false;
-    for (auto waited = milliseconds::zero(); waited < kAskSourceEvery && !changed;
-         waited += kLookEvery) {
-      changed = Watch(seen, kLookEvery);
-      if (!SleepUnlessStopped(milliseconds::zero())) return;
-    }
-    if (changed) continue;
-    if (status_.state() == SessionState::kHandedOver) {
-      TryHandOver();  // its VMM has not started it yet
-    } else if (record_.process.HasEnded()) {
-      GiveUp("its VMM has ended");
-    } else {
-      const auto recorded = source->Query(session_text_);
-      // Without the source's word it stays as it is, and never runs.
-      if (recorded.ok()) Follow(*recorded);
-    }
-  }
-}
-
-bool DestinationSession::Watch(SessionState seen, milliseconds time) {
-  std::shared_ptr<VmmDriver> vmm;
-  {
-    absl::MutexLock lock(&mutex_);
-    if (!owner_) vmm = opened_;
-  }
-  if (vmm == nullptr) return status_.WaitForChange(seen, time);
-  const absl::Status started = vmm->AwaitStart(time);
-  // Its connection has ended, with its process in all likelihood.
-  if (absl::IsUnavailable(started)) return status_.WaitForChange(seen, time);
-  if (started.ok()) {
-    bool ours;
-    {
-      absl::MutexLock lock(&mutex_);
-      ours = owner_;
-    }
-    // Whoever started it did not ask whether the source had let it go.
-    if (!ours) GiveUp("somebody started the guest here before this host was its owner");
-  }
-  return status_.state() != seen;
-}
-
-void DestinationSession::Follow(RecordedOutcome recorded) {
-  switch (recorded) {
-    case RecordedOutcome::kHandedOver: return TryHandOver();
-    case RecordedOutcome::kNone: return GiveUp("the source no longer knows the session");
-    case RecordedOutcome::kPrepared:
-    case RecordedOutcome::kNever:
-    case RecordedOutcome::kOwner:
-    case RecordedOutcome::kCommitted:
-    case RecordedOutcome::kUnreadable: return;
-  }
-}
-
-void DestinationSession::TryHandOver() {
-  const auto taken = HandOver();
-  if (!taken.ok()) spdlog::warn("session {}, {}", session_text_, taken.status().ToString());
-}
-
-void DestinationSession::GiveUp(const std::string& reason) {
-  const absl::Status given_up = Abort(reason);
-  if (!given_up.ok()) spdlog::warn("session {}, {}", session_text_, given_up.ToString());
-}
-
-void DestinationSession::AwaitMemory() {
-  const auto resumed = std::chrono::steady_clock::now();
-  std::optional<std::chrono::seconds> bulk_delay = parts_.faults.bulk_delay();
-  for (;;) {
-    if (bulk_delay.has_value() && std::chrono::steady_clock::now() - resumed >= *bulk_delay) {
-      engine_->StartBulk();
-      bulk_delay.reset();
-    }
-    const Engine::Wait waited = engine_->WaitComplete(kLookEvery);
-    if (waited == Engine::Wait::kComplete) return Commit();
-    if (waited == Engine::Wait::kStopped) return;
-    if (record_.process.HasEnded()) {
-      engine_->Stop();
-      {
-        Turn::Holder turn(turn_);
-        LetGoOfVmm();
-      }
-      status_.Apply(SessionEvent::kVmLost,
-                    absl::StrCat("the VM has ended as in a crash: its VMM (process ", record_.pid(),
-                                 ") ended while its memory was arriving"));
-      return;
-    }
-    NoteWhetherMemoryArrives();
-    if (waited == Engine::Wait::kFailed && !SleepUnlessStopped(kLookEvery)) return;
-  }
-}
-
-void DestinationSession::NoteWhetherMemoryArrives() {
-  std::string error;
-  if (const auto failure = engine_->failure()) {
-    error = absl::StrCat("memory cannot arrive, the VM waits: ", failure->message);
-  } else if (const auto interruption = engine_->interruption()) {
-    error = absl::StrCat("the source cannot be reached, the VM waits where its memory is missing: ",
-                         interruption->cause.message);
-  }
-  const std::string before = std::exchange(arrival_error_, error);
-  if (before == error) return;
-  status_.Update([&](Progress& progress) { progress.error = error; });
-  if (before.empty()) {
-    spdlog::error("session {}, vm {}, {}", session_text_, record_.name, error);
-  } else if (error.empty()) {
-    spdlog::info("session {}, vm {}, the source is reached again", session_text_, record_.name);
-  }
-}
-
-void DestinationSession::Commit() {
-  const int64_t committed_at_us = NowUs();
-  const auto finished = engine_->Finish();
-  if (!finished.ok() && !record_.process.HasEnded()) {
-    spdlog::error("session {}, {}", session_text_, finished.error().message);
-  }
-  const absl::Status released = parts_.registry.Release(record_.name, session_);
-  if (!released.ok()) spdlog::warn("vm {}, release: {}", record_.name, released.ToString());
-  status_.Update([&](Progress& progress) {
-    progress.committed_at_us = committed_at_us;
-    progress.error.clear();
-    if (progress.resumed_at_us != 0) {
-      progress.after_switch_ms =
-          static_cast<double>(committed_at_us - progress.resumed_at_us) / 1000.0;
-    }
-  });
-  const absl::Status recorded = Write(OwnershipMark::kCommitted);
-  if (!recorded.ok()) spdlog::error("session {}, {}", session_text_, recorded.ToString());
-  // The monitor is free for others again.
-  {
-    Turn::Holder turn(turn_);
-    LetGoOfVmm();
-  }
-  auto source = parts_.peers.ConnectSource(source_address_);
-  Progress last = Snapshot();
-  last.state = SessionState::kCommitted;
-  while (!source->Arrived(session_text_, last).ok()) {
-    if (!SleepUnlessStopped(kRepeatArrivedEvery)) return;
-  }
-  status_.Apply(SessionEvent::kAllPresent);
-}
-
-void DestinationSession::SaveTrace() {
-  if (trace_ == nullptr) return;
-  engine_->Stop();
-  if (trace_->started() == TimePoint{}) return;  // the VM has stayed where it was
-  const absl::Status written =
-      parts_.traces->Write(record_.name, session_, layout_, page_bytes_, *trace_);
-  if (!written.ok()) spdlog::warn("vm {}, {}", record_.name, written.ToString());
-  trace_.reset();
 }
 
 Progress DestinationSession::Snapshot() {

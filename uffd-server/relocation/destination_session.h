@@ -4,9 +4,12 @@
 // Nothing here runs the guest before the durable record "owner", and no record "owner" is written
 // after "never" or the other way round: whichever is written first decides for both hosts.
 //
-// Threads: operations come from the control plane, one at a time (Turn); a thread of its own attends
-// to the session from the load on: asks the source when the hand-over does not come, then waits for
-// the memory, then commits.
+// Split by what is done: destination_setup.cc (prepare, take up), destination_session.cc (the steps
+// of the switch), destination_attendant.cc (all that it does by itself).
+//
+// Threads: operations come from the control plane, one at a time (Turn); a thread of its own
+// attends to the session from the load on: asks the source when the hand-over does not come, then
+// waits for the memory, then commits.
 #pragma once
 
 #include <memory>
@@ -16,6 +19,7 @@
 #include <vector>
 
 #include "engine/engine.h"
+#include "engine/keepsake.h"
 #include "engine/userfault_device.h"
 #include "relocation/session.h"
 
@@ -27,6 +31,13 @@ class DestinationSession {
   // is as it was and can be used again.
   static absl::StatusOr<std::shared_ptr<DestinationSession>> Prepare(const DaemonParts& parts,
                                                                      const Offer& offer);
+  // Goes on with a session of an earlier daemon, whose VMM has registered armed for it: the page
+  // states and descriptors are the VMM's. `recorded` is kOwner, or kOffered and the source says
+  // that it has handed the VM over. Faults are answered from here on.
+  //   kFailedPrecondition  what the VMM has kept does not fit: its own text
+  static absl::StatusOr<std::shared_ptr<DestinationSession>> TakeUp(const DaemonParts& parts,
+                                                                    const OwnershipRecord& recorded,
+                                                                    VmRecord record);
   ~DestinationSession();
 
   absl::Status OpenIncoming();
@@ -50,13 +61,20 @@ class DestinationSession {
   SessionState state() const { return status_.state(); }
 
  private:
-  DestinationSession(const DaemonParts& parts, const Offer& offer, VmRecord record,
+  DestinationSession(const DaemonParts& parts, Progress initial, VmRecord record,
                      SessionId session);
+  absl::Status MakeKeepsake(const Offer& offer, const std::vector<size_t>& blocks);
   absl::Status Arm(const Offer& offer, const std::vector<size_t>& blocks);
+  // Makes the regions and the device of what is armed: of blocks_, in the layout's order.
+  absl::Status UseArmed(UniqueFd userfault);
   absl::Status AllocateData(const Offer& offer);
   absl::Status OpenLanes(const Offer& offer);
+  // Makes the engine of a session that is taken up, and lets it answer faults.
+  absl::Status TakeUpEngine();
   // Makes this host the owner. Other statuses than ok: as HandOver().
   absl::Status TakeOwnership();
+  // Connects to the VMM first where that has not been done. REQUIRES: the turn.
+  absl::StatusOr<EventTime> StartGuest();
   // Records "never", disarms, and ends the session if that was recorded. REQUIRES: the turn.
   absl::Status EndAsNever(const std::string& reason);
   // Ends engine and arming; the VMM's RAM reads as zero where it is missing. Frees what was allocated
@@ -78,6 +96,10 @@ class DestinationSession {
   // Tells in Progress, and in the log when it begins and ends, that memory cannot arrive now.
   void NoteWhetherMemoryArrives();
   void Commit();
+  // Tells the source until it has understood. False: the session is being taken down.
+  bool TellSource();
+  // Logs a record that could not be written where nothing else can be done about it.
+  void NoteRecorded(const absl::Status& recorded);
   // Ends the engine, and writes what its faults were if that is wanted.
   void SaveTrace();
   absl::Status Write(OwnershipMark mark);
@@ -88,11 +110,13 @@ class DestinationSession {
   const SessionId session_;
   const std::string session_text_;
   const std::string source_address_;
-  VmRecord record_;  // blocks: until they are matched
+  bool taken_up_ = false;  // by TakeUp(); then constant
+  VmRecord record_;        // blocks and arming: until they are matched
   SessionStatus status_;
   Turn turn_;
 
-  // Set up by Prepare(), then constant until Disarm() or Commit().
+  // Set up by Prepare() or TakeUp(), then constant until Disarm() or Commit().
+  std::optional<Keepsake> keepsake_;
   std::vector<VmBlock> blocks_;         // in the order of the session's layout
   std::vector<MappedRegion> regions_;   // of these; borrow their files
   std::unique_ptr<UserfaultDevice> device_;
@@ -102,7 +126,9 @@ class DestinationSession {
   std::unique_ptr<Engine> engine_;
   std::shared_ptr<VmmDriver> vmm_;  // used by the operation that has the turn
 
-  std::string arrival_error_;  // why memory cannot arrive now; of the attendant
+  // Of the attendant: what it has logged last.
+  std::string arrival_error_;    // why memory cannot arrive now
+  std::string hand_over_error_;  // why the guest could not be started
 
   absl::Mutex mutex_;
   bool used_up_ ABSL_GUARDED_BY(mutex_) = false;   // OpenIncoming() was tried

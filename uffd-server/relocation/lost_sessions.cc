@@ -8,20 +8,56 @@
 #include "platform/ram_file.h"
 
 namespace postcopy {
+namespace {
 
-bool LostSessions::Settle(const std::string& vm) {
+// After a daemon's start; a hook looks for it every 0.4 s.
+constexpr std::chrono::seconds kHooksReturnWithin{5};
+
+absl::Status BeingTakenUp() {
+  return absl::UnavailableError("the session is being taken up after a restart");
+}
+
+}  // namespace
+
+LostSessions::Settled LostSessions::Settle(const std::string& vm) {
   const std::vector<OwnershipRecord> records = parts_.store.ReadAll(vm);
-  if (records.empty()) return true;
-  switch (records.back().mark) {
-    case OwnershipMark::kPrepared: return SettleSource(records.back());
-    case OwnershipMark::kOffered: return SettleDestination(records.back());
-    case OwnershipMark::kNever: return SettleNever(records.back());
+  if (records.empty()) return {.done = true};
+  const OwnershipRecord& last = records.back();
+  switch (last.mark) {
+    case OwnershipMark::kPrepared:
+      return {.done = SettleSource(last)};
     case OwnershipMark::kHandedOver:
+      return SettleHandedOver(last);
+    case OwnershipMark::kOffered:
+      return SettleOffered(last);
     case OwnershipMark::kOwner:
+      return SettleOwner(last);
+    case OwnershipMark::kArrived:
+      return {.done = SettleArrived(last)};
+    case OwnershipMark::kNever:
+      return {.done = SettleNever(last)};
     case OwnershipMark::kRolledBack:
-    case OwnershipMark::kCommitted: return true;
+    case OwnershipMark::kCommitted:
+      return {.done = true};
   }
-  return true;
+  return {.done = true};
+}
+
+std::vector<std::string> LostSessions::Untold() const {
+  std::vector<std::string> vms;
+  for (const OwnershipRecord& record : parts_.store.ReadAll()) {
+    if (record.mark == OwnershipMark::kArrived) vms.push_back(record.vm);
+  }
+  return vms;
+}
+
+void LostSessions::SayUnsettled(const OwnershipRecord& record, const absl::Status& cause) {
+  std::string& said = said_[record.vm];
+  const std::string text = cause.ToString();
+  if (said == text) return;
+  said = text;
+  spdlog::warn("session {}, vm {}, lost, not taken up yet, cause {}", record.session.ToString(),
+               record.vm, text);
 }
 
 bool LostSessions::SettleSource(const OwnershipRecord& record) {
@@ -64,16 +100,84 @@ absl::Status LostSessions::ResumeSource(const OwnershipRecord& record) {
   return parts_.store.Write(rolled_back);
 }
 
-bool LostSessions::SettleDestination(const OwnershipRecord& record) {
-  if (!parts_.registry.Find(record.vm).ok()) return true;  // it has ended
+LostSessions::Settled LostSessions::SettleHandedOver(const OwnershipRecord& record) {
+  auto vm = parts_.registry.Find(record.vm);
+  if (!vm.ok()) return {.done = true};  // when it registers, it is settled again
+  auto session = SourceSession::TakeUp(parts_, record, *std::move(vm));
+  if (!session.ok()) {
+    SayUnsettled(record, session.status());
+    return {};
+  }
+  spdlog::info("session {}, vm {}, taken up: its memory is served again to {}",
+               record.session.ToString(), record.vm, record.peer);
+  return {.done = true, .source = *std::move(session)};
+}
+
+LostSessions::Settled LostSessions::SettleOffered(const OwnershipRecord& record) {
+  auto vm = parts_.registry.Find(record.vm);
+  if (!vm.ok()) return {.done = true};  // it has ended: HandOver() or Abort() says so
   const std::string session = record.session.ToString();
   const auto recorded = parts_.peers.ConnectSource(record.peer)->Query(session);
-  if (!recorded.ok() || *recorded != RecordedOutcome::kNone) return false;
-  const absl::Status never = NeverRun(record, "the source no longer knows the session");
-  if (!never.ok()) {
-    spdlog::warn("session {}, vm {}, lost, {}", session, record.vm, never.ToString());
+  if (!recorded.ok()) return {};
+  std::string_view reason = "the source no longer knows the session";
+  if (*recorded == RecordedOutcome::kHandedOver && vm->arming.has_value() &&
+      vm->arming->session_id == record.session) {
+    auto vmm = parts_.connect_vmm(vm->qmp_path);
+    if (!vmm.ok()) return {};
+    const auto state = (*vmm)->QueryState();
+    if (!state.ok()) return {};
+    // Its monitor is the session's from then on.
+    vmm->reset();
+    if (*state == GuestState::kPaused) return TakeUpDestination(record, *std::move(vm));
+    reason = "it was handed over, and its VMM here is not as it was loaded";
+  } else if (*recorded == RecordedOutcome::kHandedOver) {
+    reason = "it was handed over, and its VMM here has ended";
+  } else if (*recorded != RecordedOutcome::kNone) {
+    return {};
   }
-  return never.ok();
+  const absl::Status never = NeverRun(record, reason);
+  if (!never.ok())
+    spdlog::warn("session {}, vm {}, lost, {}", session, record.vm, never.ToString());
+  return {.done = never.ok()};
+}
+
+LostSessions::Settled LostSessions::SettleOwner(const OwnershipRecord& record) {
+  auto vm = parts_.registry.Find(record.vm);
+  if (!vm.ok()) return {.done = true};  // it has ended, as in a crash
+  if (vm->arming.has_value() && vm->arming->session_id == record.session) {
+    return TakeUpDestination(record, *std::move(vm));
+  }
+  // It is released when everything has come, and not before.
+  OwnershipRecord arrived = record;
+  arrived.mark = OwnershipMark::kArrived;
+  if (!parts_.store.Write(arrived).ok()) return {};
+  return {.done = SettleArrived(arrived)};
+}
+
+LostSessions::Settled LostSessions::TakeUpDestination(const OwnershipRecord& record, VmRecord vm) {
+  auto session = DestinationSession::TakeUp(parts_, record, std::move(vm));
+  if (!session.ok()) {
+    SayUnsettled(record, session.status());
+    return {};
+  }
+  spdlog::info("session {}, vm {}, taken up: what has not arrived is brought from {}",
+               record.session.ToString(), record.vm, record.peer);
+  return {.done = true, .destination = *std::move(session)};
+}
+
+bool LostSessions::SettleArrived(const OwnershipRecord& record) {
+  Progress figures;
+  figures.vm = record.vm;
+  figures.session = record.session.ToString();
+  figures.peer = record.peer;
+  figures.role = SessionRole::kDestination;
+  figures.state = SessionState::kCommitted;
+  const absl::Status told =
+      parts_.peers.ConnectSource(record.peer)->Arrived(figures.session, figures);
+  if (!told.ok() && !absl::IsNotFound(told)) return false;
+  OwnershipRecord committed = record;
+  committed.mark = OwnershipMark::kCommitted;
+  return parts_.store.Write(committed).ok();
 }
 
 // The record may have been written before the VMM had come back to this daemon.
@@ -132,9 +236,15 @@ absl::StatusOr<RecoveryReport> LostSessions::Recover(const std::string& vm) {
     case OwnershipMark::kOwner:
       return RecoveryReport{
           SessionState::kHandedOver, "destination",
-          absl::StrCat("VM ", vm, " is owned by this host since session ",
-                       last.session.ToString(), ", and this daemon has lost the session: what had "
-                       "not arrived stays at ", last.peer)};
+          absl::StrCat(
+              "VM ", vm, " is owned by this host since session ", last.session.ToString(),
+              "; its VMM has not registered with this daemon: it has ended, or its hook comes "
+              "back within a second. What had not arrived stays at ",
+              last.peer)};
+    case OwnershipMark::kArrived:
+      return RecoveryReport{
+          SessionState::kRunning, "destination",
+          absl::StrCat("VM ", vm, " has arrived completely; ", last.peer, " has yet to be told")};
     case OwnershipMark::kOffered:
       return RecoveryReport{
           SessionState::kUnknown, "nobody yet",
@@ -154,8 +264,11 @@ absl::StatusOr<RecoveryReport> LostSessions::Recover(const std::string& vm) {
   auto destination = parts_.peers.ConnectDestination(last.peer);
   const bool handed_over = last.mark == OwnershipMark::kHandedOver;
   if (handed_over && destination->HandOver(session).ok()) {
-    return RecoveryReport{SessionState::kRunning, "destination",
-                          absl::StrCat("VM ", vm, " runs at ", last.peer)};
+    return RecoveryReport{
+        SessionState::kRunning, "destination",
+        absl::StrCat("VM ", vm, " runs at ", last.peer,
+                     ". The VMM here has not registered with this "
+                     "daemon: what had not arrived there cannot be served before it does")};
   }
   const absl::Status aborted = destination->Abort(session, "recovered by the source",
                                                     kAbortTimeout);
@@ -182,17 +295,66 @@ absl::Status LostSessions::Abort(const std::string& session, std::string_view re
   const auto id = SessionId::Parse(session);
   if (!id.has_value()) return absl::InvalidArgumentError("abort: malformed session id");
   const auto record = parts_.store.Read(*id);
-  if (record.ok()) {
-    if (record->mark == OwnershipMark::kOwner || record->mark == OwnershipMark::kCommitted) {
+  if (!record.ok()) return record.status();
+  switch (record->mark) {
+    case OwnershipMark::kOwner:
+    case OwnershipMark::kArrived:
+    case OwnershipMark::kCommitted:
       return absl::FailedPreconditionError("this host owns the VM: it cannot give it back");
-    }
-    if (record->mark != OwnershipMark::kOffered && record->mark != OwnershipMark::kNever) {
+    case OwnershipMark::kPrepared:
+    case OwnershipMark::kHandedOver:
+    case OwnershipMark::kRolledBack:
       return absl::FailedPreconditionError("this host is the source of that session");
-    }
-    return NeverRun(*record, reason);
+    case OwnershipMark::kOffered:
+    case OwnershipMark::kNever:
+      break;
   }
-  if (record.status().code() != absl::StatusCode::kNotFound) return record.status();
-  return parts_.store.Write({*id, "", "", OwnershipMark::kNever, false});
+  return NeverRun(*record, reason);
+}
+
+absl::StatusOr<int64_t> LostSessions::HandOver(const std::string& session) {
+  const auto id = SessionId::Parse(session);
+  if (!id.has_value()) return absl::InvalidArgumentError("hand-over: malformed session id");
+  const auto record = parts_.store.Read(*id);
+  if (!record.ok()) return record.status();
+  switch (record->mark) {
+    case OwnershipMark::kOwner:
+    case OwnershipMark::kArrived:
+    case OwnershipMark::kCommitted:
+      return 0;
+    case OwnershipMark::kNever:
+      return absl::AbortedError("this host has recorded that it never runs this VM");
+    case OwnershipMark::kPrepared:
+    case OwnershipMark::kHandedOver:
+    case OwnershipMark::kRolledBack:
+      return absl::FailedPreconditionError("this host is the source of that session");
+    case OwnershipMark::kOffered:
+      break;
+  }
+  if (MayTakeUp(record->vm)) return BeingTakenUp();
+  const absl::Status never = NeverRun(*record, "its VMM has ended before the guest was started");
+  if (!never.ok()) return never;
+  return absl::AbortedError("the destination's VMM had ended before the guest was started");
+}
+
+absl::Status LostSessions::Arrived(const std::string& session) {
+  const auto id = SessionId::Parse(session);
+  if (!id.has_value()) return absl::InvalidArgumentError("arrived: malformed session id");
+  auto record = parts_.store.Read(*id);
+  if (!record.ok()) return record.status();
+  if (record->mark == OwnershipMark::kCommitted) return absl::OkStatus();
+  if (record->mark != OwnershipMark::kHandedOver) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("arrived: the session is recorded as ", std::string(NameOf(record->mark))));
+  }
+  if (MayTakeUp(record->vm)) return BeingTakenUp();
+  record->mark = OwnershipMark::kCommitted;
+  return parts_.store.Write(*record);
+}
+
+bool LostSessions::MayTakeUp(const std::string& vm) const {
+  return parts_.registry.Find(vm).ok() ||
+         std::chrono::steady_clock::now() - began_ < kHooksReturnWithin;
 }
 
 }  // namespace postcopy

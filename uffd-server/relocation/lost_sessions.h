@@ -1,17 +1,23 @@
-// Relocations that this daemon has lost because it ended meanwhile: what is on disk, the VMM and the
-// other daemon still tell what to do.
+// Relocations that this daemon has lost because it ended meanwhile: what is on disk, the VMM and
+// the other daemon still tell what to do.
 //
-// The record alone says who owns the VM; a VMM is touched only where it is seen to be in the middle of
-// that very session (held or sent at the source, armed for it at the destination). Thread-safe: each
-// step may be done twice.
+// The record alone says who owns the VM; a VMM is touched only where it is seen to be in the middle
+// of that very session (held or sent at the source, armed for it at the destination). One call at a
+// time, so that a session which is being taken up is not given up beside it.
 #pragma once
 
+#include <chrono>
+#include <map>
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "relocation/destination_session.h"
 #include "relocation/relocation.h"
 #include "relocation/session.h"
+#include "relocation/source_session.h"
 
 namespace postcopy {
 
@@ -19,25 +25,52 @@ class LostSessions {
  public:
   explicit LostSessions(const DaemonParts& parts) : parts_(parts) {}
 
-  // Puts in order, without an operator, what can be: a source that had not handed over goes on; a
-  // destination that was not the owner and never will be is ended. False: it depends on a daemon that
-  // cannot be asked now; try again later.
-  bool Settle(const std::string& vm);
+  // What has become of a VM's last session: one of the two if it is taken up.
+  struct Settled {
+    bool done = false;  // otherwise it depends on what cannot be asked now: try again later
+    std::shared_ptr<SourceSession> source = nullptr;
+    std::shared_ptr<DestinationSession> destination = nullptr;
+  };
+  // Puts in order, without an operator, what can be: a source that had not handed over goes on, one
+  // that had serves its memory again; a destination that is the owner goes on bringing memory, one
+  // that is not and never will be is ended.
+  Settled Settle(const std::string& vm);
+  // VMs that have arrived and whose source has not been told: Settle() tells it, VMM or not.
+  std::vector<std::string> Untold() const;
   // Finds out who owns the VM, and lets it go on here if that is this host. kNotFound: no record.
   absl::StatusOr<RecoveryReport> Recover(const std::string& vm);
-  // The source gives the session up: ok if "never" is recorded. kFailedPrecondition: this host owns the
-  // VM.
+  // The source gives the session up: ok if "never" is recorded. kFailedPrecondition: this host owns
+  // the VM. kNotFound: there is no record; nothing is written.
   absl::Status Abort(const std::string& session, std::string_view reason);
+  // The source says that the VM is this host's. Microseconds since the epoch, 0: unknown when it
+  // resumed.
+  //   kAborted      "never" is recorded
+  //   kUnavailable  the session is being taken up: ask again
+  //   kNotFound     there is no record
+  absl::StatusOr<int64_t> HandOver(const std::string& session);
+  // The destination says that all memory has come. kUnavailable: the session is being taken up, ask
+  // again.
+  absl::Status Arrived(const std::string& session);
 
  private:
   bool SettleSource(const OwnershipRecord& record);
-  bool SettleDestination(const OwnershipRecord& record);
+  Settled SettleHandedOver(const OwnershipRecord& record);
+  Settled SettleOffered(const OwnershipRecord& record);
+  Settled SettleOwner(const OwnershipRecord& record);
+  bool SettleArrived(const OwnershipRecord& record);
   bool SettleNever(const OwnershipRecord& record);
+  Settled TakeUpDestination(const OwnershipRecord& record, VmRecord vm);
+  // Whether the VM has registered, or may be about to.
+  bool MayTakeUp(const std::string& vm) const;
+  // Logs why a VM's session is not settled, once for each reason.
+  void SayUnsettled(const OwnershipRecord& record, const absl::Status& cause);
   // Ends what the destination's VMM was armed for and records "never".
   absl::Status NeverRun(const OwnershipRecord& record, std::string_view reason);
   absl::Status ResumeSource(const OwnershipRecord& record);
 
   const DaemonParts& parts_;
+  const std::chrono::steady_clock::time_point began_ = std::chrono::steady_clock::now();
+  std::map<std::string, std::string> said_;  // by VM
 };
 
 }  // namespace postcopy

@@ -16,7 +16,9 @@ bool HasEnded(OwnershipMark mark) {
     case OwnershipMark::kPrepared:
     case OwnershipMark::kOffered:
     case OwnershipMark::kHandedOver:
-    case OwnershipMark::kOwner: break;
+    case OwnershipMark::kOwner:
+    case OwnershipMark::kArrived:
+      break;
   }
   return false;
 }
@@ -35,6 +37,10 @@ absl::Status NoSessionOf(const std::string& vm) {
 }  // namespace
 
 Relocator::Relocator(DaemonParts parts) : parts_(std::move(parts)) {
+  {
+    absl::MutexLock lock(&mutex_);
+    for (const std::string& vm : lost_.Untold()) unsettled_.insert(vm);
+  }
   settler_ = std::thread([this] { SettleLostSessions(); });
   parts_.registry.SetObserver([this](const std::string& vm) { NoteRegistered(vm); });
 }
@@ -91,11 +97,15 @@ void Relocator::SettleOne(const std::string& vm) {
     if (slot.Busy() || slot.source != nullptr || slot.destination != nullptr) return;
     slot.settling = true;
   }
-  const bool settled = lost_.Settle(vm);
+  Turn::Holder turn(lost_turn_);  // until what is taken up is in its slot
+  LostSessions::Settled settled = lost_.Settle(vm);
   absl::MutexLock lock(&mutex_);
   Slot& slot = slots_[vm];
   slot.settling = false;
-  if (!settled) {
+  if (settled.source != nullptr || settled.destination != nullptr) {
+    slot.source = std::move(settled.source);
+    slot.destination = std::move(settled.destination);
+  } else if (!settled.done) {
     unsettled_.insert(vm);
   } else if (!slot.Busy() && slot.source == nullptr && slot.destination == nullptr) {
     slots_.erase(vm);
@@ -290,6 +300,7 @@ absl::StatusOr<RecoveryReport> Relocator::Recover(const std::string& vm) {
                      std::string(Name(progress.state)),
                      progress.error.empty() ? "" : absl::StrCat("; ", progress.error))};
   }
+  Turn::Holder turn(lost_turn_);
   return lost_.Recover(vm);
 }
 
@@ -317,15 +328,23 @@ absl::Status Relocator::OnLoad(const std::string& session, bool run,
 }
 
 absl::StatusOr<int64_t> Relocator::OnHandOver(const std::string& session) {
-  const auto destination = FindDestination(session);
-  if (destination == nullptr) return NoSession(session);
+  auto destination = FindDestination(session);
+  if (destination == nullptr) {
+    Turn::Holder turn(lost_turn_);
+    destination = FindDestination(session);
+    if (destination == nullptr) return lost_.HandOver(session);
+  }
   return destination->HandOver();
 }
 
 absl::Status Relocator::OnAbort(const std::string& session, std::string_view reason) {
-  const auto destination = FindDestination(session);
-  if (destination != nullptr) return destination->Abort(std::string(reason));
-  return lost_.Abort(session, reason);
+  auto destination = FindDestination(session);
+  if (destination == nullptr) {
+    Turn::Holder turn(lost_turn_);
+    destination = FindDestination(session);
+    if (destination == nullptr) return lost_.Abort(session, reason);
+  }
+  return destination->Abort(std::string(reason));
 }
 
 absl::Status Relocator::OnHurry(const std::string& session) {
@@ -340,15 +359,13 @@ absl::StatusOr<Progress> Relocator::OnFigures(const std::string& session) {
 }
 
 absl::Status Relocator::OnArrived(const std::string& session, const Progress& figures) {
-  const auto source = FindSource(session);
-  if (source != nullptr) return source->OnArrived(figures);
-  // The source's daemon has restarted since: what is on disk is brought up to date.
-  const auto id = SessionId::Parse(session);
-  if (!id.has_value()) return absl::InvalidArgumentError("arrived: malformed session id");
-  auto record = parts_.store.Read(*id);
-  if (!record.ok()) return record.status();
-  record->mark = OwnershipMark::kCommitted;
-  return parts_.store.Write(*record);
+  auto source = FindSource(session);
+  if (source == nullptr) {
+    Turn::Holder turn(lost_turn_);
+    source = FindSource(session);
+    if (source == nullptr) return lost_.Arrived(session);
+  }
+  return source->OnArrived(figures);
 }
 
 absl::StatusOr<RecordedOutcome> Relocator::OnQuery(const std::string& session) {
@@ -369,6 +386,8 @@ absl::StatusOr<RecordedOutcome> Relocator::OnQuery(const std::string& session) {
     case OwnershipMark::kRolledBack: return RecordedOutcome::kNone;
     case OwnershipMark::kOwner: return RecordedOutcome::kOwner;
     case OwnershipMark::kNever: return RecordedOutcome::kNever;
+    case OwnershipMark::kArrived:
+      return RecordedOutcome::kCommitted;
     case OwnershipMark::kCommitted: return RecordedOutcome::kCommitted;
   }
   return RecordedOutcome::kUnreadable;

@@ -72,6 +72,7 @@ class Relocator final : public Relocations {
   void SettleOne(const std::string& vm) ABSL_LOCKS_EXCLUDED(mutex_);
 
   const DaemonParts parts_;
+  Turn lost_turn_;  // of lost_
   LostSessions lost_{parts_};
   absl::Mutex mutex_;
   std::map<std::string, Slot> slots_ ABSL_GUARDED_BY(mutex_);  // by the VM's name on this host

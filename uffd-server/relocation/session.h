@@ -39,6 +39,9 @@ struct DaemonParts {
   std::optional<TraceFolder> traces = std::nullopt;
   // Pause before a hand-over that was not confirmed is repeated.
   std::chrono::milliseconds hand_over_retry{500};
+  // Pause before a destination is asked again who owns a VM, while that is not known; five times
+  // that while it is known, until its memory has arrived.
+  std::chrono::milliseconds ask_owner_every{1'000};
 };
 
 // How long the destination's "never" is waited for. The VM stands still meanwhile, so where its word

@@ -24,12 +24,14 @@ SessionId MakeSessionId() {
   return id;
 }
 
-Progress InitialProgress(const PrepareOptions& options, const SessionId& session) {
+Progress InitialProgress(const PrepareOptions& options, const SessionId& session,
+                         SessionState state) {
   Progress progress;
   progress.vm = options.vm;
   progress.session = session.ToString();
   progress.peer = options.destination;
   progress.role = SessionRole::kSource;
+  progress.state = state;
   return progress;
 }
 
@@ -50,13 +52,13 @@ absl::Status CheckMemoryHasArrived(const DaemonParts& parts, const VmRecord& rec
 }  // namespace
 
 SourceSession::SourceSession(const DaemonParts& parts, const PrepareOptions& options,
-                             VmRecord record, SessionId session)
+                             VmRecord record, SessionId session, SessionState state)
     : parts_(parts),
       options_(options),
       session_(session),
       session_text_(session.ToString()),
       record_(std::move(record)),
-      status_(InitialProgress(options, session)),
+      status_(InitialProgress(options, session, state)),
       destination_(parts.peers.ConnectDestination(options.destination)) {}
 
 absl::StatusOr<std::shared_ptr<SourceSession>> SourceSession::Prepare(
@@ -69,8 +71,8 @@ absl::StatusOr<std::shared_ptr<SourceSession>> SourceSession::Prepare(
   }
   const absl::Status complete = CheckMemoryHasArrived(parts, *record);
   if (!complete.ok()) return complete;
-  std::shared_ptr<SourceSession> session(
-      new SourceSession(parts, options, std::move(*record), MakeSessionId()));
+  std::shared_ptr<SourceSession> session(new SourceSession(
+      parts, options, std::move(*record), MakeSessionId(), SessionState::kPrepared));
   const std::string vm_name = absl::StrCat("source VM ", options.vm);
   auto vmm = parts.connect_vmm(session->record_.qmp_path);
   if (!vmm.ok()) return Prefixed(vm_name, absl::FailedPreconditionError(vmm.status().message()));
@@ -102,10 +104,12 @@ absl::StatusOr<std::shared_ptr<SourceSession>> SourceSession::Prepare(
     parts.store.Remove(session->session_);
     return status;
   }
+  session->attendant_ = std::thread([raw = session.get()] { raw->Attend(); });
   return session;
 }
 
-absl::StatusOr<Offer> SourceSession::MakeOffer(const VmmDescription& vmm) {
+absl::StatusOr<std::shared_ptr<RamFileSource>> SourceSession::ServeMemory(
+    const VmmDescription& vmm) {
   const auto matched = MatchMemory(record_, vmm, SessionRole::kSource);
   if (!matched.ok()) return matched.status();
   // The page source alone keeps the files: with it the memory goes.
@@ -115,7 +119,18 @@ absl::StatusOr<Offer> SourceSession::MakeOffer(const VmmDescription& vmm) {
     files.push_back({std::move(blocks[block].ram_file), blocks[block].file_offset});
   }
   auto source = std::make_shared<RamFileSource>(matched->layout, std::move(files));
+  std::shared_ptr<PageSource> served = source;
+  if (parts_.faults.corrupt_after_pages().has_value()) {
+    served = std::make_shared<CorruptOneByte>(served, *parts_.faults.corrupt_after_pages());
+  }
+  parts_.page_server.Add(session_, served);
+  status_.Update([&](Progress& progress) { progress.ram_bytes = matched->layout.size_bytes(); });
+  return source;
+}
 
+absl::StatusOr<Offer> SourceSession::MakeOffer(const VmmDescription& vmm) {
+  auto source = ServeMemory(vmm);
+  if (!source.ok()) return source.status();
   Offer offer;
   offer.session = session_text_;
   offer.vm = options_.destination_vm.empty() ? options_.vm : options_.destination_vm;
@@ -126,17 +141,12 @@ absl::StatusOr<Offer> SourceSession::MakeOffer(const VmmDescription& vmm) {
   offer.devices = vmm.devices;
   offer.data_addresses = parts_.data_addresses;
   offer.control_address = parts_.control_address;
-  for (uint32_t i = 0; i < matched->layout.regions.size(); ++i) {
-    auto extents = source->DataExtents({i});
+  const MemoryLayout& layout = (*source)->layout();
+  for (uint32_t i = 0; i < layout.regions.size(); ++i) {
+    auto extents = (*source)->DataExtents({i});
     if (!extents.ok()) return StatusOf(extents.error());
-    offer.ram.push_back({matched->layout.regions[i], std::move(*extents)});
+    offer.ram.push_back({layout.regions[i], std::move(*extents)});
   }
-  std::shared_ptr<PageSource> served = source;
-  if (parts_.faults.corrupt_after_pages().has_value()) {
-    served = std::make_shared<CorruptOneByte>(served, *parts_.faults.corrupt_after_pages());
-  }
-  parts_.page_server.Add(session_, served);
-  status_.Update([&](Progress& progress) { progress.ram_bytes = matched->layout.size_bytes(); });
   return offer;
 }
 
@@ -202,10 +212,7 @@ absl::StatusOr<double> SourceSession::FinishHandOver() {
     if (status_.WaitForChange(SessionState::kHandedOver, parts_.hand_over_retry)) break;
   }
   parts_.faults.Reach("handed-over");
-  // "Never" is on its disk, or it has lost the session and writes "never" when asked to, unless
-  // "owner" is there.
-  if (resumed.status().code() == absl::StatusCode::kAborted ||
-      resumed.status().code() == absl::StatusCode::kNotFound) {
+  if (resumed.status().code() == absl::StatusCode::kAborted) {  // "never" is on its disk
     return RollBack(resumed.status(), /*must_ask_destination=*/true);
   }
   if (resumed.status().code() == absl::StatusCode::kDataLoss) {
@@ -218,8 +225,9 @@ absl::StatusOr<double> SourceSession::FinishHandOver() {
     return absl::InternalError(absl::StrCat(
         "VM ", options_.vm, " was handed over to ", options_.destination,
         ", which has not confirmed that it runs: ", std::string(resumed.status().message()),
-        "; it stays stopped here; when the destination can be reached it takes over by itself; "
-        "`postcopyctl recover ", options_.vm, "` tells who owns it"));
+        "; it stays stopped here and asks on; when the destination can be reached it takes over by "
+        "itself; `postcopyctl recover ",
+        options_.vm, "` tells more"));
   }
   status_.Update([&](Progress& progress) {
     if (resumed.ok()) progress.resumed_at_us = *resumed;
@@ -230,55 +238,6 @@ absl::StatusOr<double> SourceSession::FinishHandOver() {
   });
   status_.Apply(SessionEvent::kResumed);
   return status_.Snapshot().downtime_ms;
-}
-
-absl::Status SourceSession::RollBack(const absl::Status& cause, bool must_ask_destination) {
-  const bool cancelled = cause.code() == absl::StatusCode::kCancelled;
-  const std::string why(cause.message());
-  const absl::Status aborted = destination_->Abort(
-      session_text_, why, must_ask_destination ? kAbortTimeout : kQuickAbortTimeout);
-  if (aborted.code() == absl::StatusCode::kFailedPrecondition) {
-    status_.Apply(SessionEvent::kHandOver);
-    return absl::InternalError(absl::StrCat(why, "; VM ", options_.vm, " is owned by ",
-                                            options_.destination, " and stays stopped here (",
-                                            std::string(aborted.message()), ")"));
-  }
-  if (!aborted.ok() && must_ask_destination) {
-    const std::string error = absl::StrCat(
-        why, "; it is not known whether ", options_.destination, " owns VM ", options_.vm,
-        " (", std::string(aborted.message()), "); it stays stopped here until `postcopyctl recover ",
-        options_.vm, "` has reached the destination");
-    status_.Apply(SessionEvent::kInDoubt, error);
-    return absl::InternalError(error);
-  }
-  // Where the destination could not be reached: it has not been told that it owns the VM, and
-  // without that it never runs it.
-  if (stopped_) {
-    const absl::Status resumed = vmm_->ResumeSource(was_running_);
-    if (!resumed.ok()) {
-      const std::string error =
-          record_.process.HasEnded()
-              ? absl::StrCat("VM ", options_.vm, " has ended as in a crash: its VMM (process ",
-                             record_.pid(), ") ended during the switch, and nobody else can run it; "
-                             "cause: ", why)
-              : absl::StrCat(why, "; and the VM could not be resumed here: ",
-                             std::string(resumed.message()));
-      status_.Apply(SessionEvent::kVmLost, error);
-      parts_.page_server.Remove(session_);
-      return absl::DataLossError(error);
-    }
-  } else {
-    const absl::Status restored = vmm_->RestoreSettings();
-    if (!restored.ok()) spdlog::warn("vm {}, {}", options_.vm, restored.ToString());
-  }
-  const absl::Status recorded = Write(OwnershipMark::kRolledBack);
-  if (!recorded.ok()) spdlog::error("session {}, {}", session_text_, recorded.ToString());
-  status_.Apply(cancelled ? SessionEvent::kCancel : SessionEvent::kRollBack, why);
-  parts_.page_server.Remove(session_);
-  vmm_.reset();
-  if (cancelled) return cause;
-  return absl::AbortedError(
-      absl::StrCat("rolled back, VM ", options_.vm, " goes on at the source: ", why));
 }
 
 bool SourceSession::CancelRequested() {
@@ -381,48 +340,8 @@ absl::Status SourceSession::Release() {
 }
 
 absl::Status SourceSession::Write(OwnershipMark mark) {
-  return parts_.store.Write({session_, options_.vm, options_.destination, mark, was_running_});
-}
-
-RecoveryReport SourceSession::Recover() {
-  Turn::Holder turn(turn_);
-  const SessionState state = status_.state();
-  if (state != SessionState::kUnknown && state != SessionState::kHandedOver) {
-    RecoveryReport report{state, "", ""};
-    report.owner = IsAfterSwitch(state) ? "destination" : "source";
-    report.report = absl::StrCat("VM ", options_.vm, ": session ", session_text_, " is ",
-                                 std::string(Name(state)), "; nothing needs to be recovered");
-    return report;
-  }
-  const auto recorded = destination_->Query(session_text_);
-  if (!recorded.ok()) {
-    return {state, "unknown",
-            absl::StrCat("VM ", options_.vm, " stays stopped here: ", options_.destination,
-                         " cannot be asked who owns it (", std::string(recorded.status().message()),
-                         "). Resuming it here by hand could run it twice, unless that host is off "
-                         "for good")};
-  }
-  if (*recorded == RecordedOutcome::kOwner || *recorded == RecordedOutcome::kCommitted) {
-    status_.Apply(SessionEvent::kHandOver);
-    status_.Apply(SessionEvent::kResumed);
-    return {status_.state(), "destination",
-            absl::StrCat("VM ", options_.vm, " is owned by ", options_.destination,
-                         "; its memory goes on arriving there")};
-  }
-  if (state == SessionState::kHandedOver) {
-    // The record here says so, and the destination waits for the word.
-    const auto handed_over = destination_->HandOver(session_text_);
-    if (handed_over.ok()) {
-      status_.Apply(SessionEvent::kResumed);
-      return {status_.state(), "destination",
-              absl::StrCat("VM ", options_.vm, " was handed over again and runs at ",
-                           options_.destination)};
-    }
-  }
-  const absl::Status rolled_back =
-      RollBack(absl::AbortedError("recovered"), /*must_ask_destination=*/true);
-  return {status_.state(), status_.state() == SessionState::kRolledBack ? "source" : "unknown",
-          std::string(rolled_back.message())};
+  return parts_.store.Write(
+      {session_, options_.vm, options_.destination, mark, was_running_, options_.keep_source});
 }
 
 Progress SourceSession::Snapshot() {
@@ -455,6 +374,13 @@ Progress SourceSession::Snapshot() {
   return merged;
 }
 
-SourceSession::~SourceSession() { parts_.page_server.Remove(session_); }
+SourceSession::~SourceSession() {
+  {
+    absl::MutexLock lock(&mutex_);
+    stopping_ = true;
+  }
+  if (attendant_.joinable()) attendant_.join();
+  parts_.page_server.Remove(session_);
+}
 
 }  // namespace postcopy

@@ -5,12 +5,18 @@
 // destination was made unable to run the VM. After it this host runs the VM again only if the
 // destination has durably recorded that it never did (docs/decisions/0003).
 //
-// Threads: operations come from the control plane, one at a time (Turn).
+// Split by what is done: source_session.cc (prepare, the steps of the switch), source_recovery.cc
+// (what becomes of it when a step fails, or a daemon ends).
+//
+// Threads: operations come from the control plane, one at a time (Turn); a thread of its own
+// attends to the session: it asks the destination for as long as it is not known who owns the VM,
+// and whether it has arrived.
 #pragma once
 
 #include <memory>
 #include <optional>
 #include <string>
+#include <thread>
 
 #include "relocation/relocation.h"
 #include "relocation/session.h"
@@ -22,6 +28,13 @@ class SourceSession {
   // Checks both sides and gets the destination ready; the VM runs on.
   static absl::StatusOr<std::shared_ptr<SourceSession>> Prepare(const DaemonParts& parts,
                                                                 const PrepareOptions& options);
+  // Goes on with a session of an earlier daemon that has handed the VM over, as `recorded` says:
+  // its memory is served again. `record` is of the VMM, which has registered.
+  //   kFailedPrecondition  the VMM does not stand still: what it says of its memory is worth
+  //   nothing others               it cannot be asked now; try again
+  static absl::StatusOr<std::shared_ptr<SourceSession>> TakeUp(const DaemonParts& parts,
+                                                               const OwnershipRecord& recorded,
+                                                               VmRecord record);
   ~SourceSession();
 
   // Stops the VM here and has it resumed there. The downtime in milliseconds.
@@ -55,7 +68,9 @@ class SourceSession {
 
  private:
   SourceSession(const DaemonParts& parts, const PrepareOptions& options, VmRecord record,
-                SessionId session);
+                SessionId session, SessionState state);
+  // What of its RAM files the destination sees as its layout; the page server gets them.
+  absl::StatusOr<std::shared_ptr<RamFileSource>> ServeMemory(const VmmDescription& vmm);
   absl::StatusOr<Offer> MakeOffer(const VmmDescription& vmm);
   // The steps of the switch; a status that is not ok says which failed.
   absl::Status StopAndLoad();
@@ -64,6 +79,11 @@ class SourceSession {
   // Makes sure that the destination never runs it, then lets it go on here.
   absl::Status RollBack(const absl::Status& cause, bool must_ask_destination);
   absl::Status Write(OwnershipMark mark);
+  void Attend();
+  // Asks the destination whether all memory has arrived, in case that its word was lost.
+  void AskWhetherArrived();
+  // False once the session is being taken down.
+  bool SleepUnlessStopped(std::chrono::milliseconds time);
   bool CancelRequested() ABSL_LOCKS_EXCLUDED(mutex_);
   void LetGo();
   // Of a VMM that stays here, stopped, for its operator: QEMU answers one client a monitor. Takes
@@ -86,6 +106,9 @@ class SourceSession {
 
   absl::Mutex mutex_;
   bool cancel_requested_ ABSL_GUARDED_BY(mutex_) = false;
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  std::string attended_;  // what the attendant has logged last; its own
+  std::thread attendant_;
 };
 
 }  // namespace postcopy

@@ -206,7 +206,9 @@ void AgentServer::SendCommands() {
     const wire::AgentMessage message = command.arm.has_value()
                                            ? wire::AgentMessage(std::move(*command.arm))
                                            : wire::AgentMessage(command.release);
-    if (auto sent = found->second.connection.Send(message, {}, kNoWaiting); !sent.ok()) {
+    const int keepsake = command.keepsake.get();
+    const std::span<const int> descriptors(&keepsake, command.arm.has_value() ? 1 : 0);
+    if (auto sent = found->second.connection.Send(message, descriptors, kNoWaiting); !sent.ok()) {
       spdlog::warn("agent: client dropped, vm {} pid {}: {}", found->second.vm_name,
                    found->second.process.pid(), sent.error().message);
       Drop(command.client);
@@ -272,6 +274,8 @@ bool AgentServer::HandleRegister(AgentClientId id, AgentConnection::Received rec
   registration.message = std::get<wire::RegisterMessage>(std::move(received.message));
   const wire::RegisterMessage& message = registration.message;
   if (message.armed_session.has_value()) {
+    registration.keepsake = std::move(received.descriptors.back());
+    received.descriptors.pop_back();
     registration.userfault = std::move(received.descriptors.back());
     received.descriptors.pop_back();
     if (absl::Status kind = CheckUserfault(registration.userfault); !kind.ok()) {

@@ -18,6 +18,7 @@ constexpr std::array kMarkNames = {
     MarkName{OwnershipMark::kRolledBack, "rolled-back"},
     MarkName{OwnershipMark::kOwner, "owner"},
     MarkName{OwnershipMark::kNever, "never"},
+    MarkName{OwnershipMark::kArrived, "arrived"},
     MarkName{OwnershipMark::kCommitted, "committed"},
 };
 
@@ -39,11 +40,12 @@ std::string_view NameOf(OwnershipMark mark) {
 }
 
 std::optional<std::string> FormatOwnershipRecord(const OwnershipRecord& record) {
-  const nlohmann::json json = {{"session", record.session.ToString()},
-                               {"vm", record.vm},
-                               {"peer", record.peer},
-                               {"mark", NameOf(record.mark)},
-                               {"run", record.run}};
+  nlohmann::json json = {{"session", record.session.ToString()},
+                         {"vm", record.vm},
+                         {"peer", record.peer},
+                         {"mark", NameOf(record.mark)},
+                         {"run", record.run}};
+  if (record.keep_source) json["keep-source"] = true;
   std::string text = json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   const size_t longest = text.size() + kLongestMarkBytes - NameOf(record.mark).size() +
                          (record.run ? kFalse.size() - kTrue.size() : 0);
@@ -69,8 +71,10 @@ std::optional<OwnershipRecord> ParseOwnershipRecord(std::string_view content) {
   if (!session.has_value() || known == kMarkNames.end() || run == json.end() || !run->is_boolean()) {
     return std::nullopt;
   }
-  return OwnershipRecord{*session, string_at("vm"), string_at("peer"), known->mark,
-                         run->get<bool>()};
+  const auto keep = json.find("keep-source");
+  if (keep != json.end() && !keep->is_boolean()) return std::nullopt;
+  return OwnershipRecord{*session,    string_at("vm"),  string_at("peer"),
+                         known->mark, run->get<bool>(), keep != json.end() && keep->get<bool>()};
 }
 
 }  // namespace postcopy

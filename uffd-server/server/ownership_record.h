@@ -18,7 +18,8 @@ enum class OwnershipMark {
   kRolledBack,  // source: it stays here
   kOwner,       // destination: owns it
   kNever,       // destination: has not run it and never will
-  kCommitted,   // either: all memory has arrived
+  kArrived,     // destination: owns it and has all its memory; the source has yet to be told
+  kCommitted,   // either: all memory has arrived, and both know
 };
 
 struct OwnershipRecord {
@@ -27,6 +28,7 @@ struct OwnershipRecord {
   std::string peer;  // the other daemon's control address
   OwnershipMark mark = OwnershipMark::kPrepared;
   bool run = true;   // the guest is to run (it was not paused by its operator)
+  bool keep_source = false;  // source: its VMM stays after the commit
 
   friend bool operator==(const OwnershipRecord&, const OwnershipRecord&) = default;
 };

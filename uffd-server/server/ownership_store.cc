@@ -59,6 +59,12 @@ absl::StatusOr<OwnershipRecord> OwnershipStore::Read(const SessionId& session) c
 }
 
 std::vector<OwnershipRecord> OwnershipStore::ReadAll(const std::string& vm) const {
+  std::vector<OwnershipRecord> records = ReadAll();
+  std::erase_if(records, [&](const OwnershipRecord& record) { return record.vm != vm; });
+  return records;
+}
+
+std::vector<OwnershipRecord> OwnershipStore::ReadAll() const {
   std::vector<std::pair<std::filesystem::file_time_type, OwnershipRecord>> found;
   std::error_code error;
   for (const auto& entry : std::filesystem::directory_iterator(directory_, error)) {
@@ -70,7 +76,7 @@ std::vector<OwnershipRecord> OwnershipStore::ReadAll(const std::string& vm) cons
       continue;
     }
     std::error_code ignored;
-    if (record->vm == vm) found.emplace_back(entry.last_write_time(ignored), *record);
+    found.emplace_back(entry.last_write_time(ignored), *record);
   }
   std::sort(found.begin(), found.end(),
             [](const auto& a, const auto& b) { return a.first < b.first; });

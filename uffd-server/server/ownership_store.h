@@ -27,7 +27,9 @@ class OwnershipStore {
   absl::Status Write(const OwnershipRecord& record);
   // kNotFound: no record. kDataLoss: there is one and it can't be read.
   absl::StatusOr<OwnershipRecord> Read(const SessionId& session) const;
-  // All readable records of this VM, oldest first.
+  // All readable records, oldest first.
+  std::vector<OwnershipRecord> ReadAll() const;
+  // Of these, this VM's.
   std::vector<OwnershipRecord> ReadAll(const std::string& vm) const;
   // Forgets a session that has ended.
   void Remove(const SessionId& session);

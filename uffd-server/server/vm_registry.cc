@@ -53,8 +53,10 @@ absl::StatusOr<VmRecord> Duplicate(const VmRecord& record) {
   if (record.arming.has_value()) {
     auto userfault = DuplicateFd(record.arming->userfault);
     if (!userfault.ok()) return OutOfDescriptors(userfault.error());
-    copy.arming.emplace(
-        VmArming{record.arming->session_id, record.arming->blocks, std::move(*userfault)});
+    auto keepsake = DuplicateFd(record.arming->keepsake);
+    if (!keepsake.ok()) return OutOfDescriptors(keepsake.error());
+    copy.arming.emplace(VmArming{record.arming->session_id, record.arming->blocks,
+                                 std::move(*userfault), std::move(*keepsake)});
   }
   return copy;
 }
@@ -79,7 +81,8 @@ VmRecord MakeRecord(VmRegistry::Registration registration) {
   }
   if (message.armed_session.has_value()) {
     record.arming.emplace(VmArming{*message.armed_session, std::move(armed_blocks),
-                                   std::move(registration.userfault)});
+                                   std::move(registration.userfault),
+                                   std::move(registration.keepsake)});
   }
   return record;
 }
@@ -106,12 +109,15 @@ absl::StatusOr<VmRecord> VmRegistry::Find(std::string_view name) const {
 }
 
 absl::StatusOr<ArmedVm> VmRegistry::Arm(std::string_view name, const SessionId& session_id,
-                                        std::chrono::milliseconds timeout,
+                                        std::chrono::milliseconds timeout, const UniqueFd& keepsake,
                                         const std::vector<size_t>& blocks) {
   auto request = std::make_shared<Request>();
   request->kind = RequestKind::kArm;
   request->session_id = session_id;
   request->blocks = blocks;
+  auto kept = DuplicateFd(keepsake);
+  if (!kept.ok()) return OutOfDescriptors(kept.error());
+  request->keepsake = std::move(*kept);
   if (absl::Status started = StartRequest(name, request); !started.ok()) return started;
   if (absl::Status done = AwaitRequest(name, request, timeout); !done.ok()) return done;
 
@@ -167,6 +173,9 @@ absl::Status VmRegistry::StartRequest(std::string_view name,
         command.arm->blocks.push_back(static_cast<uint16_t>(position));
       }
       if (auto valid = wire::Validate(*command.arm); !valid.ok()) return StatusOf(valid.error());
+      auto sent = DuplicateFd(request->keepsake);
+      if (!sent.ok()) return OutOfDescriptors(sent.error());
+      command.keepsake = std::move(*sent);
     } else {
       if (record.arming.has_value() && record.arming->session_id == request->session_id) {
         record.arming.reset();
@@ -268,7 +277,8 @@ bool VmRegistry::OnArmed(AgentClientId client, const SessionId& session_id, Uniq
     std::shared_ptr<Request> request = TakeRequest(vm, RequestKind::kArm, session_id);
     if (request == nullptr) return false;
     if (request->state == RequestState::kWaiting) {
-      vm->record.arming.emplace(VmArming{session_id, request->blocks, std::move(userfault)});
+      vm->record.arming.emplace(VmArming{session_id, request->blocks, std::move(userfault),
+                                         std::move(request->keepsake)});
       request->state = RequestState::kDone;
     } else {  // whoever asked has given up: undo it
       auto release = std::make_shared<Request>();
@@ -276,7 +286,8 @@ bool VmRegistry::OnArmed(AgentClientId client, const SessionId& session_id, Uniq
       release->state = RequestState::kAbandoned;
       release->session_id = session_id;
       vm->request = std::move(release);
-      commands_.push_back(Command{client, std::nullopt, wire::ReleaseMessage{session_id}});
+      commands_.push_back(
+          Command{client, std::nullopt, wire::ReleaseMessage{session_id}, UniqueFd()});
       wake = true;
     }
   }

@@ -43,6 +43,7 @@ struct VmArming {
   SessionId session_id;
   std::vector<size_t> blocks;  // positions in VmRecord::blocks
   UniqueFd userfault;
+  UniqueFd keepsake;  // as Arm() was given it, perhaps by an earlier daemon: engine/keepsake.h
 };
 
 // What the daemon knows about one VM. Every descriptor is a duplicate that belongs to this record.
@@ -82,13 +83,14 @@ class VmRegistry {
   // Asks the VM's hook to empty `blocks` (positions in VmRecord::blocks; none: all of them) and to
   // register them with a userfaultfd, and waits for its answer. From then on every access of the VM
   // to them faults. The blocks' content is lost from the moment of the call, whatever it returns.
+  // The hook keeps a duplicate of `keepsake` for a daemon that comes after this one.
   //   kNotFound            no such VM
   //   kFailedPrecondition  the hook refused or failed; its own text. Nothing is armed
   //   kUnavailable         the hook's connection is away or was lost meanwhile
   //   kDeadlineExceeded    no answer within `timeout`; if it comes later, the hook is told to
   //                        release
   absl::StatusOr<ArmedVm> Arm(std::string_view name, const SessionId& session_id,
-                              std::chrono::milliseconds timeout,
+                              std::chrono::milliseconds timeout, const UniqueFd& keepsake,
                               const std::vector<size_t>& blocks = {});
 
   // Forgets the userfaultfd of this session and tells the hook to close its duplicate, then waits
@@ -112,6 +114,7 @@ class VmRegistry {
     wire::RegisterMessage message;
     std::vector<UniqueFd> ram_files;  // one per shared block, in their order
     UniqueFd userfault;               // valid if message.armed_session is set
+    UniqueFd keepsake;                // the same
     Pidfd process;
   };
   // Adds or replaces the VM of this name. kAlreadyExists: another live process has the name;
@@ -134,6 +137,7 @@ class VmRegistry {
     AgentClientId client = 0;
     std::optional<wire::ArmMessage> arm;  // otherwise: release
     wire::ReleaseMessage release;
+    UniqueFd keepsake;  // travels with `arm`
   };
   // What is to be sent to the hooks; each command is returned once.
   std::vector<Command> TakeCommands();
@@ -147,6 +151,7 @@ class VmRegistry {
     RequestState state = RequestState::kWaiting;
     SessionId session_id;
     std::vector<size_t> blocks;
+    UniqueFd keepsake;
     std::string failure;
   };
   struct Vm {

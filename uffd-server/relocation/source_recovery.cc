@@ -1,0 +1,177 @@
+// What becomes of a SourceSession when a step fails or a daemon ends: roll-back, the question who
+// owns the VM, and going on with what an earlier daemon has left.
+#include <spdlog/spdlog.h>
+
+#include "absl/strings/str_cat.h"
+#include "relocation/source_session.h"
+
+namespace postcopy {
+namespace {
+
+using std::chrono::milliseconds;
+
+}  // namespace
+
+absl::StatusOr<std::shared_ptr<SourceSession>> SourceSession::TakeUp(
+    const DaemonParts& parts, const OwnershipRecord& recorded, VmRecord record) {
+  auto vmm = parts.connect_vmm(record.qmp_path);
+  if (!vmm.ok()) return vmm.status();
+  const auto description = (*vmm)->Describe();
+  if (!description.ok()) return description.status();
+  if (description->state != GuestState::kSent) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "VM ", recorded.vm, " was handed over to ", recorded.peer, " and its VMM here (process ",
+        record.pid(), ") is in state ", description->state_text, ": its memory cannot be served"));
+  }
+  const PrepareOptions options{recorded.vm, recorded.peer, "", recorded.keep_source};
+  std::shared_ptr<SourceSession> session(new SourceSession(
+      parts, options, std::move(record), recorded.session, SessionState::kHandedOver));
+  session->vmm_ = std::move(*vmm);
+  session->stopped_ = true;
+  session->was_running_ = recorded.run;
+  const auto served = session->ServeMemory(*description);
+  if (!served.ok()) return served.status();
+  parts.page_server.Freeze(session->session_);
+  session->attendant_ = std::thread([raw = session.get()] { raw->Attend(); });
+  return session;
+}
+
+bool SourceSession::SleepUnlessStopped(milliseconds time) {
+  absl::MutexLock lock(&mutex_);
+  return !mutex_.AwaitWithTimeout(absl::Condition(&stopping_), absl::FromChrono(time));
+}
+
+void SourceSession::Attend() {
+  for (SessionState state = status_.state(); !IsFinal(state); state = status_.state()) {
+    const bool in_doubt = state == SessionState::kHandedOver || state == SessionState::kUnknown;
+    if (in_doubt) {
+      const RecoveryReport report = Recover();
+      if (report.owner == "unknown" && report.report != attended_) {
+        spdlog::warn("session {}, {}", session_text_, report.report);
+        attended_ = report.report;
+      }
+    } else if (state == SessionState::kRunning) {
+      AskWhetherArrived();
+    }
+    const bool arriving = status_.state() == SessionState::kRunning;
+    if (!SleepUnlessStopped((arriving ? 5 : 1) * parts_.ask_owner_every)) return;
+  }
+}
+
+void SourceSession::AskWhetherArrived() {
+  const Progress figures = Snapshot();  // notes a VM that has ended there, too
+  const auto recorded = destination_->Query(session_text_);
+  if (!recorded.ok() || *recorded != RecordedOutcome::kCommitted) return;
+  const absl::Status arrived = OnArrived(figures);
+  if (!arrived.ok()) spdlog::warn("session {}, {}", session_text_, arrived.ToString());
+}
+
+absl::Status SourceSession::RollBack(const absl::Status& cause, bool must_ask_destination) {
+  const bool cancelled = cause.code() == absl::StatusCode::kCancelled;
+  const std::string why(cause.message());
+  const absl::Status aborted = destination_->Abort(
+      session_text_, why, must_ask_destination ? kAbortTimeout : kQuickAbortTimeout);
+  if (aborted.code() == absl::StatusCode::kFailedPrecondition) {
+    status_.Apply(SessionEvent::kHandOver);
+    return absl::InternalError(absl::StrCat(why, "; VM ", options_.vm, " is owned by ",
+                                            options_.destination, " and stays stopped here (",
+                                            std::string(aborted.message()), ")"));
+  }
+  if (!aborted.ok() && must_ask_destination) {
+    const std::string error = absl::StrCat(
+        why, "; it is not known whether ", options_.destination, " owns VM ", options_.vm, " (",
+        std::string(aborted.message()), "); it stays stopped here until `postcopyctl recover ",
+        options_.vm, "` has reached the destination");
+    status_.Apply(SessionEvent::kInDoubt, error);
+    return absl::InternalError(error);
+  }
+  // Where the destination could not be reached: it has not been told that it owns the VM, and
+  // without that it never runs it.
+  if (stopped_) {
+    const absl::Status resumed = vmm_->ResumeSource(was_running_);
+    if (!resumed.ok()) {
+      const std::string error =
+          record_.process.HasEnded()
+              ? absl::StrCat("VM ", options_.vm, " has ended as in a crash: its VMM (process ",
+                             record_.pid(),
+                             ") ended during the switch, and nobody else can run it; "
+                             "cause: ",
+                             why)
+              : absl::StrCat(why, "; and the VM could not be resumed here: ",
+                             std::string(resumed.message()));
+      status_.Apply(SessionEvent::kVmLost, error);
+      parts_.page_server.Remove(session_);
+      return absl::DataLossError(error);
+    }
+  } else {
+    const absl::Status restored = vmm_->RestoreSettings();
+    if (!restored.ok()) spdlog::warn("vm {}, {}", options_.vm, restored.ToString());
+  }
+  const absl::Status recorded = Write(OwnershipMark::kRolledBack);
+  if (!recorded.ok()) spdlog::error("session {}, {}", session_text_, recorded.ToString());
+  status_.Apply(cancelled ? SessionEvent::kCancel : SessionEvent::kRollBack, why);
+  parts_.page_server.Remove(session_);
+  vmm_.reset();
+  if (cancelled) return cause;
+  return absl::AbortedError(
+      absl::StrCat("rolled back, VM ", options_.vm, " goes on at the source: ", why));
+}
+
+RecoveryReport SourceSession::Recover() {
+  Turn::Holder turn(turn_);
+  const SessionState state = status_.state();
+  if (state != SessionState::kUnknown && state != SessionState::kHandedOver) {
+    RecoveryReport report{state, "", ""};
+    report.owner = IsAfterSwitch(state) ? "destination" : "source";
+    report.report = absl::StrCat("VM ", options_.vm, ": session ", session_text_, " is ",
+                                 std::string(Name(state)), "; nothing needs to be recovered");
+    return report;
+  }
+  const auto recorded = destination_->Query(session_text_);
+  if (!recorded.ok()) {
+    return {state, "unknown",
+            absl::StrCat("VM ", options_.vm, " stays stopped here: ", options_.destination,
+                         " cannot be asked who owns it (", std::string(recorded.status().message()),
+                         "). Resuming it here by hand could run it twice, unless that host is off "
+                         "for good")};
+  }
+  if (*recorded == RecordedOutcome::kOwner || *recorded == RecordedOutcome::kCommitted) {
+    status_.Apply(SessionEvent::kHandOver);
+    status_.Apply(SessionEvent::kResumed);
+    status_.Update([](Progress& progress) { progress.error.clear(); });
+    return {status_.state(), "destination",
+            absl::StrCat("VM ", options_.vm, " is owned by ", options_.destination,
+                         "; its memory goes on arriving there")};
+  }
+  if (*recorded == RecordedOutcome::kNone) {
+    return {state, "unknown",
+            absl::StrCat(
+                "VM ", options_.vm, " stays stopped here: ", options_.destination,
+                " has no record of session ", session_text_,
+                ", as if its state directory had "
+                "been lost. Resuming it here by hand could run it twice, unless it does not run "
+                "there")};
+  }
+  if (state == SessionState::kHandedOver && *recorded != RecordedOutcome::kNever) {
+    // The record here says so, and the destination waits for the word.
+    const auto handed_over = destination_->HandOver(session_text_);
+    if (handed_over.ok()) {
+      status_.Apply(SessionEvent::kResumed);
+      return {status_.state(), "destination",
+              absl::StrCat("VM ", options_.vm, " was handed over again and runs at ",
+                           options_.destination)};
+    }
+    if (handed_over.status().code() != absl::StatusCode::kAborted) {
+      return {state, "unknown",
+              absl::StrCat("VM ", options_.vm, " stays stopped here: it was handed over to ",
+                           options_.destination, ", which has not taken it yet (",
+                           std::string(handed_over.status().message()), ")")};
+    }
+  }
+  const absl::Status rolled_back =
+      RollBack(absl::AbortedError("recovered"), /*must_ask_destination=*/true);
+  return {status_.state(), status_.state() == SessionState::kRolledBack ? "source" : "unknown",
+          std::string(rolled_back.message())};
+}
+
+}  // namespace postcopy
