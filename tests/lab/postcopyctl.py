@@ -41,6 +41,10 @@ class Background:
     def signal(self, number):
         self._process.send_signal(number)
 
+    def running(self):
+        """Whether it has not ended yet."""
+        return self._process.poll() is None
+
     def end(self, timeout_s=90):
         """Waits for its end. LabError after `timeout_s`."""
         try:

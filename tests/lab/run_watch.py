@@ -1,4 +1,4 @@
-"""Watches two QEMUs: when each ran its guest, and whether both ever did so at once.
+"""Watches QEMUs: whether and when each runs its guest, and whether two ever did so at once.
 
 Not by sampling: QEMU stamps STOP and RESUME itself. Only where a process is killed while its guest
 runs, the end of that run is the last time it answered "running".
@@ -23,12 +23,16 @@ class Run:
 
 
 class QemuWatch(threading.Thread):
-    """One QEMU, from the constructor to finish() or its end."""
+    """One QEMU, from the constructor to finish() or its end. It is asked for its state every `every_s`
+    seconds; its events are seen as they come."""
 
-    def __init__(self, vm):
+    def __init__(self, vm, every_s=_EVERY_S):
         super().__init__(daemon=True)
+        self._every_s = every_s
         self._qmp = Qmp(vm.watch_path)
         self._ending = threading.Event()
+        self._last = {}  # when the newest event of each name was raised
+        self._noted = 0  # events that are in there
         self._samples = [self._sample()]
         self.start()
 
@@ -36,6 +40,16 @@ class QemuWatch(threading.Thread):
     def status(self):
         """The run state that was seen last."""
         return self._samples[-1][1]
+
+    def last(self, name):
+        """When QEMU raised the newest event of that name; 0: it never has."""
+        return self._last.get(name, 0.0)
+
+    def runs_guest(self):
+        """Whether the guest runs there, as far as QEMU has told. Not asked: is the process still there?"""
+        if not self.last("RESUME") and not self.last("STOP"):
+            return self._samples[0][1] == "running"
+        return self.last("RESUME") > self.last("STOP")
 
     def finish(self):
         """Ends the watch and returns the Runs of the guest, oldest first."""
@@ -63,8 +77,28 @@ class QemuWatch(threading.Thread):
             except QmpTimeout:
                 pass  # its main thread waits for a page
             except LabError:
+                self._note_events()
                 return  # it has ended
-            time.sleep(_EVERY_S)
+            try:
+                self._await_next()
+            except LabError:
+                return
+
+    def _await_next(self):
+        """Until the next sample is due; takes note of events meanwhile."""
+        due = time.monotonic() + self._every_s
+        while not self._ending.is_set():
+            self._note_events()
+            left = due - time.monotonic()
+            if left <= 0:
+                return
+            self._qmp.await_news(left)
+
+    def _note_events(self):
+        while self._noted < len(self._qmp.events):
+            event = self._qmp.events[self._noted]
+            self._last[event.name] = event.time
+            self._noted += 1
 
     def _sample(self):
         asked = time.time()  # it was in that state at some time after this
