@@ -45,6 +45,11 @@ class Background:
         """Whether it has not ended yet."""
         return self._process.poll() is None
 
+    def kill(self):
+        """Ends it by force."""
+        self._process.kill()
+        self._process.communicate()
+
     def end(self, timeout_s=90):
         """Waits for its end. LabError after `timeout_s`."""
         try:
