@@ -5,6 +5,7 @@ What is injected and when says schedule.py; how injector.py; what it has come to
 """
 
 import contextlib
+import re
 import time
 
 import schedule
@@ -21,7 +22,7 @@ from lab.verdict import verify
 from record import Entry
 
 CONFIG = qemu.Config(memory_mib=schedule.MOST_MIB, guest=guest.Parameters(
-    files_mib=32, check_mib=48, check_pause_us=2000, check_order="random", web_dirs=2))
+    files_mib=24, check_mib=32, check_pause_us=2000, check_order="random", web_dirs=1))
 RESOLVED_S = 30.0   # an attempt has an outcome so long after its last disturbance has ended, and besides
                     # what its memory takes over the links as they are shaped
 _FIRST_MBIT = 500
@@ -31,6 +32,7 @@ _AGAIN_S = 0.5      # after an attempt that was refused
 _LET_GO_S = 5.0     # a source's QEMU has gone so long after its memory is there
 _REGISTERED_S = 15.0
 _ORDER = {schedule.PREPARE: 0, schedule.SWITCH: 1, schedule.ARRIVING: 2}
+_ENDED = re.compile(r".*(?:GUEST \w+(?: \w+)? ENDED|Kernel panic|Out of memory|BUG: |Oops: ).*")
 _SETTLED = (None, "STATE_COMMITTED", "STATE_ROLLED_BACK", "STATE_CANCELLED")
 
 
@@ -265,7 +267,8 @@ class Player:
             time.sleep(_TICK_S)
 
     def _check_guest(self):
-        """Returns when the guest has answered. Fault if its checker has found an error."""
+        """Returns when the guest has answered. Fault if its checker has found an error, or its console tells
+        of a program that has ended."""
         status = None
         while status is None:
             try:
@@ -274,6 +277,9 @@ class Player:
                 if time.time() > self._agenda.disturbed_at + RESOLVED_S:
                     raise Lost(f"the guest does not answer {RESOLVED_S:.0f} s after all was quiet: "
                                f"{error}; {self._words()}") from None
+        for name, side in self._sides.items():
+            if found := _ENDED.search(side.vm.console()):
+                raise Fault(f"the guest's console at host {name} says: {found[0]}")
         if status.errors:
             self._record.wrong += status.errors
             raise Fault(f"the guest's checker found {status.errors} wrong words in its memory, the first at "

@@ -33,8 +33,8 @@ KINDS = tuple(_DECK)
 SHORTEST_CUT_S, LONGEST_CUT_S = 0.1, 8.0
 LONGEST_STALL_S = 6.0   # beyond what both sides take as silence
 LONGEST_ABSENCE_S = 2.0
-RATES_MBIT = (100, 200, 200, 500, 500, 1000, 0)
-FEWEST_MIB, MOST_MIB = 416, 512  # what a balloon leaves the guest
+RATES_MBIT = (100, 200, 200, 500, 500, 1000, 1000, 0)
+FEWEST_MIB, MOST_MIB = 320, 384  # what a balloon leaves the guest
 LATEST_S = {PREPARE: 0.4, SWITCH: 0.06, ARRIVING: 3.0, ANY: 6.0}  # an injection after its phase began
 _PER_HOP = (2, 3, 3, 4, 5)
 
