@@ -29,6 +29,7 @@ _FIRST_MBIT = 500
 _TICK_S = 0.002
 _LOOK_EVERY_S = 0.25
 _AGAIN_S = 0.5      # after an attempt that was refused
+_LEFT_OVER_S = 3.0  # a relocation that is prepared stays so for no longer, after the last disturbance
 _LET_GO_S = 5.0     # a source's QEMU has gone so long after its memory is there
 _REGISTERED_S = 15.0
 _ORDER = {schedule.PREPARE: 0, schedule.SWITCH: 1, schedule.ARRIVING: 2}
@@ -59,8 +60,8 @@ class Player:
         self._refused_since = None
 
     def play(self, seconds):
-        """Hops for so long, and to the end of the last attempt; then checks all memory and all that the
-        load says. What was not as it should be is in the record afterwards. LabError: it could not be played."""
+        """Hops for so long, and to the end of the last attempt; then checks all memory and all that the load
+        says. What was not as it should be is in the record afterwards. LabError: it could not begin."""
         with contextlib.ExitStack() as stack:
             at = self._boot()
             loads = [stack.enter_context(each) for each in self._loads()]
@@ -71,6 +72,8 @@ class Player:
             except Fault as fault:
                 self._record.lost += isinstance(fault, Lost)
                 self._record.complaints.append(str(fault))
+            except LabError as error:
+                self._record.complaints.append(f"hop {self._hop} could not be played: {error}")
             finally:
                 self._record.seconds = time.time() - self._began
                 self._agenda.finish()
@@ -113,17 +116,24 @@ class Player:
         if outcome == "committed":
             self._retire(at)
             for injection in left:
-                self._record.add(Entry(round(time.time() - self._began, 3), self._hop, str(attempt),
-                                       injection.kind, str(injection), "after it", "the hop was over before"))
+                self._add(attempt, injection.kind, injection, "after it", "the hop was over before")
         self._await_quiet()
         self._check_guest()
         self._record.end_attempt(outcome)
-        self._say(f"{time.time() - self._began:6.1f} s  hop {self._hop} {attempt}: {outcome} after "
-                  f"{time.time() - attempt.begun:.1f} s" + "".join(
-                      f"\n          {entry.moment}: {entry.text}" for entry in self._record.entries[seen:]
-                      if not entry.missed))
+        self._say(self._story(attempt, outcome, self._record.entries[seen:]))
         self._note_refusal(attempt, outcome)
         return outcome
+
+    def _story(self, attempt, outcome, entries):
+        """What has happened in an attempt, some lines."""
+        ended = attempt.command_ended()
+        now = time.time()
+        lines = [f"{now - self._began:6.1f} s  hop {self._hop} {attempt}: {outcome} after "
+                 f"{now - attempt.begun:.1f} s"]
+        lines += [f"{entry.moment}: {entry.text}" for entry in entries if not entry.missed]
+        if ended.code != OK:
+            lines.append(f"({ended})")
+        return "\n          ".join(lines)
 
     def _make_ready(self, at, to):
         """Returns when a QEMU waits at `to` and both daemons know theirs."""
@@ -195,10 +205,13 @@ class Player:
         self._note(injection, kind, attempt, phase, begun, missed)
 
     def _note(self, injection, kind, attempt, phase, begun, missed):
-        now = time.time()
-        moment = f"{phase} + {(now - begun[phase]) * 1000:.0f} ms" if phase else "back at the source"
-        self._record.add(Entry(round(now - self._began, 3), self._hop, str(attempt), kind, str(injection),
-                               moment, missed))
+        since_ms = (time.time() - begun[phase]) * 1000 if phase else 0
+        moment = f"{phase} + {since_ms:.0f} ms" if phase else "back at the source"
+        self._add(attempt, kind, injection, moment, missed)
+
+    def _add(self, attempt, kind, injection, moment, missed):
+        self._record.add(Entry(round(time.time() - self._began, 3), self._hop, str(attempt), kind,
+                               str(injection), moment, missed))
 
     def _outcome(self, attempt, complete_since):
         """What has become of the attempt, whose command has ended; None: that is not certain yet. All is
@@ -206,18 +219,35 @@ class Player:
         source, destination = attempt.source, attempt.destination
         if source.runs_guest() and destination.runs_guest():
             raise Lost(f"the guest runs at both hosts; {self._words()}")
-        if source.runs_guest() and self._state(source.host) in _SETTLED:
-            ended = attempt.command_ended()
-            if ended.code == CANCELLED:
-                return "cancelled"
-            return "rolled back" if ended.code == ROLLED_BACK or attempt.stopped() else "refused"
+        if source.runs_guest():
+            state = self._state(source.host)
+            if state in _SETTLED:
+                return self._outcome_at_source(attempt)
+            if state == "STATE_PREPARED" and time.time() > self._agenda.disturbed_at + _LEFT_OVER_S:
+                self._cancel_left_over(attempt)
         if complete_since and self._state(destination.host) in _SETTLED:
             if not source.vm.running():
                 return "committed"
             if time.time() > complete_since + _LET_GO_S:
+                self._record.left_over += 1
                 self._record.notes.append(f"hop {self._hop}: the source's QEMU was not let go")
                 return "committed"
         return None
+
+    @staticmethod
+    def _outcome_at_source(attempt):
+        code = attempt.command_ended().code
+        if code == CANCELLED:
+            return "cancelled"
+        return "rolled back" if code == ROLLED_BACK or attempt.stopped() else "refused"
+
+    def _cancel_left_over(self, attempt):
+        """A relocation is prepared whose command has ended: gives it up, as an operator who finds it."""
+        ended = ctl(attempt.source.host, "cancel", VM)
+        self._record.left_over += 1
+        self._record.notes.append(
+            f"hop {self._hop}: a relocation was left prepared by a postcopyctl that had ended, so that "
+            f"others are refused ({attempt.command_ended()}); cancel: {ended}")
 
     @staticmethod
     def _is_complete(side):

@@ -33,6 +33,7 @@ class Record:
         self.survived = 0                  # injections after which all was well
         self.lost = 0                      # VMs
         self.wrong = 0                     # words of memory, files, responses
+        self.left_over = 0                 # what had to be put away by hand: relocations, QEMUs
         self.complaints = []               # a sentence each
         self.notes = []                    # what is remarkable and no fault
 
@@ -58,7 +59,8 @@ class Record:
         return (f"torture: seed {self.seed}, {self.seconds:.0f} s, {self.hops.total()} hops"
                 f"{_listed(self.hops, after=True)}, injected {self.injected.total()}"
                 f"{_listed(self.injected)}, survived {self.survived}, lost {self.lost}, "
-                f"wrong {self.wrong}")
+                f"wrong {self.wrong}"
+                + (f", left over {self.left_over}" if self.left_over else ""))
 
     def log(self):
         """The log of injections, a line each."""
@@ -71,7 +73,7 @@ class Record:
                 "outcomes": dict(self.hops), "injected": self.injected.total(),
                 "injected_by_kind": dict(self.injected), "missed_by_kind": dict(missed),
                 "survived": self.survived, "lost": self.lost, "wrong": self.wrong,
-                "complaints": self.complaints, "notes": self.notes,
+                "left_over": self.left_over, "complaints": self.complaints, "notes": self.notes,
                 "injections": [dataclasses.asdict(entry) for entry in self.entries]}
 
 

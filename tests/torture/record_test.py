@@ -32,6 +32,11 @@ class LastLine(unittest.TestCase):
                                                     "wrong 0"))
         self.assertFalse(self.record.ok)
 
+    def test_what_was_left_over_is_said_and_is_no_loss(self):
+        self.record.left_over += 1
+        self.assertTrue(self.record.line().endswith("lost 0, wrong 0, left over 1"))
+        self.assertTrue(self.record.ok)
+
     def test_nothing_at_all(self):
         self.assertEqual(Record(1).line(), "torture: seed 1, 0 s, 0 hops, injected 0, survived 0, lost 0, "
                          "wrong 0")
