@@ -31,8 +31,6 @@ class QemuWatch(threading.Thread):
         self._every_s = every_s
         self._qmp = Qmp(vm.watch_path)
         self._ending = threading.Event()
-        self._last = {}  # when the newest event of each name was raised
-        self._noted = 0  # events that are in there
         self._samples = [self._sample()]
         self.start()
 
@@ -43,7 +41,8 @@ class QemuWatch(threading.Thread):
 
     def last(self, name):
         """When QEMU raised the newest event of that name; 0: it never has."""
-        return self._last.get(name, 0.0)
+        events = list(self._qmp.events)  # the interpreter copies it in one go, while the watch adds to it
+        return next((event.time for event in reversed(events) if event.name == name), 0.0)
 
     def runs_guest(self):
         """Whether the guest runs there, as far as QEMU has told. Not asked: is the process still there?"""
@@ -77,7 +76,6 @@ class QemuWatch(threading.Thread):
             except QmpTimeout:
                 pass  # its main thread waits for a page
             except LabError:
-                self._note_events()
                 return  # it has ended
             try:
                 self._await_next()
@@ -85,20 +83,10 @@ class QemuWatch(threading.Thread):
                 return
 
     def _await_next(self):
-        """Until the next sample is due; takes note of events meanwhile."""
+        """Until the next sample is due; reads events meanwhile."""
         due = time.monotonic() + self._every_s
-        while not self._ending.is_set():
-            self._note_events()
-            left = due - time.monotonic()
-            if left <= 0:
-                return
+        while not self._ending.is_set() and (left := due - time.monotonic()) > 0:
             self._qmp.await_news(left)
-
-    def _note_events(self):
-        while self._noted < len(self._qmp.events):
-            event = self._qmp.events[self._noted]
-            self._last[event.name] = event.time
-            self._noted += 1
 
     def _sample(self):
         asked = time.time()  # it was in that state at some time after this

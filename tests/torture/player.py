@@ -32,7 +32,6 @@ _AGAIN_S = 0.5      # after an attempt that was refused
 _LEFT_OVER_S = 3.0  # a relocation that is prepared stays so for no longer, after the last disturbance
 _LET_GO_S = 5.0     # a source's QEMU has gone so long after its memory is there
 _REGISTERED_S = 15.0
-_ORDER = {schedule.PREPARE: 0, schedule.SWITCH: 1, schedule.ARRIVING: 2}
 _ENDED = re.compile(r".*(?:GUEST \w+(?: \w+)? ENDED|Kernel panic|Out of memory|BUG: |Oops: ).*")
 _SETTLED = (None, "STATE_COMMITTED", "STATE_ROLLED_BACK", "STATE_CANCELLED")
 
@@ -186,16 +185,13 @@ class Player:
 
     def _inject_due(self, attempt, left, phase, begun):
         """Injects what of `left` is due, and drops what can't come any more."""
-        now = time.time()
-        for injection in tuple(left):
-            due = injection.phase in begun and now >= begun[injection.phase] + injection.after_s
-            current = injection.phase in (phase, schedule.ANY)
-            if due and current:
-                left.remove(injection)
-                self._inject(injection, attempt, phase, begun)
-            elif not current and phase and _ORDER[injection.phase] < _ORDER[phase]:
-                left.remove(injection)
-                self._note(injection, injection.kind, attempt, phase, begun, "the phase was over before")
+        due, over = schedule.due_and_over(left, phase, begun, time.time())
+        for injection in over:
+            left.remove(injection)
+            self._note(injection, injection.kind, attempt, phase, begun, "the phase was over before")
+        for injection in due:
+            left.remove(injection)
+            self._inject(injection, attempt, phase, begun)
 
     def _inject(self, injection, attempt, phase, begun):
         try:

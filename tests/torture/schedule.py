@@ -89,8 +89,7 @@ class Schedule:
         done within each phase."""
         kinds = [self._deal() for _ in range(self._random.choice(_PER_HOP))]
         drawn = [self._draw(kind) for kind in kinds]
-        order = {ANY: 0, PREPARE: 0, SWITCH: 1, ARRIVING: 2}
-        drawn.sort(key=lambda each: (order[each.phase], each.after_s))
+        drawn.sort(key=lambda each: (_ORDER[each.phase], each.after_s))
         return tuple(each for each in drawn if each.kind not in self._without)
 
     def _deal(self):
@@ -108,6 +107,23 @@ class Schedule:
         return Injection(kind, phase, after_s, side, **_MAKE[kind](self._random))
 
 
+def due_and_over(left, phase, begun, now):
+    """Of the injections `left` of a hop those that are due, and those whose phase is over: two lists.
+
+    `phase` is the present one; None: the VM goes on at its source, and another attempt comes, to which the
+    others are left. `begun` says when each phase of this attempt began (ANY: the attempt), as `now` does.
+    """
+    due, over = [], []
+    for each in left:
+        if each.phase in (phase, ANY):
+            if now >= begun[each.phase] + each.after_s:
+                due.append(each)
+        elif phase is not None and _ORDER[each.phase] < _ORDER[phase]:
+            over.append(each)
+    return due, over
+
+
+_ORDER = {ANY: 0, PREPARE: 0, SWITCH: 1, ARRIVING: 2}
 _EARLY, _EVER = (PREPARE, SWITCH), (PREPARE, SWITCH, ARRIVING, ARRIVING, ARRIVING, ANY)
 _PHASES = {CUTS: _EVER, FLAPS: _EVER, RESETS: _EVER, DAEMON_STALLS: _EVER, BALLOONS: _EVER,
            SHAPES: (PREPARE, PREPARE, ARRIVING), DAEMON_KILLS: _EARLY, ARRIVING_KILLS: (ARRIVING,),

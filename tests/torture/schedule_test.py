@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""The schedule of a torture follows from its seed alone, has every kind in it, and keeps its bounds."""
+"""The schedule of a torture follows from its seed alone, has every kind in it, and keeps its bounds;
+and which injections are due in a hop."""
 
 import unittest
 
 import schedule
-from schedule import ANY, ARRIVING, KINDS, PREPARE, SWITCH, Schedule
+from schedule import ANY, ARRIVING, KINDS, PREPARE, SWITCH, Injection, Schedule, due_and_over
 
 
 def hops(seed, count, without=()):
@@ -82,6 +83,27 @@ class ScheduleOfASeed(unittest.TestCase):
         for hop in hops(2, 200):
             for each in hop:
                 self.assertTrue(str(each))
+
+
+def injection(phase, after_s):
+    return Injection(schedule.CUTS, phase, after_s, "source", seconds=1)
+
+
+class DueAndOver(unittest.TestCase):
+    def test_what_is_due_is_so_long_after_its_phase_has_begun(self):
+        left = [injection(ARRIVING, 0.5), injection(ARRIVING, 2), injection(ANY, 5), injection(ANY, 7)]
+        begun = {ANY: 100, PREPARE: 100, SWITCH: 104, ARRIVING: 105}
+        self.assertEqual(due_and_over(left, ARRIVING, begun, 105.6), ([left[0], left[2]], []))
+
+    def test_what_was_for_an_earlier_phase_is_over(self):
+        left = [injection(PREPARE, 0.4), injection(SWITCH, 0.01), injection(ARRIVING, 0)]
+        begun = {ANY: 100, PREPARE: 100, SWITCH: 100.2}
+        self.assertEqual(due_and_over(left, SWITCH, begun, 100.201), ([], [left[0]]))
+
+    def test_what_is_left_of_an_attempt_that_was_rolled_back_is_for_the_next_one(self):
+        left = [injection(PREPARE, 0.4), injection(ARRIVING, 0), injection(ANY, 1)]
+        begun = {ANY: 100, PREPARE: 100, SWITCH: 100.2}
+        self.assertEqual(due_and_over(left, None, begun, 103), ([left[2]], []))
 
 
 FIRST_OF_SEED_7 = ("daemon-kills", "prepare", 0.100502)
