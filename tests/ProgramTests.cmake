@@ -20,6 +20,10 @@ foreach(name report process_figures)
   postcopy_program_test(perf/${name}_test LABEL unit TIMEOUT 60
     COMMAND Python3::Interpreter perf/${name}_test.py)
 endforeach()
+foreach(name schedule record)
+  postcopy_program_test(torture/${name}_test LABEL unit TIMEOUT 60
+    COMMAND Python3::Interpreter torture/${name}_test.py)
+endforeach()
 postcopy_program_test(lab LABEL unit TIMEOUT 120
   COMMAND Python3::Interpreter -m unittest discover -s lab -p "*_test.py" -t .)
 
@@ -56,9 +60,16 @@ postcopy_program_test(vm/nested_test LABEL nested TIMEOUT 1500
 postcopy_program_test(sanitized/hops_test LABEL sanitized TIMEOUT 900
   COMMAND ${CMAKE_COMMAND} -E env POSTCOPY_BUILD_DIR=${PROJECT_SOURCE_DIR}/build/asan POSTCOPY_HOPS=3
     ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/vm/hops_test.py)
+# A VM that hops to and fro for so long under faults that follow from the seed.
+set(torture_seconds 180)
+set(torture_seed 7)
+math(EXPR torture_timeout "${torture_seconds} + 420")
+postcopy_program_test(torture/torture LABEL torture TIMEOUT ${torture_timeout}
+  COMMAND Python3::Interpreter torture/torture.py --seconds ${torture_seconds} --seed ${torture_seed})
 # Want the machine for themselves: they fault faster than the bulk arrives.
 set_tests_properties(vm/every_byte_test vm/hops_test matrix/every_byte_test-10.0
-  matrix/hops_test-10.0 sanitized/hops_test matrix/every_byte_test-7.2-to-10.0 PROPERTIES RUN_SERIAL ON)
+  matrix/hops_test-10.0 sanitized/hops_test matrix/every_byte_test-7.2-to-10.0 torture/torture
+  PROPERTIES RUN_SERIAL ON)
 # The longest: begun first.
 set_tests_properties(vm/rollback_test PROPERTIES COST 200)
 set_tests_properties(vm/one_owner_test PROPERTIES COST 100)

@@ -1,9 +1,10 @@
-"""Runs a short command and turns its failure into one sentence.
+"""Runs a short command, or waits for something, and turns its failure into one sentence.
 
 Not responsible for long-running processes (qemu.py and load.py own theirs).
 """
 
 import subprocess
+import time
 
 
 class LabError(Exception):
@@ -33,3 +34,13 @@ def run(argv, *, what=None, timeout_s=60, stdin=None, cwd=None, env=None):
         cause = (done.stderr.strip() or done.stdout.strip()).replace("\n", "; ")
         raise LabError(f"{what}: {cause or 'exit status'} ({done.returncode})")
     return done.stdout
+
+
+def await_that(what, condition, timeout_s=30, every_s=0.02):
+    """Returns the first true value of `condition()`; LabError naming `what` after `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise LabError(f"wait until {what}: not so after {timeout_s} s")
+        time.sleep(every_s)
+    return value

@@ -16,6 +16,7 @@ import ctypes
 import fcntl
 import os
 import signal
+import socket
 import struct
 import threading
 
@@ -145,6 +146,30 @@ class Network:
     def restore(self, host):
         """Undoes cut()."""
         _ip(self._switch, f"link set port-{host} up")
+
+    def reset(self, host):
+        """Ends the TCP connections between the host itself and the other hosts, and tells both ends, as a
+        firewall does that has lost its memory. Returns how many they were; 0 also where the kernel
+        cannot: can_reset()."""
+        others = " or ".join(f"dst {self.address(other)}" for other in self.hosts if other != host)
+        text = run(self.exec_argv(host, ["ss", "-KHnt", "state", "connected", "exclude", "time-wait",
+                                         f"( {others} )"]),
+                   what=f"reset the connections of host {host}")
+        return len(text.splitlines())
+
+    def can_reset(self):
+        """Whether this kernel can end connections for reset() (CONFIG_INET_DIAG_DESTROY)."""
+        host = self.hosts[0]
+        listener = self.inside(host, lambda: socket.create_server((self.address(host), 0)))
+        with listener, self.inside(host, lambda: socket.create_connection(listener.getsockname())) as near:
+            ended = run(self.exec_argv(host, ["ss", "-KHnt", f"( sport = :{near.getsockname()[1]} )"]),
+                        what="try to end a connection")
+        return bool(ended.strip())
+
+    def fix_neighbour(self, address, mac):
+        """The client need not ask who has `address`: during seconds without an answer its kernel would
+        refuse new connections at once."""
+        _ip(self.client, f"neigh replace {address} lladdr {mac} nud permanent dev uplink")
 
     def bytes_sent(self, host):
         """Bytes of IP packets that the host itself has sent since it was made (headers included,

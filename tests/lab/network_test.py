@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Tests of the network's delayed link: two namespaces, no guest. Skipped where the lab can't be made.
+"""Tests of the network's delayed link, and of connections that are ended: two namespaces, no guest.
+Skipped where the lab can't be made.
 
 Needs the built relay (POSTCOPY_LAB_RELAY, or a compiler to build it).
 """
@@ -24,7 +25,7 @@ _BYTES = 8 << 20
 
 
 @unittest.skipUnless(os.geteuid() == 0 and os.path.exists("/dev/net/tun"), "needs root and TUN devices")
-class Delay(unittest.TestCase):
+class NetworkTest(unittest.TestCase):
     def setUp(self):
         self.network = self.enterContext(Network())
 
@@ -43,6 +44,21 @@ class Delay(unittest.TestCase):
         self.assertEqual(peer[0], self.network.address(host))
         return near, far, took_ms
 
+
+class Reset(NetworkTest):
+    def test_both_ends_of_a_connection_between_hosts_are_told(self):
+        if not self.network.can_reset():
+            self.skipTest("this kernel cannot end others' connections")
+        near, far, _ = self.connect("a", "b")
+        self.assertEqual(self.network.reset("b"), 1)
+        for end in (near, far):
+            end.settimeout(10)
+            with self.assertRaises(ConnectionError):
+                end.recv(1)
+        self.assertEqual(self.network.reset("b"), 0)
+
+
+class Delay(NetworkTest):
     def test_the_round_trip_is_as_asked_and_no_byte_is_lost(self):
         relay = self.network.delay(_ROUND_TRIP_MS)
         sent_before = self.network.bytes_sent("a")

@@ -66,6 +66,7 @@ class Vm:
         self.error_log = self.folder / "qemu.err"
         self.qmp_path = self.folder / "test.qmp"
         self.daemon_qmp_path = self.folder / "daemon.qmp"
+        self.watch_path = self.folder / "watch.qmp"  # a monitor for whoever watches: run_watch.py
         stem = f"{name}-{host}-{os.urandom(3).hex()}"
         folder = pathlib.Path(self.config.ram_folder or ram_folder)
         self.ram_paths = [folder / f"{stem}-{node}.ram" for node in range(self.config.nodes)]
@@ -125,6 +126,7 @@ class Vm:
                 "-chardev", f"file,id=serial0,path={self.serial_log}", "-serial", "chardev:serial0",
                 "-qmp", f"unix:{self.qmp_path},server=on,wait=off",
                 "-qmp", f"unix:{self.daemon_qmp_path},server=on,wait=off",
+                "-qmp", f"unix:{self.watch_path},server=on,wait=off",
                 *(["-S", "-incoming", "defer"] if c.incoming else []), *c.extra]
 
     def environment(self):
@@ -270,7 +272,7 @@ class Vm:
             self._tap.close()
             self._tap = None
         made = [] if self._memfds else self.ram_paths
-        for path in (*made, self.qmp_path, self.daemon_qmp_path):
+        for path in (*made, self.qmp_path, self.daemon_qmp_path, self.watch_path):
             path.unlink(missing_ok=True)
         while self._memfds:
             os.close(self._memfds.pop())

@@ -93,6 +93,14 @@ class Qmp:
         except QmpTimeout:
             return self.events
 
+    def await_news(self, timeout_s):
+        """Returns when something has come that was not read yet, at the latest after `timeout_s`. LabError:
+        QEMU is gone."""
+        try:
+            self._receive("read events", time.monotonic() + timeout_s)
+        except QmpTimeout:
+            pass
+
     def close(self):
         self._socket.close()
 

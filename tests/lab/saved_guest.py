@@ -7,9 +7,8 @@ takes a fraction of that. Not responsible for what the guest does after it (its 
 import hashlib
 import os
 import pathlib
-import time
 
-from .commands import LabError, run
+from .commands import LabError, await_that, run
 
 _SAVE_S = 300  # at most
 
@@ -23,7 +22,7 @@ def save(vm, path):
     vm.qmp.command("stop")
     vm.qmp.command("migrate-set-parameters", **{"max-bandwidth": 10 << 30})
     vm.qmp.command("migrate", uri=f"exec:cat >{path}")
-    _await_status(vm, "query-migrate", ("completed",), ("failed",), f"save the guest to {path}")
+    _await_status(vm, "query-migrate", "completed", "failed", f"save the guest to {path}")
 
 
 def arguments(path):
@@ -38,8 +37,7 @@ def go_on(vm):
     QEMU looks at each page that is to be zero, and so gives every hole of a RAM file a page. They are
     taken back: a guest that has booted has none there.
     """
-    _await_status(vm, "query-status", ("paused",), ("internal-error",),
-                  "load the saved guest")
+    _await_status(vm, "query-status", "paused", "internal-error", "load the saved guest")
     if vm.config.ram == "file":
         for path in vm.ram_paths:
             run(["fallocate", "--dig-holes", str(path)], what=f"dig holes into {path}",
@@ -56,11 +54,12 @@ def path_of(folder, config, image):
 
 
 def _await_status(vm, command, wanted, failed, what):
-    deadline = time.monotonic() + _SAVE_S
-    while (status := vm.qmp.command(command).get("status")) not in wanted:
-        if status in failed or time.monotonic() > deadline:
+    def reached():
+        status = vm.qmp.command(command).get("status")
+        if status == failed:
             raise LabError(f"{what}: QEMU is in status {status!r}")
-        time.sleep(0.02)
+        return status == wanted
+    await_that(what, reached, timeout_s=_SAVE_S)
 
 
 def make(vm, path):

@@ -6,7 +6,9 @@ VM (qemu.py).
 
 import contextlib
 import dataclasses
+import os
 import pathlib
+import shutil
 
 from . import guest, qemu, releases, saved_guest
 from .host import Host
@@ -14,6 +16,17 @@ from .network import Network
 from .ram import RamFolder
 
 VM = "web1"
+
+
+def lacks(*programs):
+    """The first thing that a stage needs, or one of `programs`, which is not on this machine and cannot
+    be brought to it; None: nothing."""
+    if os.geteuid() != 0:
+        return "root (network namespaces, /dev/userfaultfd)"
+    for program in ("qemu-system-x86_64", "ip", "busybox", *programs):
+        if shutil.which(program) is None:
+            return program
+    return None if os.path.exists("/dev/userfaultfd") else "/dev/userfaultfd"
 
 
 class TwoHosts:

@@ -11,7 +11,7 @@ import time
 import guest_memory
 import support
 from guest_memory import PAGE
-from lab import checker
+from lab import checker, userfault
 from support import OK, VM
 
 _SEED = 20100517
@@ -39,7 +39,7 @@ class ByteComparison(support.StageTest):
             relocating = stage.relocating("--keep-source")
             arriving = support.await_that(
                 "the destination's memory arrives",
-                lambda: self.arriving(b) and guest_memory.registered(b.pid))
+                lambda: self.arriving(b) and userfault.registered(b.pid))
             asked_for = self.ask_for_half(b, arriving)
             ended = relocating.end()
             self.assertEqual(ended.code, OK, ended.message)
@@ -47,7 +47,7 @@ class ByteComparison(support.StageTest):
 
             size = sum(each for _, each in arriving)
             self.assertEqual(size, sum(os.stat(path).st_size for path in a.ram_paths))
-            self.assertEqual(guest_memory.registered(b.pid), [], "still registered after commit")
+            self.assertEqual(userfault.registered(b.pid), [], "still registered after commit")
             arrived = sorted(guest_memory.sha256(b.pid, *block) for block in arriving)
             self.assertEqual(arrived, sent)
             self.assertEqual(self.hashes_of_files(a), sent, "the source's RAM changed")

@@ -7,7 +7,6 @@ process_vm_readv does so; /proc/PID/mem does not wait for a userfaultfd and fail
 import ctypes
 import hashlib
 import os
-import pathlib
 import threading
 
 PAGE = 4096
@@ -31,19 +30,6 @@ def _read(pid, local, local_length, ranges):
     if got != wanted:
         cause = os.strerror(ctypes.get_errno()) if got < 0 else f"{got} of {wanted} bytes"
         raise OSError(f"read memory of process {pid} at {ranges[0][0]:#x}: {cause}")
-
-
-def registered(pid):
-    """The mappings of `pid` that a userfaultfd watches: [(address, bytes)]."""
-    found, current = [], None
-    for line in pathlib.Path(f"/proc/{pid}/smaps").read_text().splitlines():
-        word = line.split(maxsplit=1)[0]
-        if "-" in word and not word.endswith(":"):
-            first, last = (int(part, 16) for part in word.split("-"))
-            current = (first, last - first)
-        elif word == "VmFlags:" and {"um", "ui"} & set(line.split()):
-            found.append(current)
-    return found
 
 
 def sha256(pid, address, size):

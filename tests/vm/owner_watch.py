@@ -1,86 +1,13 @@
-"""Watches two QEMUs: when each ran its guest, and whether both ever did so at once.
-
-Not by sampling: QEMU stamps STOP and RESUME itself. Only where a process is killed while its guest
-runs, the end of that run is the last time it answered "running".
-"""
+"""A test case about which of two QEMUs runs the guest: lab/run_watch.py sees whether both ever did."""
 
 import contextlib
-import dataclasses
-import threading
 import time
 
 import support
 from lab import checker
-from lab.commands import LabError
-from lab.qmp import Qmp, QmpTimeout
+from lab.run_watch import QemuWatch, overlaps
 
-_EVERY_S = 0.004
 _MORE_S = 1.5  # a destination in doubt asks the source every second
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """A span of time in which a guest ran; seconds since the epoch."""
-
-    start: float
-    end: float
-
-
-class QemuWatch(threading.Thread):
-    """One QEMU, from the constructor to finish() or its end."""
-
-    def __init__(self, vm):
-        super().__init__(daemon=True)
-        self._qmp = Qmp(vm.watch_path)
-        self._ending = threading.Event()
-        self._samples = [self._sample()]
-        self.start()
-
-    @property
-    def status(self):
-        """The run state that was seen last."""
-        return self._samples[-1][1]
-
-    def finish(self):
-        """Ends the watch and returns the Runs of the guest, oldest first."""
-        self._ending.set()
-        self.join(30)
-        self._qmp.close()
-        events = sorted((event for event in self._qmp.events if event.name in ("STOP", "RESUME")),
-                        key=lambda event: event.time)
-        first, status = self._samples[0]
-        runs, began = [], first if status == "running" else None
-        for event in events:
-            if event.name == "RESUME" and began is None:
-                began = event.time
-            elif event.name == "STOP" and began is not None:
-                runs.append(Run(began, event.time))
-                began = None
-        if began is not None:
-            runs.append(Run(began, max(began, self._last_seen_running())))
-        return runs
-
-    def run(self):
-        while not self._ending.is_set():
-            try:
-                self._samples.append(self._sample())
-            except QmpTimeout:
-                pass  # its main thread waits for a page
-            except LabError:
-                return  # it has ended
-            time.sleep(_EVERY_S)
-
-    def _sample(self):
-        asked = time.time()  # it was in that state at some time after this
-        return asked, self._qmp.command("query-status", timeout_s=2)["status"]
-
-    def _last_seen_running(self):
-        return next((when for when, status in reversed(self._samples) if status == "running"), 0.0)
-
-
-def overlaps(runs_a, runs_b):
-    """Pairs of Runs, one of each list, that have time in common."""
-    return [(a, b) for a in runs_a for b in runs_b if min(a.end, b.end) > max(a.start, b.start)]
 
 
 class OwnershipTest(support.StageTest):

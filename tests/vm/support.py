@@ -6,11 +6,8 @@ A test file defines unittest cases, reads as facts, prints what it measured and 
 """
 
 import contextlib
-import json
-import os
 import pathlib
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -18,37 +15,20 @@ import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from lab import guest, qemu, saved_guest  # noqa: E402
-from lab.commands import LabError  # noqa: E402
+from lab.commands import LabError, await_that  # noqa: E402, F401
 from lab.host import Programs  # noqa: E402
-from lab.two_hosts import VM, TwoHosts  # noqa: E402
+from lab.postcopyctl import (CANCELLED, MISFIT, NO_SUCH_VM, OK, ROLLED_BACK, UNFINISHED,  # noqa: E402, F401
+                             UNREACHABLE, USAGE, Background, Ended, ctl)
+from lab.two_hosts import VM, TwoHosts, lacks  # noqa: E402
 
 SMALL = guest.Parameters(files_mib=0, check_mib=16, check_pause_us=1000)
 _SKIPPED = 77
 
-# postcopyctl's exit codes.
-OK, USAGE, NO_SUCH_VM, MISFIT, UNREACHABLE = 0, 2, 3, 4, 5
-ROLLED_BACK, CANCELLED, UNFINISHED = 6, 7, 8
-
 
 def require(*programs):
     """Skips the test, by name, where something is missing that it cannot bring itself."""
-    if os.geteuid() != 0:
-        raise unittest.SkipTest("missing: root (network namespaces, /dev/userfaultfd)")
-    for program in ("qemu-system-x86_64", "ip", "busybox", *programs):
-        if shutil.which(program) is None:
-            raise unittest.SkipTest(f"missing: {program}")
-    if not os.path.exists("/dev/userfaultfd"):
-        raise unittest.SkipTest("missing: /dev/userfaultfd")
-
-
-def await_that(what, condition, timeout_s=30, every_s=0.02):
-    """Returns the first true value of `condition()`; LabError naming `what` after `timeout_s`."""
-    deadline = time.monotonic() + timeout_s
-    while not (value := condition()):
-        if time.monotonic() > deadline:
-            raise LabError(f"wait until {what}: not so after {timeout_s} s")
-        time.sleep(every_s)
-    return value
+    if missing := lacks(*programs):
+        raise unittest.SkipTest(f"missing: {missing}")
 
 
 class EditedVm(qemu.Vm):
@@ -87,22 +67,14 @@ class Stage(TwoHosts):
         `register`. `changes` are fields of qemu.Config; hook="" for none; `edits` see
         EditedVm."""
         self._started += 1
-        changes = self.hooked(host) | changes
-        changes["extra"] = (*changes.get("extra", self.config.extra), "-qmp",
-                            f"unix:{self.watch_path(self._started)},server=on,wait=off")
-        config = qemu.dataclasses.replace(self.config, **changes)
+        config = qemu.dataclasses.replace(self.config, **(self.hooked(host) | changes))
         vm = EditedVm(self.network, host, self._image, self.folder / f"vm{self._started}",
                       self._ram.path, name=name, config=config)
         vm.edits = edits
-        vm.watch_path = self.watch_path(self._started)
         with vm:
             if register and config.hook:
                 self.hosts[host].wait_registered(name)
             yield vm
-
-    def watch_path(self, number):
-        """A monitor for OwnerWatch, beside the test's own and the daemon's."""
-        return self.folder / f"vm{number}/watch.qmp"
 
     def save_ready_guest(self):
         """Boots the stage's guest once, for ready_vm()."""
@@ -125,52 +97,6 @@ class Stage(TwoHosts):
     def relocate(self, *options, **which):
         """Relocates and waits for the end: Ended."""
         return self.relocating(*options, **which).end()
-
-
-class Ended:
-    """How a postcopyctl ended: `code`, `message` (its complaint), `answer` (its JSON)."""
-
-    def __init__(self, code, stdout, stderr):
-        self.code = code
-        complaints = [line for line in stderr.splitlines() if line.startswith("postcopyctl ")]
-        self.message = complaints[-1] if complaints else stderr.strip() if code else ""
-        try:
-            self.answer = json.loads(stdout)
-        except json.JSONDecodeError:
-            self.answer = {}
-
-    def __str__(self):
-        return f"exit code {self.code}, {self.message or 'no complaint'}"
-
-
-class Background:
-    """A postcopyctl that runs while the test goes on."""
-
-    def __init__(self, host, *arguments):
-        self._what = " ".join(map(str, arguments))
-        self._process = subprocess.Popen(host.ctl_argv(*arguments, "--json"), text=True,
-                                         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                         stderr=subprocess.PIPE)
-
-    def signal(self, number):
-        self._process.send_signal(number)
-
-    def end(self, timeout_s=90):
-        """Waits for its end. LabError after `timeout_s`."""
-        try:
-            stdout, stderr = self._process.communicate(timeout=timeout_s)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            _, stderr = self._process.communicate()
-            raise LabError(f"postcopyctl {self._what}: no end after {timeout_s} s; its last words: "
-                           f"{stderr[-300:]}") from None
-        return Ended(self._process.returncode, stdout, stderr)
-
-
-def ctl(host, *arguments, timeout_s=60):
-    """Runs postcopyctl with --json on a lab Host: Ended."""
-    done = host.ctl(*arguments, "--json", timeout_s=timeout_s)
-    return Ended(done.returncode, done.stdout, done.stderr)
 
 
 def held_file(host, step):
