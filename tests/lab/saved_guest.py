@@ -22,7 +22,7 @@ def save(vm, path):
     vm.qmp.command("stop")
     vm.qmp.command("migrate-set-parameters", **{"max-bandwidth": 10 << 30})
     vm.qmp.command("migrate", uri=f"exec:cat >{path}")
-    _await_status(vm, "query-migrate", "completed", "failed", f"save the guest to {path}")
+    _await_status(vm, "query-migrate", "completed", "failed", f"the guest is saved to {path}")
 
 
 def arguments(path):
@@ -37,7 +37,7 @@ def go_on(vm):
     QEMU looks at each page that is to be zero, and so gives every hole of a RAM file a page. They are
     taken back: a guest that has booted has none there.
     """
-    _await_status(vm, "query-status", "paused", "internal-error", "load the saved guest")
+    _await_status(vm, "query-status", "paused", "internal-error", "the saved guest is loaded")
     if vm.config.ram == "file":
         for path in vm.ram_paths:
             run(["fallocate", "--dig-holes", str(path)], what=f"dig holes into {path}",
