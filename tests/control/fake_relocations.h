@@ -50,6 +50,12 @@ class FakeRelocations : public Relocations {
     const absl::MutexLock lock(&mutex_);
     held_ = operation;
   }
+  // `operation` blocks until LetGo() is called, then goes on.
+  void Hold(const std::string& operation) {
+    const absl::MutexLock lock(&mutex_);
+    held_for_a_while_ = operation;
+  }
+  void LetGo() { Hold(""); }
   void SetVms(std::vector<VmSummary> vms) {
     const absl::MutexLock lock(&mutex_);
     vms_ = std::move(vms);
@@ -208,6 +214,8 @@ class FakeRelocations : public Relocations {
       progress_.state = SessionState::kCancelled;
       return absl::CancelledError(operation + ": cancelled by an operator");
     }
+    const auto goes_on = [&] { return held_for_a_while_ != operation; };
+    mutex_.Await(absl::Condition(&goes_on));
     const auto failure = failures_.find(operation);
     return failure == failures_.end() ? absl::OkStatus() : failure->second;
   }
@@ -215,6 +223,7 @@ class FakeRelocations : public Relocations {
   absl::Mutex mutex_;  // guards all below
   std::map<std::string, absl::Status> failures_;
   std::string held_;
+  std::string held_for_a_while_;
   std::vector<std::string> calls_;
   std::vector<VmSummary> vms_;
   Progress progress_ = ProgressIn(SessionState::kPrepared);

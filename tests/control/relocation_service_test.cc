@@ -6,6 +6,7 @@
 #include <chrono>
 #include <vector>
 
+#include "control/channel.h"
 #include "control/control_server.h"
 #include "control/relocation_client.h"
 #include "control/rpc_status.h"
@@ -66,6 +67,20 @@ TEST_F(RelocationServiceTest, PreparePassesEveryOption) {
   EXPECT_EQ(relocations_.prepared().destination, "10.77.0.12:7700");
   EXPECT_EQ(relocations_.prepared().destination_vm, "web1-b");
   EXPECT_TRUE(relocations_.prepared().keep_source);
+}
+
+TEST_F(RelocationServiceTest, WhatNobodyWaitsForAnyMoreIsNotLeftPrepared) {
+  relocations_.Hold("prepare");
+  auto stub = v1::Relocation::NewStub(OpenChannel(server_->addresses()[0]));
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + milliseconds(100));
+  v1::PrepareRequest request;
+  request.set_vm("web1");
+  v1::PrepareResponse response;
+  EXPECT_EQ(stub->Prepare(&context, request, &response).error_code(),
+            grpc::StatusCode::DEADLINE_EXCEEDED);
+  relocations_.LetGo();
+  EXPECT_TRUE(relocations_.AwaitCall("cancel web1"));
 }
 
 TEST_F(RelocationServiceTest, EveryCallReachesItsMethod) {

@@ -1,5 +1,7 @@
 #include "control/relocation_service.h"
 
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 #include <chrono>
 
@@ -44,6 +46,12 @@ grpc::Status RelocationService::Prepare(grpc::ServerContext* context,
                                              .destination_vm = request->destination_vm(),
                                              .keep_source = request->keep_source()});
   if (session.ok()) response->set_session(*session);
+  // Nobody would ever switch it, and it would keep every other relocation of this VM out.
+  if (session.ok() && context->IsCancelled()) {
+    const absl::Status cancelled = relocations_.Cancel(request->vm());
+    spdlog::warn("session {}, vm {}, prepared, and whoever asked for it has gone: cancelled, {}",
+                 *session, request->vm(), cancelled.ToString());
+  }
   return Answer(context, session.status());
 }
 
