@@ -8,62 +8,15 @@ import sys
 import time
 
 import support
-from lab import checker, guest, qemu
+from arrival import ArrivalTest
 from support import OK, UNFINISHED, VM, await_that
 
-LINK_MBIT = 200  # so that memory takes some seconds to arrive
 OUTAGE_S = 10
 # Five times the order's figure.
 SERVED_AGAIN_S = 5 * 0.2
 
 
-class LostLink(support.StageTest):
-    config = qemu.Config(memory_mib=512, guest=guest.Parameters(
-        files_mib=48, check_mib=64, check_pause_us=1000, check_order="random"))
-
-    @classmethod
-    def setUpClass(cls):
-        super().setUpClass()
-        host = cls.stage.hosts["b"]
-        host.stop()
-        cls.traces = cls.stage.folder / "traces"
-        host.options = ["--trace-folder", cls.traces]
-        host.start()
-
-    def relocated_while(self, disturb, code=OK):
-        """Relocates a guest and calls `disturb` while its memory arrives; postcopyctl ends with `code`. The
-        last figures, and when each page that the guest waited for was there, as seconds since the epoch,
-        in ascending order."""
-        network = self.stage.network
-        for name in ("a", "b"):
-            network.shape(name, LINK_MBIT)
-            self.addCleanup(network.unshape, name)
-        known = set(self.traces.glob("*.trace"))
-        with self.stage.vm("a") as a, self.stage.vm("b", incoming=True) as b:
-            a.wait_ready()
-            monitor = b.qmp  # connected now: events are seen from then on
-            began = time.time()
-            relocating = self.stage.relocating()
-            await_that("memory arrives", lambda: self.arrived_bytes() > 8 << 20)
-            disturb()
-            ended = relocating.end(timeout_s=120)
-            self.assertEqual(ended.code, code, ended.message)
-            watched = support.ctl(self.stage.hosts["a"], "watch", VM)
-            self.assertEqual(watched.code, OK, watched.message)
-            resumed = monitor.wait_event("RESUME", after=began).time
-            status = checker.wait_full_passes(network, self.config.guest.address, 2)
-            self.assertEqual(status.errors, 0)
-        path, = await_that("the trace is written",
-                           lambda: set(self.traces.glob("*.trace")) - known)
-        lines = [line.split() for line in path.read_text().splitlines()]
-        origin = resumed - next(int(words[1]) for words in lines if words[0] == "resume") / 1e9
-        return watched.answer, sorted(origin + (int(words[1]) + int(words[5])) / 1e9 for words in lines
-                                    if words[0] == "fault" and words[4] == "asked")
-
-    def arrived_bytes(self):
-        answer = support.ctl(self.stage.hosts["b"], "stats", VM).answer
-        return answer.get("present_bytes", 0) if answer.get("state") == "STATE_RUNNING" else 0
-
+class LostLink(ArrivalTest):
     def outage(self, seconds):
         """Takes the source's link away for so long; when it was back."""
         self.stage.network.cut("a")
@@ -74,8 +27,15 @@ class LostLink(support.StageTest):
     def served_after(self, seconds):
         """How long after an outage of `seconds` the first page was there that the guest waited for."""
         back = []
-        answer, served = self.relocated_while(lambda: back.append(self.outage(seconds)))
+        known = set(self.traces.glob("*.trace"))
+        answer, resumed = self.relocated_while(lambda: back.append(self.outage(seconds)))
         self.assertGreaterEqual(answer["interruptions"], 1)
+        path, = await_that("the trace is written",
+                           lambda: set(self.traces.glob("*.trace")) - known)
+        lines = [line.split() for line in path.read_text().splitlines()]
+        origin = resumed - next(int(words[1]) for words in lines if words[0] == "resume") / 1e9
+        served = sorted(origin + (int(words[1]) + int(words[5])) / 1e9 for words in lines
+                        if words[0] == "fault" and words[4] == "asked")
         delay = next(moment for moment in served if moment > back[0]) - back[0]
         print(f"{seconds} s without link: the first page was there {1000 * delay:.0f} ms after its return, "
               f"{answer['interruptions']} interruptions", flush=True)
