@@ -13,7 +13,9 @@ mkdir -p "$crashes"
 cp -r "$sources/seeds" "$corpus" || exit 1
 cp "$project/packaging/uffd-server.toml" "$corpus/config_fuzz/example"
 python3 "$sources/seeds.py" "$project/docs/wire-protocol.md" "$corpus/page_stream_fuzz" 03 || exit 1
-python3 "$sources/seeds.py" "$project/docs/agent-protocol.md" "$corpus/agent_stream_fuzz" || exit 1
+for target in agent_stream_fuzz keepsake_fuzz; do
+  python3 "$sources/seeds.py" "$project/docs/agent-protocol.md" "$corpus/$target" || exit 1
+done
 
 # encode SEED TYPE FIRST-BYTE: a message in protobuf's text format becomes what is sent of it.
 encode() {
