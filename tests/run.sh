@@ -6,8 +6,8 @@ cd "$(dirname "$0")/.." || exit 2
 # shellcheck source=tests/setup.sh
 source tests/setup.sh
 
-ci_labels=(unit process asan tsan thread-safety package vm)
-other_labels=(wide torture fuzz matrix sanitized nested)
+ci_labels=(unit process asan tsan thread-safety package vm torture)
+other_labels=(wide fuzz matrix sanitized nested)
 fuzz_seconds=60  # a target
 
 usage() {
