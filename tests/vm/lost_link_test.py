@@ -73,11 +73,11 @@ class LostLink(ArrivalTest):
         self.assertGreaterEqual(answer["interruptions"], 1)
 
 
-def measure(runs):
-    """The figure that is promised: the median of so many outages."""
+def measure(runs, seconds=OUTAGE_S):
+    """The figure that is promised: the median of so many outages of `seconds`."""
     class Measured(LostLink):
         def runTest(self):
-            delays = [self.served_after(OUTAGE_S) for _ in range(runs)]
+            delays = [self.served_after(seconds) for _ in range(runs)]
             print(f"median {1000 * statistics.median(delays):.0f} ms of "
                   f"{', '.join(f'{1000 * delay:.0f}' for delay in delays)}")
     return Measured
@@ -85,7 +85,7 @@ def measure(runs):
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--measure"]:
-        suite = support.unittest.TestSuite([measure(int(sys.argv[2]))()])
+        suite = support.unittest.TestSuite([measure(*map(int, sys.argv[2:]))()])
         result = support.unittest.TextTestRunner().run(suite)
         sys.exit(not result.wasSuccessful())
     support.main()
