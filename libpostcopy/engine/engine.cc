@@ -255,25 +255,37 @@ std::optional<Interruption> Engine::interruption() {
 }
 
 Result<void> Engine::Finish() {
-  Stop();
+  MutexLock stopping(stop_mutex_);
+  EndTransport();
+  // While the reader still reads: whoever gives memory up waits in the kernel until that is read.
+  Result<void> outcome;
   for (const MappedRegion& region : regions_) {
     auto unregistered = device_.Unregister(region);
-    if (!unregistered.ok()) return unregistered;
+    if (!unregistered.ok() && outcome.ok()) outcome = std::move(unregistered);
   }
-  return {};
+  EndReader();
+  return outcome;
 }
 
 void Engine::Stop() {
   // Held all the while: whoever comes second returns when it is done, too.
   MutexLock stopping(stop_mutex_);
+  EndTransport();
+  // The reader last: an install that waits for a discard to be read needs it.
+  EndReader();
+}
+
+void Engine::EndTransport() {
   {
     MutexLock lock(mutex_);
     stopped_ = true;
     changed_.NotifyAll();
   }
-  // The reader last: an install that waits for a discard to be read needs it.
   installer_.Stop();
   transport_->Stop();
+}
+
+void Engine::EndReader() {
   if (reader_thread_.has_value()) {
     reader_.Stop();
     reader_thread_->Join();

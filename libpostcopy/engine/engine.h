@@ -92,8 +92,10 @@ class Engine final : private PageSink {
   Wait WaitComplete(std::chrono::milliseconds timeout) POSTCOPY_EXCLUDES(mutex_);
   std::optional<Error> failure() POSTCOPY_EXCLUDES(mutex_);
   std::optional<Interruption> interruption() POSTCOPY_EXCLUDES(mutex_);
-  // REQUIRES: WaitComplete() returned kComplete. Ends threads and lanes, then unregisters.
-  Result<void> Finish();
+  // REQUIRES: WaitComplete() returned kComplete. Ends the lanes, unregisters, ends all threads. A discard
+  // that had begun just before is read by nobody any more: whoever made it waits until the last descriptor
+  // of the userfaultfd is closed, so the device and all its duplicates are to be closed soon.
+  Result<void> Finish() POSTCOPY_EXCLUDES(stop_mutex_);
   // Ends threads and lanes; the regions stay registered. Idempotent, thread-safe; when it returns all of
   // them have ended, whoever called it first.
   void Stop() POSTCOPY_EXCLUDES(stop_mutex_);
@@ -108,6 +110,8 @@ class Engine final : private PageSink {
   void OnInterrupted(const Error& cause) override;
   void OnUrgentRestored() override;
   void OnBulkRestored() override;
+  void EndTransport() POSTCOPY_REQUIRES(stop_mutex_) POSTCOPY_EXCLUDES(mutex_);
+  void EndReader() POSTCOPY_REQUIRES(stop_mutex_);
   // Lets everyone touch again who waits for a page: of the events about them some were read by the
   // engine that has ended.
   void WakeEveryone();

@@ -84,6 +84,11 @@ class ArmedMemory {
   int file() const { return file_.valid() ? file_.get() : -1; }
   int userfault() const { return userfault_.get(); }
   FaultDevice& device() { return *device_; }
+  // As a daemon and a VMM do when all is here. REQUIRES: an engine that has finished.
+  void CloseDevice() {
+    device_.reset();
+    userfault_.Reset();
+  }
   Backing backing() const { return backing_; }
 
  private:

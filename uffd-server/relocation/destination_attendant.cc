@@ -155,6 +155,10 @@ void DestinationSession::Commit() {
   if (!finished.ok() && !record_.process.HasEnded()) {
     spdlog::error("session {}, {}", session_text_, finished.error().message);
   }
+  // Before the release: then what is armed and owned may lack memory, and what is not has all of it or has
+  // ended.
+  NoteRecorded(Write(OwnershipMark::kArrived));
+  device_.reset();  // the hook's duplicate is the last one then
   const absl::Status released = parts_.registry.Release(record_.name, session_);
   if (!released.ok()) spdlog::warn("vm {}, release: {}", record_.name, released.ToString());
   status_.Update([&](Progress& progress) {
@@ -165,7 +169,6 @@ void DestinationSession::Commit() {
           static_cast<double>(committed_at_us - progress.resumed_at_us) / 1000.0;
     }
   });
-  NoteRecorded(Write(OwnershipMark::kArrived));
   // The monitor is free for others again.
   {
     Turn::Holder turn(turn_);

@@ -219,6 +219,7 @@ void DestinationSession::Disarm() {
     for (const MappedRegion& region : regions_) {
       [[maybe_unused]] const auto unregistered = device_->Unregister(region);
     }
+    device_.reset();  // the hook's duplicate is the last one then
     const absl::Status released = parts_.registry.Release(record_.name, session_);
     if (!released.ok()) spdlog::warn("vm {}, release: {}", record_.name, released.ToString());
     if (vmm_ != nullptr) {
@@ -239,7 +240,8 @@ void DestinationSession::EmptyRamFiles() {
 }
 
 void DestinationSession::LetGoOfVmm() {
-  // The memory belongs to whoever has it mapped: nothing here keeps it.
+  // The memory belongs to whoever has it mapped: nothing here keeps it, nor what would report its faults.
+  device_.reset();
   regions_.clear();
   blocks_.clear();
   vmm_.reset();
