@@ -1,6 +1,7 @@
 #include "control/relocation_service.h"
 
 #include <gmock/gmock.h>
+#include <grpcpp/channel.h>
 #include <gtest/gtest.h>
 
 #include <chrono>

@@ -3,6 +3,7 @@
 #include "relocation/lost_sessions.h"
 
 #include <signal.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -21,11 +22,17 @@ class Sleeper {
       for (;;) pause();
     }
   }
-  ~Sleeper() { kill(pid_, SIGKILL); }
+  ~Sleeper() { End(); }
+  void End() {
+    if (pid_ == 0) return;
+    kill(pid_, SIGKILL);
+    waitpid(pid_, nullptr, 0);
+    pid_ = 0;
+  }
   pid_t pid() const { return pid_; }
 
  private:
-  const pid_t pid_;
+  pid_t pid_;
 };
 
 class LostSessionsTest : public testing::Test {
@@ -123,9 +130,9 @@ TEST_F(LostSessionsTest, ASourceWhoseDestinationOwnsTheVmStaysStopped) {
   world_.source_runs = false;
   world_.vmm_state = GuestState::kSent;
   destination_.record = RecordedOutcome::kOwner;
-  EXPECT_TRUE(LostSessions(*parts_).Settle("web1").done);
+  EXPECT_FALSE(LostSessions(*parts_).Settle("web1").done);  // this VMM has no RAM to serve
   EXPECT_FALSE(world_.source_runs);
-  EXPECT_EQ(mark(), OwnershipMark::kPrepared);
+  EXPECT_EQ(mark(), OwnershipMark::kHandedOver);
 }
 
 TEST_F(LostSessionsTest, ASourceWhoseDestinationCannotBeReachedGoesOn) {
@@ -150,9 +157,8 @@ TEST_F(LostSessionsTest, WhatWasHandedOverIsNeverResumed) {
   }
 }
 
-TEST_F(LostSessionsTest, AnOwnerWhoseVmmIsReleasedHasAllItsMemoryAndTellsTheSource) {
-  Record(OwnershipMark::kOwner);
-  Register(false);
+TEST_F(LostSessionsTest, WhatHasArrivedIsToldToTheSourceUntilItKnows) {
+  Record(OwnershipMark::kArrived);
   peers_.source_record = absl::UnavailableError("cut");
   EXPECT_FALSE(LostSessions(*parts_).Settle("web1").done);
   EXPECT_EQ(mark(), OwnershipMark::kArrived);
@@ -161,6 +167,42 @@ TEST_F(LostSessionsTest, AnOwnerWhoseVmmIsReleasedHasAllItsMemoryAndTellsTheSour
   EXPECT_TRUE(LostSessions(*parts_).Settle("web1").done);
   EXPECT_EQ(mark(), OwnershipMark::kCommitted);
   EXPECT_THAT(LostSessions(*parts_).Untold(), testing::IsEmpty());
+}
+
+TEST_F(LostSessionsTest, AnotherVmmOfTheNameIsNotTheVmThatWasArriving) {
+  Record(OwnershipMark::kOwner);
+  Register(false);
+  const auto settled = LostSessions(*parts_).Settle("web1");
+  EXPECT_TRUE(settled.done);
+  EXPECT_EQ(mark(), OwnershipMark::kOwner) << "the source would let its memory go";
+}
+
+TEST_F(LostSessionsTest, AVmThatEndedWhileNoDaemonRanIsReportedAsACrash) {
+  LostSessions lost(*parts_);
+  Sleeper other;
+  OwnershipRecord owner{session_, "web1", "there:7700", OwnershipMark::kOwner, true, false, other.pid()};
+  ASSERT_TRUE(store_->Write(owner).ok());
+  EXPECT_EQ(lost.HandOver(session_.ToString()).status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_FALSE(lost.Figures(session_.ToString()).has_value());
+  other.End();
+  EXPECT_EQ(lost.HandOver(session_.ToString()).status().code(), absl::StatusCode::kDataLoss);
+  const auto figures = lost.Figures(session_.ToString());
+  ASSERT_TRUE(figures.has_value());
+  EXPECT_EQ(figures->state, SessionState::kFailed);
+  EXPECT_THAT(figures->error, testing::HasSubstr("ended while its memory was arriving"));
+}
+
+TEST_F(LostSessionsTest, ASourceWhoseGuestNobodyElseWillRunGoesOn) {
+  for (const GuestState state : {GuestState::kSent, GuestState::kRunning}) {
+    Record(OwnershipMark::kHandedOver);
+    Register(false);
+    world_.source_runs = state == GuestState::kRunning;  // resumed, and its record not yet written
+    world_.vmm_state = state;
+    destination_.record = RecordedOutcome::kNever;
+    EXPECT_TRUE(LostSessions(*parts_).Settle("web1").done);
+    EXPECT_TRUE(world_.source_runs);
+    EXPECT_EQ(mark(), OwnershipMark::kRolledBack);
+  }
 }
 
 TEST_F(LostSessionsTest, AnOwnerWithoutWhatWasKeptWaitsAndLosesNothing) {
@@ -186,14 +228,28 @@ TEST_F(LostSessionsTest, ALoadedMachineThatWasHandedOverIsNotEnded) {
   EXPECT_EQ(mark(), OwnershipMark::kNever);
 }
 
+TEST_F(LostSessionsTest, AMachineThatCannotBeTakenUpIsGivenBack) {
+  LostSessions lost(*parts_);
+  Record(OwnershipMark::kOffered);
+  Register(true);  // with a descriptor that is no keepsake
+  world_.vmm_state = GuestState::kPaused;
+  peers_.source_record = RecordedOutcome::kHandedOver;
+  const Pidfd process = std::move(registry_.Find("web1")->process);
+  EXPECT_FALSE(lost.Settle("web1").done);
+  EXPECT_EQ(lost.HandOver(session_.ToString()).status().code(), absl::StatusCode::kAborted);
+  EXPECT_TRUE(process.HasEnded());
+  EXPECT_EQ(mark(), OwnershipMark::kNever);
+}
+
 TEST_F(LostSessionsTest, AHandOverIsAnsweredByTheRecord) {
   LostSessions lost(*parts_);
   const auto answer = [&] { return lost.HandOver(session_.ToString()).status().code(); };
   EXPECT_EQ(answer(), absl::StatusCode::kNotFound);
   Record(OwnershipMark::kOffered);
   EXPECT_EQ(answer(), absl::StatusCode::kUnavailable);  // its VMM may come back yet
-  for (const OwnershipMark own :
-       {OwnershipMark::kOwner, OwnershipMark::kArrived, OwnershipMark::kCommitted}) {
+  Record(OwnershipMark::kOwner);
+  EXPECT_EQ(answer(), absl::StatusCode::kUnavailable);
+  for (const OwnershipMark own : {OwnershipMark::kArrived, OwnershipMark::kCommitted}) {
     Record(own);
     EXPECT_EQ(answer(), absl::StatusCode::kOk);
   }

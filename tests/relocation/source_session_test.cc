@@ -203,11 +203,17 @@ TEST_P(RollBackTest, AnUnreachableDestinationCannotKeepTheGuestStopped) {
   EXPECT_FALSE(world_.destination_runs);
 }
 
-TEST_F(SourceSessionTest, AVmmThatDiesDuringTheSwitchIsReportedAsACrash) {
+TEST_F(SourceSessionTest, AVmmThatLivesAndCannotBeResumedIsTriedAgain) {
   failures_["vmm take"] = absl::UnavailableError("connection closed");
-  failures_["vmm resume"] = absl::UnavailableError("connection closed");
-  EXPECT_EQ(PrepareAndSwitch().status().code(), absl::StatusCode::kDataLoss);
-  EXPECT_EQ(state(), SessionState::kFailed);
+  failures_["vmm resume"] = absl::DeadlineExceededError("busy");
+  const auto downtime = PrepareAndSwitch();
+  EXPECT_EQ(downtime.status().code(), absl::StatusCode::kInternal);
+  EXPECT_THAT(std::string(downtime.status().message()), HasSubstr("could not be resumed yet (busy)"));
+  EXPECT_FALSE(IsFinal(state()));
+  EXPECT_FALSE(world_.source_runs);
+  failures_.clear();
+  EXPECT_EQ(relocator_->Recover("web1")->state, SessionState::kRolledBack);
+  EXPECT_TRUE(world_.source_runs);
 }
 
 TEST_F(SourceSessionTest, AHandOverWhoseAnswerIsLostIsNotTakenBack) {

@@ -47,7 +47,9 @@ grpc::Status RelocationService::Prepare(grpc::ServerContext* context,
                                              .keep_source = request->keep_source()});
   if (session.ok()) response->set_session(*session);
   // Nobody would ever switch it, and it would keep every other relocation of this VM out.
-  if (session.ok() && context->IsCancelled()) {
+  const auto now = session.ok() && context->IsCancelled() ? relocations_.Stats(request->vm())
+                                                          : absl::StatusOr<Progress>();
+  if (now.ok() && now->session == *session) {
     const absl::Status cancelled = relocations_.Cancel(request->vm());
     spdlog::warn("session {}, vm {}, prepared, and whoever asked for it has gone: cancelled, {}",
                  *session, request->vm(), cancelled.ToString());

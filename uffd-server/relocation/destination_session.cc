@@ -255,7 +255,8 @@ absl::Status DestinationSession::Write(OwnershipMark mark) {
     absl::MutexLock lock(&mutex_);
     run = run_;
   }
-  return parts_.store.Write({session_, record_.name, source_address_, mark, run});
+  return parts_.store.Write({session_, record_.name, source_address_, mark, run,
+                             /*keep_source=*/false, record_.pid()});
 }
 
 Progress DestinationSession::Snapshot() {

@@ -9,6 +9,8 @@
 #include <chrono>
 #include <map>
 #include <memory>
+#include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -45,32 +47,40 @@ class LostSessions {
   // The source says that the VM is this host's. Microseconds since the epoch, 0: unknown when it
   // resumed.
   //   kAborted      "never" is recorded
-  //   kUnavailable  the session is being taken up: ask again
+  //   kDataLoss     this host owns it, and its VMM has ended
+  //   kUnavailable  the session is being taken up, or its record cannot be read: ask again
   //   kNotFound     there is no record
   absl::StatusOr<int64_t> HandOver(const std::string& session);
   // The destination says that all memory has come. kUnavailable: the session is being taken up, ask
   // again.
   absl::Status Arrived(const std::string& session);
+  // Of a session that ended with its VMM while no daemon ran; nothing: of no such.
+  std::optional<Progress> Figures(const std::string& session);
 
  private:
-  bool SettleSource(const OwnershipRecord& record);
+  Settled SettleSource(const OwnershipRecord& record);
   Settled SettleHandedOver(const OwnershipRecord& record);
   Settled SettleOffered(const OwnershipRecord& record);
   Settled SettleOwner(const OwnershipRecord& record);
   bool SettleArrived(const OwnershipRecord& record);
   bool SettleNever(const OwnershipRecord& record);
   Settled TakeUpDestination(const OwnershipRecord& record, VmRecord vm);
-  // Whether the VM has registered, or may be about to.
-  bool MayTakeUp(const std::string& vm) const;
+  // Whether the VM has registered, or may be about to, and has not turned out to be of no use.
+  bool MayTakeUp(const OwnershipRecord& record) const;
+  // Why its session is not taken up, as far as is known.
+  std::string WhyNot(const std::string& vm) const;
   // Logs why a VM's session is not settled, once for each reason.
   void SayUnsettled(const OwnershipRecord& record, const absl::Status& cause);
   // Ends what the destination's VMM was armed for and records "never".
   absl::Status NeverRun(const OwnershipRecord& record, std::string_view reason);
+  // Ends a VMM that is armed for the session, or lets it wait for another if it still waits for a machine.
+  absl::Status FreeVmm(const OwnershipRecord& record);
   absl::Status ResumeSource(const OwnershipRecord& record);
 
   const DaemonParts& parts_;
   const std::chrono::steady_clock::time_point began_ = std::chrono::steady_clock::now();
-  std::map<std::string, std::string> said_;  // by VM
+  std::map<std::string, std::string> said_;  // by VM: why it is not taken up
+  std::set<SessionId> hopeless_;             // whose VMM has kept nothing that could be taken up
 };
 
 }  // namespace postcopy

@@ -11,8 +11,8 @@ namespace {
 bool HasEnded(OwnershipMark mark) {
   switch (mark) {
     case OwnershipMark::kRolledBack:
-    case OwnershipMark::kNever:
     case OwnershipMark::kCommitted: return true;
+    case OwnershipMark::kNever:  // its source may not have asked yet
     case OwnershipMark::kPrepared:
     case OwnershipMark::kOffered:
     case OwnershipMark::kHandedOver:
@@ -307,9 +307,17 @@ absl::StatusOr<RecoveryReport> Relocator::Recover(const std::string& vm) {
 absl::Status Relocator::OnOffer(const Offer& offer) {
   const absl::Status reserved = Reserve(offer.vm);
   if (!reserved.ok()) return reserved;
+  const std::vector<OwnershipRecord> earlier = parts_.store.ReadAll(offer.vm);
   auto session = DestinationSession::Prepare(parts_, offer);
   Slot slot;
-  if (session.ok()) slot.destination = *session;
+  if (session.ok()) {
+    slot.destination = *session;
+    // A source that offers its VM anew has done with what came of the offers before.
+    for (const OwnershipRecord& record : earlier) {
+      const bool of_that_source = record.peer == offer.control_address;
+      if (record.mark == OwnershipMark::kNever && of_that_source) parts_.store.Remove(record.session);
+    }
+  }
   Fill(offer.vm, std::move(slot));
   if (session.ok()) return absl::OkStatus();
   spdlog::info("offer of vm {} refused, cause {}", offer.vm, session.status().ToString());
@@ -354,8 +362,10 @@ absl::Status Relocator::OnHurry(const std::string& session) {
 
 absl::StatusOr<Progress> Relocator::OnFigures(const std::string& session) {
   const auto destination = FindDestination(session);
-  if (destination == nullptr) return NoSession(session);
-  return destination->Snapshot();
+  if (destination != nullptr) return destination->Snapshot();
+  Turn::Holder turn(lost_turn_);
+  const auto lost = lost_.Figures(session);
+  return lost.has_value() ? absl::StatusOr<Progress>(*lost) : NoSession(session);
 }
 
 absl::Status Relocator::OnArrived(const std::string& session, const Progress& figures) {
@@ -384,7 +394,12 @@ absl::StatusOr<RecordedOutcome> Relocator::OnQuery(const std::string& session) {
     case OwnershipMark::kOffered: return RecordedOutcome::kPrepared;
     case OwnershipMark::kHandedOver: return RecordedOutcome::kHandedOver;
     case OwnershipMark::kRolledBack: return RecordedOutcome::kNone;
-    case OwnershipMark::kOwner: return RecordedOutcome::kOwner;
+    case OwnershipMark::kOwner: {
+      // Until its session says so, too, "never" may replace it (DestinationSession::TakeOwnership()).
+      const auto live = FindDestination(session);
+      return live != nullptr && live->state() == SessionState::kStopped ? RecordedOutcome::kPrepared
+                                                                        : RecordedOutcome::kOwner;
+    }
     case OwnershipMark::kNever: return RecordedOutcome::kNever;
     case OwnershipMark::kArrived:
       return RecordedOutcome::kCommitted;

@@ -43,6 +43,17 @@ bool SourceSession::SleepUnlessStopped(milliseconds time) {
 
 void SourceSession::Attend() {
   for (SessionState state = status_.state(); !IsFinal(state); state = status_.state()) {
+    std::optional<absl::Status> resume_again;
+    {
+      absl::MutexLock lock(&mutex_);
+      resume_again = resume_again_;
+    }
+    if (resume_again.has_value()) {
+      Turn::Holder turn(turn_);
+      RollBack(*resume_again, /*must_ask_destination=*/false).IgnoreError();
+      if (!SleepUnlessStopped(parts_.ask_owner_every)) return;
+      continue;
+    }
     const bool in_doubt = state == SessionState::kHandedOver || state == SessionState::kUnknown;
     if (in_doubt) {
       const RecoveryReport report = Recover();
@@ -80,28 +91,30 @@ absl::Status SourceSession::RollBack(const absl::Status& cause, bool must_ask_de
   if (!aborted.ok() && must_ask_destination) {
     const std::string error = absl::StrCat(
         why, "; it is not known whether ", options_.destination, " owns VM ", options_.vm, " (",
-        std::string(aborted.message()), "); it stays stopped here until `postcopyctl recover ",
-        options_.vm, "` has reached the destination");
+        std::string(aborted.message()), "); it stays stopped here and asks on; `postcopyctl recover ", options_.vm, "` tells more");
     status_.Apply(SessionEvent::kInDoubt, error);
     return absl::InternalError(error);
   }
   // Where the destination could not be reached: it has not been told that it owns the VM, and
   // without that it never runs it.
   if (stopped_) {
-    const absl::Status resumed = vmm_->ResumeSource(was_running_);
-    if (!resumed.ok()) {
-      const std::string error =
-          record_.process.HasEnded()
-              ? absl::StrCat("VM ", options_.vm, " has ended as in a crash: its VMM (process ",
-                             record_.pid(),
-                             ") ended during the switch, and nobody else can run it; "
-                             "cause: ",
-                             why)
-              : absl::StrCat(why, "; and the VM could not be resumed here: ",
-                             std::string(resumed.message()));
+    const absl::Status resumed = ResumeHere();
+    if (!resumed.ok() && record_.process.HasEnded()) {
+      const std::string error = absl::StrCat(
+          "VM ", options_.vm, " has ended as in a crash: its VMM (process ", record_.pid(),
+          ") ended during the switch, and nobody else can run it; cause: ", why);
       status_.Apply(SessionEvent::kVmLost, error);
       parts_.page_server.Remove(session_);
       return absl::DataLossError(error);
+    }
+    absl::MutexLock lock(&mutex_);
+    resume_again_ = resumed.ok() ? std::nullopt : std::optional<absl::Status>(cause);
+    if (!resumed.ok()) {
+      const std::string error =
+          absl::StrCat(why, "; VM ", options_.vm, " stays here and could not be resumed yet (",
+                       std::string(resumed.message()), "); it is tried again");
+      status_.Update([&](Progress& progress) { progress.error = error; });
+      return absl::InternalError(error);
     }
   } else {
     const absl::Status restored = vmm_->RestoreSettings();
@@ -117,8 +130,28 @@ absl::Status SourceSession::RollBack(const absl::Status& cause, bool must_ask_de
       absl::StrCat("rolled back, VM ", options_.vm, " goes on at the source: ", why));
 }
 
+absl::Status SourceSession::ResumeHere() {
+  if (vmm_ == nullptr) {
+    auto vmm = parts_.connect_vmm(record_.qmp_path);
+    if (!vmm.ok()) return vmm.status();
+    vmm_ = std::move(*vmm);
+  }
+  const absl::Status resumed = vmm_->ResumeSource(was_running_);
+  if (!resumed.ok()) vmm_.reset();  // its connection may be what is broken
+  return resumed;
+}
+
 RecoveryReport SourceSession::Recover() {
   Turn::Holder turn(turn_);
+  std::optional<absl::Status> resume_again;
+  {
+    absl::MutexLock lock(&mutex_);
+    resume_again = resume_again_;
+  }
+  if (resume_again.has_value()) {
+    const absl::Status resumed = RollBack(*resume_again, /*must_ask_destination=*/false);
+    return {status_.state(), "source", std::string(resumed.message())};
+  }
   const SessionState state = status_.state();
   if (state != SessionState::kUnknown && state != SessionState::kHandedOver) {
     RecoveryReport report{state, "", ""};
@@ -136,6 +169,14 @@ RecoveryReport SourceSession::Recover() {
                          "for good")};
   }
   if (*recorded == RecordedOutcome::kOwner || *recorded == RecordedOutcome::kCommitted) {
+    // Its word is to last here, too: the record may have been written in part only.
+    const absl::Status recorded_here = Write(OwnershipMark::kHandedOver);
+    if (!recorded_here.ok()) {
+      return {state, "destination",
+              absl::StrCat("VM ", options_.vm, " is owned by ", options_.destination,
+                           ", and this cannot be recorded here: ",
+                           std::string(recorded_here.message()))};
+    }
     status_.Apply(SessionEvent::kHandOver);
     status_.Apply(SessionEvent::kResumed);
     status_.Update([](Progress& progress) { progress.error.clear(); });

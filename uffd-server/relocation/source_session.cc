@@ -41,7 +41,8 @@ absl::Status CheckMemoryHasArrived(const DaemonParts& parts, const VmRecord& rec
   if (!record.arming.has_value()) return absl::OkStatus();
   const SessionId& arrival = record.arming->session_id;
   const auto recorded = parts.store.Read(arrival);
-  if (recorded.ok() && recorded->mark == OwnershipMark::kCommitted) {
+  if (recorded.ok() && (recorded->mark == OwnershipMark::kCommitted ||
+                        recorded->mark == OwnershipMark::kArrived)) {
     return parts.registry.Release(record.name, arrival);
   }
   return absl::FailedPreconditionError(
@@ -299,9 +300,10 @@ absl::Status SourceSession::OnArrived(const Progress& figures) {
     }
   });
   if (status_.state() == SessionState::kCommitted) return absl::OkStatus();
+  // In this order: a daemon that finds the record written has nothing left to let go.
+  LetGo();
   const absl::Status recorded = Write(OwnershipMark::kCommitted);
   if (!recorded.ok()) return recorded;
-  LetGo();
   if (!status_.Apply(SessionEvent::kAllPresent)) {
     return absl::FailedPreconditionError(
         absl::StrCat("arrived: the session is ", std::string(Name(status_.state()))));

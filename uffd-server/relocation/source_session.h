@@ -76,8 +76,11 @@ class SourceSession {
   absl::Status StopAndLoad();
   absl::Status RecordHandOver();
   absl::StatusOr<double> FinishHandOver();
-  // Makes sure that the destination never runs it, then lets it go on here.
+  // Makes sure that the destination never runs it, then lets it go on here. If its VMM lives and cannot be
+  // resumed now the attendant tries again.
   absl::Status RollBack(const absl::Status& cause, bool must_ask_destination);
+  // The VM stands still here and nobody else will run it. ok: it goes on.
+  absl::Status ResumeHere();
   absl::Status Write(OwnershipMark mark);
   void Attend();
   // Asks the destination whether all memory has arrived, in case that its word was lost.
@@ -106,6 +109,8 @@ class SourceSession {
 
   absl::Mutex mutex_;
   bool cancel_requested_ ABSL_GUARDED_BY(mutex_) = false;
+  // Why it is to go on here, where it could not be resumed yet.
+  std::optional<absl::Status> resume_again_ ABSL_GUARDED_BY(mutex_);
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::string attended_;  // what the attendant has logged last; its own
   std::thread attendant_;

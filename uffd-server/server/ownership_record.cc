@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 namespace postcopy {
@@ -46,6 +47,7 @@ std::optional<std::string> FormatOwnershipRecord(const OwnershipRecord& record) 
                          {"mark", NameOf(record.mark)},
                          {"run", record.run}};
   if (record.keep_source) json["keep-source"] = true;
+  if (record.vmm_pid != 0) json["vmm-pid"] = record.vmm_pid;
   std::string text = json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   const size_t longest = text.size() + kLongestMarkBytes - NameOf(record.mark).size() +
                          (record.run ? kFalse.size() - kTrue.size() : 0);
@@ -73,8 +75,18 @@ std::optional<OwnershipRecord> ParseOwnershipRecord(std::string_view content) {
   }
   const auto keep = json.find("keep-source");
   if (keep != json.end() && !keep->is_boolean()) return std::nullopt;
-  return OwnershipRecord{*session,    string_at("vm"),  string_at("peer"),
-                         known->mark, run->get<bool>(), keep != json.end() && keep->get<bool>()};
+  const auto pid = json.find("vmm-pid");
+  if (pid != json.end() && (!pid->is_number_integer() || pid->get<int64_t>() < 1 ||
+                            pid->get<int64_t>() > std::numeric_limits<int>::max())) {
+    return std::nullopt;
+  }
+  return OwnershipRecord{*session,
+                         string_at("vm"),
+                         string_at("peer"),
+                         known->mark,
+                         run->get<bool>(),
+                         keep != json.end() && keep->get<bool>(),
+                         pid == json.end() ? 0 : pid->get<int>()};
 }
 
 }  // namespace postcopy

@@ -29,6 +29,7 @@ struct OwnershipRecord {
   OwnershipMark mark = OwnershipMark::kPrepared;
   bool run = true;   // the guest is to run (it was not paused by its operator)
   bool keep_source = false;  // source: its VMM stays after the commit
+  int vmm_pid = 0;           // destination: of the VMM that has it; 0: not recorded
 
   friend bool operator==(const OwnershipRecord&, const OwnershipRecord&) = default;
 };
