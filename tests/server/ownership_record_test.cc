@@ -8,7 +8,7 @@ namespace {
 constexpr OwnershipMark kMarks[] = {
     OwnershipMark::kPrepared, OwnershipMark::kOffered, OwnershipMark::kHandedOver,
     OwnershipMark::kRolledBack, OwnershipMark::kOwner, OwnershipMark::kNever,
-    OwnershipMark::kCommitted};
+    OwnershipMark::kArrived, OwnershipMark::kCommitted};
 
 OwnershipRecord Record(std::string vm, std::string peer) {
   OwnershipRecord record;
@@ -36,10 +36,26 @@ TEST(OwnershipRecordTest, EveryMarkComesBack) {
 TEST(OwnershipRecordTest, LongNamesComeBackWhole) {
   std::string address(253, 'h');
   address += ":65535";
-  const OwnershipRecord record = Record(std::string(128, 'v'), address);
-  const auto content = FormatOwnershipRecord(record);
-  ASSERT_TRUE(content.has_value());
-  EXPECT_EQ(ParseOwnershipRecord(*content), record);
+  OwnershipRecord source = Record(std::string(128, 'v'), address);
+  source.keep_source = true;
+  OwnershipRecord destination = Record(std::string(128, 'v'), address);
+  destination.vmm_pid = 4'194'304;  // the kernel's largest
+  for (const OwnershipRecord& record : {source, destination}) {
+    const auto content = FormatOwnershipRecord(record);
+    ASSERT_TRUE(content.has_value());
+    EXPECT_EQ(ParseOwnershipRecord(*content), record);
+  }
+}
+
+TEST(OwnershipRecordTest, AProcessNumberThatIsNoneIsNoRecord) {
+  OwnershipRecord record = Record("web1", "there:7700");
+  record.vmm_pid = 1234;
+  const std::string content = *FormatOwnershipRecord(record);
+  for (const char* other : {"0", "-1", "1.5", "true", "4294967296", "\"1\""}) {
+    std::string changed = content;
+    changed.replace(changed.find("1234"), 4, other);
+    EXPECT_FALSE(ParseOwnershipRecord(changed).has_value()) << other;
+  }
 }
 
 TEST(OwnershipRecordTest, NamesThatDoNotFitAreRefusedAtTheFirstMark) {
