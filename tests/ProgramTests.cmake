@@ -24,6 +24,10 @@ foreach(name schedule record)
   postcopy_program_test(torture/${name}_test LABEL unit TIMEOUT 60
     COMMAND Python3::Interpreter torture/${name}_test.py)
 endforeach()
+# Compiles a checker for each variant of the model, two at a time.
+postcopy_program_test(model/model_test LABEL unit TIMEOUT 300
+  COMMAND Python3::Interpreter model/model_test.py)
+set_tests_properties(model/model_test PROPERTIES PROCESSORS 2)
 postcopy_program_test(lab LABEL unit TIMEOUT 120
   COMMAND Python3::Interpreter -m unittest discover -s lab -p "*_test.py" -t .)
 

@@ -1,0 +1,551 @@
+/* The hand-over of one VM in one session, for spin: two daemons that may crash at every step, two durable
+ * records, two VMMs that may die, and a network that loses, delays and repeats. README.md says what is left
+ * out, what is checked and how to run it.
+ *
+ * A daemon is a set of atomic steps over its volatile state; where its threads take turns is not modelled, every
+ * interleaving of the steps is. A crash and the restart after it are one step: what happens while a daemon is down
+ * can as well happen before the next one takes its first step. Nothing counts crashes, deaths, losses or failed
+ * writes: they come until `calm`.
+ *
+ * -DBUG_...: one seeded bug each, all found by tests/model/model_test.py. A comment with "Rule:" marks what was
+ * found to be needed.
+ */
+
+mtype = { kNone,
+  /* what a durable record says */
+  kPrepared, kHandedOver, kRolledBack, kOffered, kOwner, kArrived, kCommitted, kNever,
+  /* what a VMM does */
+  kRuns, kHeld, kPostmigrate, kQuit, kDead,
+  kWaits, kOpened, kLoaded, kStray, kEnded, kFresh,
+  /* requests (the source also asks kQuery) and answers */
+  kOffer, kOpen, kLoad, kAbort, kHandOver, kQuery, kTellArrived,
+  kOk, kError, kNoAnswer, kNoRecord, kLater, kAborted, kOwned, kDataLoss, kGone,
+  /* where the source's daemon is */
+  sOffering, sOpening, sStopping, sTaking, sLoading, sRecording, sRollingBack, sInDoubt, sAsking, sHandingOver, sServing,
+  sResuming, sClosing, sCommitting, sLettingGo, sDone };
+
+/* ---- Durable. `rec` is what a read of the file gives, `disk` what is left of it when the host goes down: they
+ * differ after a write that has failed. kNone: no file. */
+mtype rec_s = kPrepared, disk_s = kPrepared;
+mtype rec_d = kNone, disk_d = kNone;
+
+/* ---- VMMs: they outlive their daemons. */
+mtype vmm_s = kRuns;   /* kRuns, kHeld (pre-switchover, or its state under way), kPostmigrate, kDead,
+                          kQuit (let go after the commit) */
+mtype vmm_d = kWaits;  /* kWaits, kOpened, kLoaded (paused), kRuns, kStray (runs, but not by its daemon's word), kDead,
+                          kEnded (by its daemon), kFresh (another QEMU, started under the name of one that is gone) */
+bool armed_d;          /* the hook still keeps the userfaultfd of this session */
+bool all_here;         /* every page is at the destination */
+
+/* ---- Volatile: the source's daemon. */
+mtype phase_s = sOffering;
+bool live_s = true;    /* the session is this daemon's own and has not ended (Relocator::MayHandOver) */
+bool held_s = true;    /* its page source has the VM's memory, or can have it again from the VMM */
+
+/* ---- Volatile: the destination's daemon. */
+bool live_d;           /* it has the session, as offered to it or taken up again */
+bool owner_d;          /* it has decided to be the owner; the record may not say so yet */
+bool aborting_d;       /* it has decided that the VM never runs here; the record may not say so yet */
+bool told_d;           /* it has told its VMM to run, or cannot know whether an earlier daemon has */
+bool sure_d;           /* its last write of the record has succeeded: rec_d == disk_d */
+bool known_d;          /* the VMM has registered with it */
+mtype word_d = kNone;  /* what the source says: kHandedOver or kGone */
+
+/* ---- The network. One call at a time each way; requests that their caller has given up may still come, and again. */
+mtype call_sd = kNone, answer_sd = kNone;
+mtype call_ds = kNone, answer_ds = kNone;
+byte late_sd;          /* set of Bit(request) */
+bool late_ds;          /* a kTellArrived */
+
+/* ---- Ghosts and scratch. */
+bool calm;             /* from now on nothing crashes, dies, is lost, fails or is meddled with */
+bool ran_d;            /* the destination's daemon has run the guest */
+bool ok;
+mtype reply;
+
+#ifdef NOTHING_LATE  /* a third of the states: enough to find a seeded bug */
+#define Bit(r)      0
+#else
+#define Bit(r)      (r == kOffer -> 1 : (r == kOpen -> 2 : (r == kLoad -> 4 : (r == kAbort -> 8 : \
+                     (r == kHandOver -> 16 : 0)))))
+#endif
+#define GoneAtSource (vmm_s == kDead || vmm_s == kQuit)
+#define Dead(v)     (v == kDead || v == kEnded)
+#define Used(v)     (v == kOpened || v == kLoaded || v == kStray)  /* only its end takes the session out of it */
+/* What the source's daemon answers when it will never hand over any more. */
+#define SaysGone    ((rec_s == kPrepared && !live_s) || rec_s == kRolledBack || rec_s == kNone)
+#define AfterRecord (phase_s == sAsking || phase_s == sHandingOver || phase_s == sServing || phase_s == sInDoubt)
+
+/* Overwrites a record. `success`: its caller is told that it is durable; if not, it may be there all the same. A crash
+ * within a write is a failed write and then the crash. */
+inline Write(rec, disk, success, mark) {
+  if
+  :: rec = mark; disk = mark; success = true
+  :: !calm -> success = false
+  :: !calm -> rec = mark; success = false
+  :: !calm -> rec = mark; disk = mark; success = false
+  fi
+}
+inline EndCallOfSource() { call_sd = kNone; answer_sd = kNone }
+inline EndCallOfDestination() { call_ds = kNone; answer_ds = kNone }
+
+/* The caller gives up; whether the request still comes is open. */
+inline LeaveCallOfSource() {
+  if
+  :: call_sd != kNone && answer_sd == kNone -> late_sd = late_sd | Bit(call_sd)
+  :: true
+  fi;
+  EndCallOfSource()
+}
+
+inline GuestRunsAtSource() {
+  assert(vmm_d != kRuns);  /* never two at a time */
+  assert(!ran_d);          /* never here again */
+  vmm_s = kRuns
+}
+
+/* ======== All that nobody controls. First, so that a search tries the daemons' steps before it: found sooner. */
+
+inline RestartSource() {
+  LeaveCallOfSource();
+  live_s = false;
+  held_s = held_s && vmm_s != kDead;
+  if
+  :: rec_s == kPrepared -> phase_s = sRollingBack
+  :: rec_s == kHandedOver -> phase_s = sAsking
+  :: rec_s == kRolledBack || rec_s == kNone -> phase_s = sDone
+#ifdef BUG_COMMITTED_IS_THE_END
+  :: rec_s == kCommitted -> phase_s = sDone
+#else
+  :: rec_s == kCommitted -> phase_s = sLettingGo  /* Rule: its VMM may still be there */
+#endif
+  fi
+}
+inline RestartDestination() {
+  live_d = false; owner_d = false; aborting_d = false; told_d = false; sure_d = false; known_d = false; word_d = kNone;
+  if
+  :: call_ds == kTellArrived && answer_ds == kNone -> late_ds = true
+  :: true
+  fi;
+  EndCallOfDestination()
+}
+inline DestinationVmmDies() { vmm_d = kDead; known_d = false; armed_d = false }
+
+active proctype World() {
+end:
+  do
+  /* A hook finds the new daemon. */
+  :: atomic { !known_d && !live_d && rec_d != kNone && !Dead(vmm_d) -> known_d = true }
+
+  :: atomic { !calm -> calm = true; late_sd = 0; late_ds = false }
+  :: atomic { !calm -> RestartSource() }
+  :: atomic { !calm -> RestartDestination() }
+  :: atomic { !calm && vmm_s != kQuit -> vmm_s = kDead }
+  :: atomic { !calm && !Dead(vmm_d) && vmm_d != kFresh -> DestinationVmmDies() }
+  /* A host goes down: its daemon, its VMM, and writes of its records that had not succeeded. */
+  :: atomic { !calm -> vmm_s = (vmm_s == kQuit -> kQuit : kDead); rec_s = disk_s; RestartSource() }
+  :: atomic { !calm -> DestinationVmmDies(); rec_d = disk_d; RestartDestination() }
+
+  /* A call or its answer is lost, or late. */
+  :: atomic { !calm && call_sd != kNone && answer_sd == kNone ->
+       if :: late_sd = late_sd | Bit(call_sd) :: true fi;
+       answer_sd = kNoAnswer }
+  :: atomic { !calm && answer_sd != kNone -> answer_sd = kNoAnswer }
+  :: atomic { !calm && call_ds != kNone && answer_ds == kNone ->
+       if :: late_ds = late_ds || call_ds == kTellArrived :: true fi;
+       answer_ds = kNoAnswer }
+  :: atomic { !calm && answer_ds != kNone -> answer_ds = kNoAnswer }
+
+  /* A source QEMU whose stream breaks before its state is out resumes by itself. */
+  :: atomic { !calm && vmm_s == kHeld -> GuestRunsAtSource() }
+  /* An operator says `cont` to the destination's QEMU; starts another one in place of one that is gone. */
+  :: atomic { !calm && vmm_d == kLoaded -> vmm_d = kStray }
+  :: atomic { !calm && Dead(vmm_d) && !live_d -> vmm_d = kFresh }
+  /* Another VM of that name is relocated from there: what has ended is forgotten. Rule: "never" has ended when the
+     source says that it will not hand over. */
+  :: atomic { !calm && phase_s == sDone && (rec_s == kRolledBack || rec_s == kCommitted) -> rec_s = kNone; disk_s = kNone }
+  :: atomic { !calm && rec_d == kCommitted -> rec_d = kNone; disk_d = kNone }
+#ifdef BUG_FORGET_NEVER
+  :: atomic { !calm && rec_d == kNever && !aborting_d && !Used(vmm_d) && !armed_d -> rec_d = kNone; disk_d = kNone }
+#else
+  :: atomic { !calm && rec_d == kNever && !aborting_d && !Used(vmm_d) && !armed_d && SaysGone ->
+       rec_d = kNone; disk_d = kNone }
+#endif
+  od
+}
+
+/* ======== Source: the operation Switch and, after the record, the attendant; also a restarted daemon. */
+
+#define Asks(phase, request)  phase_s == phase && call_sd == kNone -> call_sd = request
+/* Once a kTellArrived has brought the record up to date nothing more is asked. */
+#define AsksOn(phase, request)  phase_s == phase && call_sd == kNone && rec_s != kCommitted -> call_sd = request
+#define Hears(phase)          phase_s == phase && answer_sd != kNone
+
+active proctype SourceSession() {
+end:
+  do
+  :: atomic { Asks(sOffering, kOffer) }
+  :: atomic { Hears(sOffering) -> phase_s = (answer_sd == kOk -> sOpening : sRollingBack); EndCallOfSource() }
+  :: atomic { Asks(sOpening, kOpen) }
+  :: atomic { Hears(sOpening) -> phase_s = (answer_sd == kOk -> sStopping : sRollingBack); EndCallOfSource() }
+  :: atomic { phase_s == sStopping ->
+       if
+       :: vmm_s == kRuns -> vmm_s = kHeld; phase_s = sTaking
+       :: else -> phase_s = sRollingBack
+       fi }
+  :: atomic { phase_s == sTaking ->  /* QEMU says `completed`, whatever the destination has read of it */
+       if
+       :: vmm_s == kHeld -> vmm_s = kPostmigrate; phase_s = sLoading
+       :: else -> phase_s = sRollingBack
+       fi }
+  :: atomic { Asks(sLoading, kLoad) }
+  :: atomic { Hears(sLoading) -> phase_s = (answer_sd == kOk -> sRecording : sRollingBack); EndCallOfSource() }
+  :: atomic { !calm && call_sd == kNone &&  /* cancelled by an operator, or a step that fails for itself */
+              (phase_s == sOpening || phase_s == sStopping || phase_s == sTaking || phase_s == sLoading ||
+               phase_s == sRecording) -> phase_s = sRollingBack }
+  :: atomic { phase_s == sRecording ->  /* the switch */
+       Write(rec_s, disk_s, ok, kHandedOver);
+       phase_s = (ok -> sAsking : sInDoubt); ok = false }
+
+  /* Before the switch: the destination is asked to give up, and no answer is needed. */
+  :: atomic { Asks(sRollingBack, kAbort) }
+  :: atomic { Hears(sRollingBack) ->
+       if
+       :: answer_sd == kOwned ->  /* this host went down and lost "handed over", and with it the VMM */
+          assert(GoneAtSource); live_s = false; phase_s = sDone
+       :: else -> phase_s = sResuming
+       fi;
+       EndCallOfSource() }
+
+  /* Whether "handed over" was written is not known: its word is needed. */
+  :: atomic { AsksOn(sInDoubt, kAbort) }
+  :: atomic { Hears(sInDoubt) ->
+       if
+       :: answer_sd == kAborted -> phase_s = sResuming
+       :: answer_sd == kOwned -> phase_s = sAsking
+       :: else
+       fi;
+       EndCallOfSource() }
+
+  /* Handed over. */
+  :: atomic { AsksOn(sAsking, kQuery) }
+  :: atomic { Hears(sAsking) ->
+       if
+       :: answer_sd == kOwner -> phase_s = sServing
+       :: answer_sd == kArrived || answer_sd == kCommitted -> phase_s = sCommitting
+       :: else -> phase_s = sHandingOver
+       fi;
+       EndCallOfSource() }
+  :: atomic { AsksOn(sHandingOver, kHandOver) }
+  :: atomic { Hears(sHandingOver) ->
+       if
+       :: answer_sd == kOk -> phase_s = sServing
+       :: answer_sd == kAborted -> phase_s = sResuming
+       :: answer_sd == kDataLoss -> live_s = false; phase_s = sDone
+#ifdef BUG_RESUME_WITHOUT_NEVER
+       :: answer_sd == kNoAnswer -> phase_s = sResuming
+#endif
+       :: else -> phase_s = sAsking
+       fi;
+       EndCallOfSource() }
+  :: atomic { AsksOn(sServing, kQuery) }
+  :: atomic { Hears(sServing) ->
+       if
+       :: answer_sd == kArrived || answer_sd == kCommitted -> phase_s = sCommitting
+#ifndef BUG_OWNER_IS_THE_LAST_WORD
+       :: answer_sd == kNever -> phase_s = sHandingOver  /* Rule: "owner" was read, then its VMM was seen dead */
+#endif
+       :: else
+       fi;
+       EndCallOfSource() }
+
+  /* The end of a session that stays here. */
+  :: atomic { phase_s == sResuming ->
+       if
+       :: GoneAtSource -> live_s = false; phase_s = sDone
+       :: vmm_s == kRuns -> phase_s = sClosing
+       :: else -> GuestRunsAtSource(); phase_s = sClosing
+       fi }
+  :: atomic { phase_s == sClosing ->
+       Write(rec_s, disk_s, ok, kRolledBack);
+       if
+       :: ok -> live_s = false; phase_s = sDone
+       :: else
+       fi;
+       ok = false }
+
+  /* The end of one that has left. */
+  :: atomic { phase_s == sCommitting ->
+       Write(rec_s, disk_s, ok, kCommitted);
+       if
+       :: ok -> phase_s = sLettingGo
+       :: else
+       fi;
+       ok = false }
+  :: atomic { rec_s == kCommitted && AfterRecord ->
+       LeaveCallOfSource(); phase_s = sLettingGo }
+  :: atomic { phase_s == sLettingGo ->
+       assert(all_here);
+       vmm_s = (vmm_s == kDead -> kDead : kQuit);
+       held_s = false; live_s = false; phase_s = sDone }
+  od
+}
+
+/* What the destination asks the source's daemon. */
+inline OnArrived() {
+  assert(all_here);
+  assert(rec_s != kRolledBack);
+  if
+  :: rec_s == kNone -> reply = kNoRecord
+  :: else ->
+#ifdef BUG_ACKNOWLEDGE_WHAT_IS_READ
+     if
+     :: rec_s == kCommitted -> ok = true
+     :: else -> Write(rec_s, disk_s, ok, kCommitted)
+     fi;
+#else
+     Write(rec_s, disk_s, ok, kCommitted);  /* Rule: at "committed", too, since what is read need not be durable */
+#endif
+     reply = (ok -> kOk : kError); ok = false
+  fi
+}
+
+active proctype SourceCalls() {
+end:
+  do
+  :: atomic { call_ds == kQuery && answer_ds == kNone ->
+       if
+       :: SaysGone -> answer_ds = kGone
+       :: else -> answer_ds = rec_s
+       fi }
+  :: atomic { call_ds == kTellArrived && answer_ds == kNone -> OnArrived(); answer_ds = reply; reply = kNone }
+  :: atomic { late_ds -> OnArrived(); reply = kNone; if :: late_ds = false :: true fi }
+  od
+}
+
+/* ======== Destination. */
+
+/* What the source asks the destination's daemon. `reply` kNone: it waits for what DestinationSession does. */
+inline OnOffer() {
+  if
+  :: rec_d == kNone && vmm_d == kWaits ->
+     Write(rec_d, disk_d, sure_d, kOffered);
+     live_d = sure_d; known_d = true; armed_d = sure_d;
+     reply = (sure_d -> kOk : kError)
+  :: else -> reply = kError
+  fi
+}
+inline OnOpen() {
+  if
+  :: live_d && !aborting_d && vmm_d == kWaits -> vmm_d = kOpened; reply = kOk
+  :: else -> reply = kError
+  fi
+}
+inline OnLoad() {
+  if
+  :: live_d && !aborting_d && vmm_d == kOpened -> vmm_d = kLoaded; reply = kOk
+  :: else -> reply = kError
+  fi
+}
+inline OnAbort() {
+  if
+#ifdef BUG_FORGET_ARRIVED
+  :: rec_d == kNone -> reply = kAborted
+#else
+  :: rec_d == kNone -> reply = kNoRecord
+#endif
+  :: rec_d == kNever -> reply = (sure_d -> kAborted : kNone)
+  :: (rec_d == kOffered || rec_d == kOwner) && aborting_d
+  :: rec_d == kOffered && !aborting_d && !owner_d -> aborting_d = true
+  :: else -> reply = kOwned
+  fi
+}
+inline OnHandOver() {
+  if
+#ifdef BUG_FORGET_ARRIVED
+  :: rec_d == kNone -> reply = kAborted
+#else
+  :: rec_d == kNone -> reply = kNoRecord
+#endif
+  :: rec_d == kNever -> reply = (sure_d -> kAborted : kNone)
+  :: rec_d == kArrived || rec_d == kCommitted -> reply = kOk
+  :: rec_d == kOffered || rec_d == kOwner ->
+     if
+     :: aborting_d ->
+#ifdef BUG_ABORTED_BEFORE_NEVER
+        reply = kAborted
+#else
+        skip
+#endif
+#ifdef BUG_UNREGISTERED_IS_DEAD
+     :: !aborting_d && !live_d && rec_d == kOwner && !known_d -> reply = kDataLoss
+#endif
+     :: !aborting_d && !live_d -> word_d = (rec_d == kOffered -> kHandedOver : kNone); reply = kLater
+     :: !aborting_d && live_d && told_d && vmm_d == kRuns -> reply = kOk
+     :: !aborting_d && live_d && told_d && Dead(vmm_d) -> reply = kDataLoss
+     :: !aborting_d && live_d && !owner_d && (vmm_d == kLoaded || vmm_d == kStray) -> owner_d = true
+     :: !aborting_d && live_d && !owner_d && (vmm_d == kWaits || vmm_d == kOpened) -> reply = kError
+     :: else
+     fi
+  fi
+}
+
+active proctype DestinationCalls() {
+end:
+  do
+  :: atomic { call_sd != kNone && answer_sd == kNone ->
+       if
+       :: call_sd == kOffer -> OnOffer()
+       :: call_sd == kOpen -> OnOpen()
+       :: call_sd == kLoad -> OnLoad()
+       :: call_sd == kAbort -> OnAbort()
+       :: call_sd == kHandOver -> OnHandOver()
+       :: call_sd == kQuery -> reply = (rec_d == kNone -> kNoRecord : rec_d)
+       fi;
+       answer_sd = reply; reply = kNone }
+  :: atomic { late_sd & 1 -> OnOffer(); reply = kNone; if :: late_sd = late_sd & ~1 :: true fi }
+  :: atomic { late_sd & 2 -> OnOpen(); reply = kNone; if :: late_sd = late_sd & ~2 :: true fi }
+  :: atomic { late_sd & 4 -> OnLoad(); reply = kNone; if :: late_sd = late_sd & ~4 :: true fi }
+  :: atomic { late_sd & 8 -> OnAbort(); reply = kNone; if :: late_sd = late_sd & ~8 :: true fi }
+  :: atomic { late_sd & 16 -> OnHandOver(); reply = kNone; if :: late_sd = late_sd & ~16 :: true fi }
+  od
+}
+
+/* What it does with what it has decided or found; each step as soon as it can. */
+active proctype DestinationSession() {
+end:
+  do
+  /* Not owner: what it sees of its VMM. */
+  :: atomic { rec_d == kOffered && !owner_d && !aborting_d &&
+              ((live_d && (Dead(vmm_d) || vmm_d == kStray)) || (!live_d && known_d && (vmm_d == kOpened || vmm_d == kStray))) ->
+       aborting_d = true; word_d = kNone }
+  /* ... and what the source says. A VMM that has not registered (again) counts as dead. */
+  :: atomic { word_d != kNone ->
+       if
+       :: rec_d != kOffered || owner_d || aborting_d  /* decided meanwhile */
+       :: else ->
+          if
+          :: word_d == kHandedOver && known_d && armed_d && (vmm_d == kLoaded || (live_d && vmm_d == kStray)) ->
+             live_d = true; owner_d = true
+          :: else -> aborting_d = true
+          fi
+       fi;
+       word_d = kNone }
+
+  /* "Never". */
+  :: atomic { aborting_d && known_d && Used(vmm_d) -> vmm_d = kEnded; known_d = false; armed_d = false }
+  :: atomic { aborting_d && !(known_d && Used(vmm_d)) ->
+       assert(!ran_d);
+       Write(rec_d, disk_d, sure_d, kNever);
+       if
+       :: sure_d -> aborting_d = false; live_d = false; owner_d = false
+       :: else
+       fi }
+  :: atomic { rec_d == kNever && !aborting_d && known_d && Used(vmm_d) -> vmm_d = kEnded; known_d = false; armed_d = false }
+  :: atomic { rec_d == kNever && !aborting_d && known_d && vmm_d == kWaits && armed_d -> armed_d = false }
+
+  /* "Owner". */
+#ifdef BUG_CONT_BEFORE_OWNER
+  :: atomic { owner_d && !aborting_d && !told_d && vmm_d == kLoaded -> told_d = true }
+  :: atomic { owner_d && !aborting_d && told_d && rec_d == kOffered -> Write(rec_d, disk_d, sure_d, kOwner) }
+#endif
+  :: atomic { owner_d && !aborting_d && !told_d && !(rec_d == kOwner && sure_d) -> Write(rec_d, disk_d, sure_d, kOwner) }
+  :: atomic { owner_d && !aborting_d && !told_d && rec_d == kOwner && sure_d ->
+       if
+       :: Dead(vmm_d) -> owner_d = false; aborting_d = true
+       :: else -> told_d = true
+       fi }
+  :: atomic { told_d && (vmm_d == kLoaded || vmm_d == kStray) ->
+       assert(vmm_s != kRuns);  /* never two at a time */
+       vmm_d = kRuns; ran_d = true }
+
+  /* Rule: a restarted daemon makes durable what it has read before it acts on it or answers from it. */
+#ifdef BUG_TRUST_WHAT_IS_READ
+  :: atomic { (rec_d == kOwner || rec_d == kNever || rec_d == kArrived || rec_d == kCommitted) && !owner_d && !aborting_d &&
+              !sure_d -> sure_d = true }
+#else
+  :: atomic { (rec_d == kOwner || rec_d == kNever || rec_d == kArrived || rec_d == kCommitted) && !owner_d && !aborting_d &&
+              !sure_d -> Write(rec_d, disk_d, sure_d, rec_d) }
+#endif
+  :: atomic { rec_d == kOwner && sure_d && !live_d && !aborting_d && known_d &&
+#ifdef BUG_NOT_ARMED_IS_ALL_HERE
+              true ->
+#else
+              vmm_d != kFresh ->  /* Rule: a VMM that is not armed counts only if it is the one that was */
+#endif
+       live_d = true; owner_d = true; told_d = true }
+
+  /* The memory. */
+  :: atomic { told_d && vmm_d == kRuns && armed_d && !all_here && held_s && AfterRecord -> all_here = true }
+  :: atomic { told_d && vmm_d == kRuns && armed_d && all_here -> armed_d = false }
+  :: atomic { rec_d == kOwner && told_d && known_d && !armed_d ->
+#ifdef BUG_FORGET_ARRIVED
+       rec_d = kNone; disk_d = kNone; live_d = false; owner_d = false; told_d = false }
+#else
+       Write(rec_d, disk_d, sure_d, kArrived) }
+#endif
+  :: atomic { rec_d == kArrived && !sure_d && owner_d -> Write(rec_d, disk_d, sure_d, kArrived) }
+  od
+}
+
+/* Asks the source what its record says; tells it that the memory is here. */
+active proctype DestinationAttendant() {
+end:
+  do
+  :: atomic { call_ds == kNone && rec_d == kOffered && !owner_d && !aborting_d && word_d == kNone -> call_ds = kQuery }
+  :: atomic { call_ds == kNone && rec_d == kArrived && sure_d -> call_ds = kTellArrived }
+  :: atomic { call_ds == kQuery && answer_ds != kNone ->
+       if
+       :: rec_d == kOffered && !owner_d && !aborting_d && (answer_ds == kHandedOver || answer_ds == kGone) -> word_d = answer_ds
+       :: else
+       fi;
+       EndCallOfDestination() }
+  :: atomic { call_ds == kTellArrived && answer_ds != kNone ->
+       if
+#ifdef BUG_NO_RECORD_IS_NO_ANSWER
+       :: answer_ds == kOk ->
+#else
+       :: answer_ds == kOk || answer_ds == kNoRecord ->  /* Rule: it has ended there, and been forgotten */
+#endif
+          Write(rec_d, disk_d, sure_d, kCommitted);
+          live_d = false; owner_d = false; told_d = false
+       :: else
+       fi;
+       EndCallOfDestination() }
+  od
+}
+
+/* ======== None stuck. How a session may end: */
+
+#define NeverAtDestination  ((rec_d == kNever || rec_d == kNone) && vmm_d != kRuns && !Used(vmm_d) && !armed_d)
+/* the VM stayed at the source; */
+#define StayedHere         (vmm_s == kRuns && (rec_s == kRolledBack || rec_s == kNone) && NeverAtDestination)
+/* it has left (from then on a death is none of the session's business); */
+#define HasLeft            (GoneAtSource && (rec_s == kCommitted || rec_s == kNone) && \
+                            (rec_d == kCommitted || rec_d == kNone))
+/* or a VMM died by itself: the only one that could run it, */
+#define LostAtSource       (vmm_s == kDead && NeverAtDestination)
+#define LostAtDestination  ((vmm_d == kDead || vmm_d == kFresh) && rec_d == kOwner && vmm_s != kRuns)
+/* or that of the source and, while memory was still to come, the daemon that had it. */
+#define MemoryLost         (vmm_s == kDead && !held_s && rec_d == kOwner && !all_here)
+
+#define Ended  (StayedHere || HasLeft || LostAtSource || LostAtDestination || MemoryLost)
+
+/* What must not be: calm, and again and again not ended. */
+never {
+before:
+  do
+  :: !calm
+  :: calm -> break
+  od;
+after:
+  do
+  :: Ended
+  :: !Ended -> goto accept_not_ended
+  od;
+accept_not_ended:
+  if
+  :: Ended -> goto after
+  :: !Ended -> goto accept_not_ended
+  fi
+}
