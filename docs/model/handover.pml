@@ -22,7 +22,7 @@ mtype = { kNone,
   kOk, kError, kNoAnswer, kNoRecord, kLater, kAborted, kOwned, kDataLoss, kGone,
   /* where the source's daemon is */
   sOffering, sOpening, sStopping, sTaking, sLoading, sRecording, sRollingBack, sInDoubt, sAsking, sHandingOver, sServing,
-  sResuming, sClosing, sCommitting, sLettingGo, sDone };
+  sResuming, sClosing, sLettingGo, sCommitting, sClosed, sDone };
 
 /* ---- Durable. `rec` is what a read of the file gives, `disk` what is left of it when the host goes down: they
  * differ after a write that has failed. kNone: no file. */
@@ -98,6 +98,21 @@ inline LeaveCallOfSource() {
   EndCallOfSource()
 }
 
+inline StartLettingGo() {
+#ifdef BUG_COMMITTED_IS_THE_END
+  phase_s = sCommitting
+#else
+  phase_s = sLettingGo
+#endif
+}
+
+/* Rule: before "committed" is written, so that who finds it written has nothing left to let go. */
+inline LetGo() {
+  assert(all_here);
+  vmm_s = (vmm_s == kDead -> kDead : kQuit);
+  held_s = false
+}
+
 inline GuestRunsAtSource() {
   assert(vmm_d != kRuns);  /* never two at a time */
   assert(!ran_d);          /* never here again */
@@ -114,11 +129,7 @@ inline RestartSource() {
   :: rec_s == kPrepared -> phase_s = sRollingBack
   :: rec_s == kHandedOver -> phase_s = sAsking
   :: rec_s == kRolledBack || rec_s == kNone -> phase_s = sDone
-#ifdef BUG_COMMITTED_IS_THE_END
   :: rec_s == kCommitted -> phase_s = sDone
-#else
-  :: rec_s == kCommitted -> phase_s = sLettingGo  /* Rule: its VMM may still be there */
-#endif
   fi
 }
 inline RestartDestination() {
@@ -232,7 +243,7 @@ end:
   :: atomic { Hears(sAsking) ->
        if
        :: answer_sd == kOwner -> phase_s = sServing
-       :: answer_sd == kArrived || answer_sd == kCommitted -> phase_s = sCommitting
+       :: answer_sd == kArrived || answer_sd == kCommitted -> StartLettingGo()
        :: else -> phase_s = sHandingOver
        fi;
        EndCallOfSource() }
@@ -251,7 +262,7 @@ end:
   :: atomic { AsksOn(sServing, kQuery) }
   :: atomic { Hears(sServing) ->
        if
-       :: answer_sd == kArrived || answer_sd == kCommitted -> phase_s = sCommitting
+       :: answer_sd == kArrived || answer_sd == kCommitted -> StartLettingGo()
 #ifndef BUG_OWNER_IS_THE_LAST_WORD
        :: answer_sd == kNever -> phase_s = sHandingOver  /* Rule: "owner" was read, then its VMM was seen dead */
 #endif
@@ -275,19 +286,22 @@ end:
        ok = false }
 
   /* The end of one that has left. */
+#ifndef BUG_COMMITTED_IS_THE_END
+  :: atomic { phase_s == sLettingGo -> LetGo(); phase_s = sCommitting }
+#endif
   :: atomic { phase_s == sCommitting ->
        Write(rec_s, disk_s, ok, kCommitted);
        if
-       :: ok -> phase_s = sLettingGo
+       :: ok -> phase_s = sClosed
        :: else
        fi;
        ok = false }
-  :: atomic { rec_s == kCommitted && AfterRecord ->
-       LeaveCallOfSource(); phase_s = sLettingGo }
-  :: atomic { phase_s == sLettingGo ->
-       assert(all_here);
-       vmm_s = (vmm_s == kDead -> kDead : kQuit);
-       held_s = false; live_s = false; phase_s = sDone }
+  :: atomic { rec_s == kCommitted && AfterRecord -> LeaveCallOfSource(); phase_s = sClosed }
+  :: atomic { phase_s == sClosed ->
+#ifdef BUG_COMMITTED_IS_THE_END
+       LetGo();
+#endif
+       live_s = false; phase_s = sDone }
   od
 }
 
@@ -298,6 +312,9 @@ inline OnArrived() {
   if
   :: rec_s == kNone -> reply = kNoRecord
   :: else ->
+#ifndef BUG_COMMITTED_IS_THE_END
+     LetGo();
+#endif
 #ifdef BUG_ACKNOWLEDGE_WHAT_IS_READ
      if
      :: rec_s == kCommitted -> ok = true

@@ -39,6 +39,8 @@ constexpr std::array kTransitions = {
     Transition{State::kHandedOver, Event::kVmLost, State::kFailed},
 
     Transition{State::kRunning, Event::kAllPresent, State::kCommitted},
+    // Source: what the destination had recorded was not on its disk when its host went down.
+    Transition{State::kRunning, Event::kInDoubt, State::kUnknown},
     Transition{State::kRunning, Event::kVmLost, State::kFailed},
 
     Transition{State::kUnknown, Event::kHandOver, State::kHandedOver},

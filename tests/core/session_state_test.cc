@@ -34,7 +34,7 @@ TEST(SessionStateTest, EveryStateAndEventLeadWhereThePictureSays) {
       /* stopping    */ {"", "stopped", "", "", "", "rolled-back", "cancelled", "unknown", "failed"},
       /* stopped     */ {"", "", "handed-over", "", "", "rolled-back", "cancelled", "unknown", "failed"},
       /* handed-over */ {"", "", "", "running", "committed", "rolled-back", "", "", "failed"},
-      /* running     */ {"", "", "", "", "committed", "", "", "", "failed"},
+      /* running     */ {"", "", "", "", "committed", "", "", "unknown", "failed"},
       /* committed   */ {"", "", "", "", "", "", "", "", ""},
       /* rolled-back */ {"", "", "", "", "", "", "", "", ""},
       /* cancelled   */ {"", "", "", "", "", "", "", "", ""},
@@ -59,12 +59,13 @@ TEST(SessionStateTest, FinalStatesAreTheFourEnds) {
   }
 }
 
-TEST(SessionStateTest, OnceTheDestinationRunsNothingLeadsBackToTheSource) {
+TEST(SessionStateTest, OnceTheDestinationRunsNothingButItsOwnWordLeadsBackToTheSource) {
   std::set<State> reached{State::kRunning};
   for (size_t before = 0; before != reached.size();) {
     before = reached.size();
     for (const State state : std::set(reached)) {
       for (const Event event : AllEvents()) {
+        if (event == Event::kInDoubt) continue;  // it says that it is not so
         if (const auto next = Next(state, event)) reached.insert(*next);
       }
     }

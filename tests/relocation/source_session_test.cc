@@ -295,6 +295,17 @@ TEST_F(SourceSessionTest, AGuestThatTheDestinationWillNeverRunComesBackWithoutAC
   EXPECT_TRUE(world_.source_runs);
 }
 
+TEST_F(SourceSessionTest, ADestinationThatTakesItsWordBackNeverRanTheGuest) {
+  StartDaemon(std::chrono::milliseconds(1));
+  failures_["destination hand-over"] = absl::DeadlineExceededError("no answer");
+  EXPECT_EQ(PrepareAndSwitch().status().code(), absl::StatusCode::kInternal);
+  destination_.record = RecordedOutcome::kOwner;  // which its disk has not got
+  EXPECT_TRUE(Comes(SessionState::kRunning));
+  destination_.record = RecordedOutcome::kNever;
+  EXPECT_TRUE(Comes(SessionState::kRolledBack));
+  EXPECT_TRUE(world_.source_runs);
+}
+
 TEST_F(SourceSessionTest, ADestinationThatKnowsNothingOfTheSessionKeepsTheGuestStopped) {
   failures_["destination hand-over"] = absl::DeadlineExceededError("no answer");
   EXPECT_EQ(PrepareAndSwitch().status().code(), absl::StatusCode::kInternal);

@@ -72,9 +72,25 @@ void SourceSession::Attend() {
 void SourceSession::AskWhetherArrived() {
   const Progress figures = Snapshot();  // notes a VM that has ended there, too
   const auto recorded = destination_->Query(session_text_);
-  if (!recorded.ok() || *recorded != RecordedOutcome::kCommitted) return;
-  const absl::Status arrived = OnArrived(figures);
-  if (!arrived.ok()) spdlog::warn("session {}, {}", session_text_, arrived.ToString());
+  if (!recorded.ok()) return;
+  switch (*recorded) {
+    case RecordedOutcome::kCommitted: {
+      const absl::Status arrived = OnArrived(figures);
+      if (!arrived.ok()) spdlog::warn("session {}, {}", session_text_, arrived.ToString());
+      return;
+    }
+    case RecordedOutcome::kPrepared:
+    case RecordedOutcome::kNever:
+      // It runs no guest before its record is durable, so it never ran this one.
+      status_.Apply(SessionEvent::kInDoubt,
+                    absl::StrCat(options_.destination, " no longer has the record that it owns VM ",
+                                 options_.vm));
+      return;
+    case RecordedOutcome::kNone:
+    case RecordedOutcome::kHandedOver:
+    case RecordedOutcome::kOwner:
+    case RecordedOutcome::kUnreadable: return;
+  }
 }
 
 absl::Status SourceSession::RollBack(const absl::Status& cause, bool must_ask_destination) {
