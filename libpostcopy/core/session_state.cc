@@ -40,6 +40,7 @@ constexpr std::array kTransitions = {
 
     Transition{State::kRunning, Event::kAllPresent, State::kCommitted},
     Transition{State::kRunning, Event::kVmLost, State::kFailed},
+    Transition{State::kRunning, Event::kMemoryLost, State::kFailed},
 
     Transition{State::kUnknown, Event::kHandOver, State::kHandedOver},
     Transition{State::kUnknown, Event::kRollBack, State::kRolledBack},

@@ -320,6 +320,7 @@ EngineFigures Engine::Figures() {
   figures.bulk_bytes = bulk_bytes_.load(std::memory_order_relaxed);
   figures.zero_pages = zero_pages_.load(std::memory_order_relaxed);
   figures.discarded_pages = map_.discarded_pages();
+  figures.missing_pages = map_.outstanding_pages();
   MutexLock lock(mutex_);
   figures.interruptions = interruptions_;
   if (map_known_) {

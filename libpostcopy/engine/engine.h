@@ -39,6 +39,8 @@ struct EngineFigures {
   uint64_t ram_bytes = 0;
   uint64_t data_bytes = 0;     // what the source has data for; 0 until its map has come
   uint64_t present_bytes = 0;  // of these, what is here or was given up
+  // Not here yet, or never; before the source's map has come also what it has no data for.
+  uint64_t missing_pages = 0;
   uint64_t demand_bytes = 0;   // content that came over the urgent lane
   uint64_t bulk_bytes = 0;     // content that came over the bulk lanes
   uint64_t zero_pages = 0;     // came without content

@@ -59,9 +59,12 @@ void SourceSession::Attend() {
 }
 
 void SourceSession::AskWhetherArrived() {
-  const Progress figures = Snapshot();  // notes a VM that has ended there, too
+  // In this order: where "committed" stands for memory that was given up, the session there has
+  // failed by then.
   const auto recorded = destination_->Query(session_text_);
+  const Progress figures = Snapshot();  // notes a VM that has ended there, too
   if (!recorded.ok() || *recorded != RecordedOutcome::kCommitted) return;
+  if (IsFinal(status_.state())) return;
   const absl::Status arrived = OnArrived(figures);
   if (!arrived.ok()) spdlog::warn("session {}, {}", session_text_, arrived.ToString());
 }
