@@ -5,6 +5,7 @@
 #include <systemd/sd-daemon.h>
 
 #include <CLI/CLI.hpp>
+#include <chrono>
 #include <cstdio>
 #include <filesystem>
 #include <memory>
@@ -21,6 +22,7 @@
 #include "control/version.h"
 #include "platform/descriptor_limit.h"
 #include "platform/tcp_socket.h"
+#include "platform/userfault.h"
 #include "relocation/relocator.h"
 #include "server/agent_server.h"
 #include "server/ownership_store.h"
@@ -56,6 +58,18 @@ absl::Status CompleteDataAddresses(Options& options) {
   return absl::OkStatus();
 }
 
+absl::StatusOr<SourceLostPolicy> SourceLostPolicyOf(const Options& options) {
+  SourceLostPolicy policy;
+  policy.after = std::chrono::seconds(options.source_lost_after_s);
+  if (options.source_lost == "kill") policy.action = SourceLostAction::kKill;
+  if (options.source_lost == "poison") policy.action = SourceLostAction::kPoison;
+  if (policy.action == SourceLostAction::kPoison && !KernelCanPoison()) {
+    return absl::FailedPreconditionError(
+        "source-lost poison: this host's kernel has no UFFDIO_POISON (Linux 6.6 or later)");
+  }
+  return policy;
+}
+
 int Fail(const absl::Status& status) {
   std::fprintf(stderr, "uffd-server: %s\n", std::string(status.message()).c_str());
   return status.code() == absl::StatusCode::kInvalidArgument ? kExitUsage : kExitFailed;
@@ -74,6 +88,8 @@ int Run(Options options) {
   if (!status.ok()) return Fail(status);
   auto faults = FaultPlan::Parse(options.faults, options.runtime_dir);
   if (!faults.ok()) return Fail(faults.status());
+  const auto source_lost = SourceLostPolicyOf(options);
+  if (!source_lost.ok()) return Fail(source_lost.status());
   auto store = OwnershipStore::Open(options.state_dir);
   if (!store.ok()) return Fail(store.status());
 
@@ -116,10 +132,11 @@ int Run(Options options) {
       },
       .faults = *std::move(faults),
       .control_address = options.advertise.empty() ? options.listen.front() : options.advertise,
-      .data_addresses = options.advertise_data.empty() ? (*page_server)->addresses()
-                                                       : options.advertise_data,
+      .data_addresses =
+          options.advertise_data.empty() ? (*page_server)->addresses() : options.advertise_data,
       .bulk_lanes = options.bulk_lanes,
       .traces = std::move(traces),
+      .source_lost = *source_lost,
   });
   auto control = ControlServer::Start({options.listen, options.insecure}, relocator);
   if (!control.ok()) return Fail(control.status());

@@ -63,6 +63,7 @@ void PageMap::Recover(std::span<const uint64_t> unit_pages) {
 
 uint64_t PageMap::RecoverUnit(std::span<std::atomic<uint8_t>> unit) {
   uint64_t outstanding = 0;
+  uint64_t poisoned = 0;
   for (std::atomic<uint8_t>& cell : unit) {
     const uint8_t byte = cell.load(std::memory_order_relaxed);
     PageState state = PageState::kMissing;
@@ -74,14 +75,21 @@ uint64_t PageMap::RecoverUnit(std::span<std::atomic<uint8_t>> unit) {
       case PageState::kDiscarded:
         state = PageState::kDiscarded;
         break;
+      case PageState::kPoisoned:
+        state = PageState::kPoisoned;
+        break;
       case PageState::kMissing:
       case PageState::kFilling:
         break;
     }
-    if (state == PageState::kMissing) ++outstanding;
+    if (state == PageState::kMissing || state == PageState::kPoisoned) ++outstanding;
+    if (state == PageState::kPoisoned) ++poisoned;
     cell.store(WithState(byte & kAllocated, state), std::memory_order_relaxed);
   }
-  if (outstanding == 0 || outstanding == unit.size()) return outstanding;
+  if (outstanding == 0 || outstanding == unit.size()) {
+    poisoned_.fetch_add(poisoned, std::memory_order_acq_rel);
+    return outstanding;
+  }
   for (std::atomic<uint8_t>& cell : unit) {
     cell.store(WithState(cell.load(std::memory_order_relaxed), PageState::kMissing),
                std::memory_order_relaxed);
@@ -122,13 +130,35 @@ void PageMap::Unclaim(PageAddress page) {
   Update(At(page), [](uint8_t byte) { return WithState(byte, PageState::kMissing); });
 }
 
+bool PageMap::Poison(PageAddress page) {
+  const auto lost = [](uint8_t byte) {
+    const PageState state = StateIn(byte);
+    return state == PageState::kMissing || state == PageState::kFilling;
+  };
+  const uint8_t before = Update(At(page), [&](uint8_t byte) {
+    return lost(byte) ? WithState(byte, PageState::kPoisoned) : byte;
+  });
+  if (lost(before)) poisoned_.fetch_add(1, std::memory_order_acq_rel);
+  return lost(before);
+}
+
+void PageMap::Restore(PageAddress page) {
+  const uint8_t before = Update(At(page), [](uint8_t byte) {
+    return StateIn(byte) == PageState::kPoisoned ? WithState(byte, PageState::kPresent) : byte;
+  });
+  if (StateIn(before) != PageState::kPoisoned) return;
+  poisoned_.fetch_sub(1, std::memory_order_acq_rel);
+  outstanding_.fetch_sub(1, std::memory_order_acq_rel);
+}
+
 void PageMap::Discard(RegionId region, PageRange range) {
   uint64_t no_longer_outstanding = 0;
   for (PageIndex page = range.first; page < range.end(); page = page + 1) {
     const uint8_t before = Update(At({region, page}), [](uint8_t byte) {
       const PageState state = StateIn(byte);
-      const bool being_filled = state == PageState::kFilling || state == PageState::kWritten;
-      return being_filled ? byte : WithState(byte, PageState::kDiscarded);
+      const bool stays = state == PageState::kFilling || state == PageState::kWritten ||
+                         state == PageState::kPoisoned;
+      return stays ? byte : WithState(byte, PageState::kDiscarded);
     });
     if (StateIn(before) == PageState::kMissing) ++no_longer_outstanding;
   }
@@ -161,7 +191,9 @@ PageMap::Demand PageMap::MarkDemanded(PageAddress page) {
       case PageState::kWritten:
         return static_cast<uint8_t>(byte | kWaited);
       case PageState::kPresent:
-      case PageState::kDiscarded: return byte;
+      case PageState::kDiscarded:
+      case PageState::kPoisoned:
+        return byte;
     }
     return byte;
   });
@@ -170,6 +202,7 @@ PageMap::Demand PageMap::MarkDemanded(PageAddress page) {
       return (before & kDemanded) == 0 ? Demand::kAskSource : Demand::kOnItsWay;
     case PageState::kFilling:
     case PageState::kWritten:
+    case PageState::kPoisoned:
       return Demand::kOnItsWay;
     case PageState::kPresent:
     case PageState::kDiscarded: break;

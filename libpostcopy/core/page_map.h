@@ -11,6 +11,10 @@
 //   kPresent     mapping it again, or with zero    guest: Discard -> kDiscarded
 //                if its content was given up
 //   kDiscarded   zero                              PresentAsZero -> kPresent
+//   kPoisoned    nothing: the kernel fails it      nobody (Restore -> kPresent, if it was here)
+//
+// kPoisoned: its content was lost with the source. It counts as outstanding for ever, so memory
+// that lacks a page is never complete.
 //
 // kWritten: its content is in the RAM file, whole, and it may be mapped. Whoever takes over from a
 // filler that has ended may fill a page of kFilling again, but never one of kWritten, which the
@@ -20,7 +24,8 @@
 // A discard that meets kFilling or kWritten changes nothing: the filler may be about to map the
 // page, and taking it away again would lose what the guest writes once its discard has returned.
 // The page then keeps the content it had before, which a balloon and free page reporting allow
-// (docs/decisions/0002-discards-never-take-back.md).
+// (docs/decisions/0002-discards-never-take-back.md). One that meets kPoisoned changes
+// nothing here either: the page reads as zero then, and was lost all the same.
 //
 // One byte a page, each an atomic: a transition is one compare-and-swap, so threads that fill
 // different pages never meet, and of two that want to fill one page exactly one wins. Beside the
@@ -48,7 +53,7 @@
 
 namespace postcopy {
 
-enum class PageState : uint8_t { kMissing, kFilling, kPresent, kDiscarded, kWritten };
+enum class PageState : uint8_t { kMissing, kFilling, kPresent, kDiscarded, kWritten, kPoisoned };
 
 class PageMap {
  public:
@@ -59,9 +64,10 @@ class PageMap {
   PageMap(const MemoryLayout& layout, std::span<std::atomic<uint8_t>> bytes);
 
   // Takes over what a map that has ended has left in the bytes: what it was filling is missing
-  // again, what it had written is present, and nobody has asked for anything. `unit_pages`, one a
-  // region: so many pages are mapped together or not at all; of those that are not all here all are
-  // missing again. Before anything else, by one thread. Bytes that no map writes count as missing.
+  // again, what it had written is present, what was lost stays so, and nobody has asked for
+  // anything. `unit_pages`, one a region: so many pages are mapped together or not at all; of those
+  // that are not all here all are missing again. Before anything else, by one thread. Bytes that no
+  // map writes count as missing.
   void Recover(std::span<const uint64_t> unit_pages);
 
   PageState StateOf(PageAddress page) const;
@@ -69,9 +75,11 @@ class PageMap {
   bool IsBeingFilled(PageAddress page) const;
   uint64_t region_pages(RegionId region) const { return regions_[region.value].pages; }
   size_t count_regions() const { return regions_.size(); }
-  // Pages that are missing or being filled; 0 means that nothing will ever be asked for again.
+  // Pages that are missing, being filled or poisoned; 0 means that all memory is here, and nothing
+  // will ever be asked for again.
   uint64_t outstanding_pages() const { return outstanding_.load(std::memory_order_acquire); }
   uint64_t discarded_pages() const { return discarded_.load(std::memory_order_relaxed); }
+  uint64_t poisoned_pages() const { return poisoned_.load(std::memory_order_acquire); }
 
   // Moves `page` from kMissing to kFilling. False: it was not missing; the caller drops its data.
   bool Claim(PageAddress page);
@@ -89,6 +97,12 @@ class PageMap {
   Finished Finish(PageAddress page, bool here);
   // Ends a fill that Claim() began and that mapped nothing: the page is missing again.
   void Unclaim(PageAddress page);
+  // The content of the page is lost: what is missing, or was claimed and not written, is poisoned.
+  // False: it is neither, or was poisoned before.
+  // REQUIRES: nobody fills the page.
+  bool Poison(PageAddress page);
+  // A poisoned page was present after all: who installed it had ended before it was noted.
+  void Restore(PageAddress page);
 
   // The guest gave these pages up.
   void Discard(RegionId region, PageRange range);
@@ -98,9 +112,9 @@ class PageMap {
   void PresentAsZero(PageAddress page);
 
   enum class Demand {
-    kAskSource,   // missing, and this is the first fault on it
-    kOnItsWay,    // asked for before, or being filled: whoever fills it wakes it
-    kMapHere,     // present or discarded: nothing needs to be fetched
+    kAskSource,  // missing, and this is the first fault on it
+    kOnItsWay,   // asked for before, or being filled or poisoned: whoever does that wakes it
+    kMapHere,    // present or discarded: nothing needs to be fetched
   };
   // Records that a fault waits for `page`.
   Demand MarkDemanded(PageAddress page);
@@ -118,8 +132,8 @@ class PageMap {
     uint64_t pages = 0;
     std::atomic<uint8_t>* bytes = nullptr;
   };
-  // Of one unit of a region; how many of its pages are outstanding then.
-  static uint64_t RecoverUnit(std::span<std::atomic<uint8_t>> unit);
+  // Of one unit of a region; how many of its pages are outstanding then. Counts the poisoned.
+  uint64_t RecoverUnit(std::span<std::atomic<uint8_t>> unit);
   std::atomic<uint8_t>& At(PageAddress page) const {
     return regions_[page.region.value].bytes[page.page.value];
   }
@@ -128,6 +142,7 @@ class PageMap {
   std::vector<RegionBytes> regions_;                   // fixed after construction
   std::atomic<uint64_t> outstanding_{0};
   std::atomic<uint64_t> discarded_{0};
+  std::atomic<uint64_t> poisoned_{0};
 };
 
 }  // namespace postcopy

@@ -42,6 +42,7 @@ constexpr std::array kTransitions = {
     // Source: what the destination had recorded was not on its disk when its host went down.
     Transition{State::kRunning, Event::kInDoubt, State::kUnknown},
     Transition{State::kRunning, Event::kVmLost, State::kFailed},
+    Transition{State::kRunning, Event::kMemoryLost, State::kFailed},
 
     Transition{State::kUnknown, Event::kHandOver, State::kHandedOver},
     Transition{State::kUnknown, Event::kRollBack, State::kRolledBack},

@@ -21,22 +21,23 @@ enum class SessionState : uint8_t {
   kRolledBack,  // it runs at the source, again or still
   kCancelled,   // the same, because an operator asked for it
   kUnknown,     // stopped here until the other side has been asked
-  kFailed,      // the VM has ended, as in a crash
+  kFailed,      // the VM has ended as in a crash, or runs on without a part of its memory
 };
 inline constexpr int kSessionStates = 10;
 
 enum class SessionEvent : uint8_t {
   kSwitchBegins,
-  kStateTaken,    // source: has the whole device state; destination: has loaded it
-  kHandOver,      // source: "handed over" is durable; destination: "owner" is durable
-  kResumed,       // the guest runs at the destination
-  kAllPresent,    // every page is there, and both sides know
-  kRollBack,      // the source goes on
-  kCancel,        // the source goes on because an operator asked for it
-  kInDoubt,       // whether the hand-over was recorded is not known
-  kVmLost,        // the only VMM that could run it has ended
+  kStateTaken,  // source: has the whole device state; destination: has loaded it
+  kHandOver,    // source: "handed over" is durable; destination: "owner" is durable
+  kResumed,     // the guest runs at the destination
+  kAllPresent,  // every page is there, and both sides know
+  kRollBack,    // the source goes on
+  kCancel,      // the source goes on because an operator asked for it
+  kInDoubt,     // whether the hand-over was recorded is not known
+  kVmLost,      // the only VMM that could run it has ended
+  kMemoryLost,  // it runs at the destination, and a part of its memory will never be there
 };
-inline constexpr int kSessionEvents = 9;
+inline constexpr int kSessionEvents = 10;
 
 // The state that `event` leads to; nothing: the event is not possible there.
 std::optional<SessionState> Next(SessionState state, SessionEvent event);

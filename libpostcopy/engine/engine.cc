@@ -1,6 +1,9 @@
 #include "engine/engine.h"
 
 #include <algorithm>
+#include <array>
+
+#include "engine/poisoner.h"
 
 namespace postcopy {
 namespace {
@@ -254,6 +257,24 @@ std::optional<Interruption> Engine::interruption() {
   return interruption_;
 }
 
+Result<uint64_t> Engine::PoisonMissing() {
+  if (!device_.CanPoison()) {
+    return Error{ErrorCode::kUnsupported,
+                 "poison guest memory: this kernel has no UFFDIO_POISON (Linux 6.6 or later)"};
+  }
+  // Held all the while: the reader lives until it is done.
+  MutexLock stopping(stop_mutex_);
+  if (!reader_thread_.has_value()) {
+    return Error{ErrorCode::kUnavailable, "poison guest memory: the engine has ended"};
+  }
+  // Installs that have begun end first, which may need the reader; nothing fills a page afterwards.
+  // What is claimed then is of huge pages that are not whole.
+  transport_->Stop();
+  const auto poisoned = PoisonWhatIsMissing(device_, map_, regions_);
+  if (!poisoned.ok()) return poisoned.error();
+  return map_.poisoned_pages();
+}
+
 Result<void> Engine::Finish() {
   MutexLock stopping(stop_mutex_);
   EndTransport();
@@ -264,7 +285,16 @@ Result<void> Engine::Finish() {
     if (!unregistered.ok() && outcome.ok()) outcome = std::move(unregistered);
   }
   EndReader();
+  DropEvents();
   return outcome;
+}
+
+void Engine::DropEvents() {
+  std::array<FaultEvent, 64> events;
+  for (;;) {
+    const auto count = device_.ReadEvents(events);
+    if (!count.ok() || *count == 0) return;
+  }
 }
 
 void Engine::Stop() {
@@ -302,6 +332,7 @@ EngineFigures Engine::Figures() {
   figures.bulk_bytes = bulk_bytes_.load(std::memory_order_relaxed);
   figures.zero_pages = zero_pages_.load(std::memory_order_relaxed);
   figures.discarded_pages = map_.discarded_pages();
+  figures.missing_pages = map_.outstanding_pages();
   MutexLock lock(mutex_);
   figures.interruptions = interruptions_;
   if (map_known_) {

@@ -1,17 +1,17 @@
 // Brings a VM's memory from its source: the destination's side of one session.
 //
 // Threads: one that reads events (of the engine), one a lane and one that keeps the lanes (of the
-// transport). Between Start() and Finish() faults on the regions are answered. When every page is here
-// Finish() takes everything away again: nothing is registered, no thread is left, nothing costs any
-// more.
+// transport). Between Start() and Finish() faults on the regions are answered. When every page is
+// here Finish() takes everything away again: nothing is registered, no thread is left, nothing
+// costs any more.
 //
 // While the source cannot be reached whoever touches a missing page waits, and interruption() tells
-// since when and why. When it can be reached again it is asked for what the guest waits for, then for
-// the rest that is not here.
+// since when and why. When it can be reached again it is asked for what the guest waits for, then
+// for the rest that is not here.
 //
 // Not responsible for arming (who registered the regions with the userfaultfd emptied them first)
-// nor for what to do when the source is gone for good: the regions stay registered so that no missing
-// page reads as zero.
+// nor for the decision what to do when the source is gone for good: until PoisonMissing() the
+// regions stay registered so that no missing page reads as zero, and after it none can be read.
 #pragma once
 
 #include <atomic>
@@ -39,6 +39,8 @@ struct EngineFigures {
   uint64_t ram_bytes = 0;
   uint64_t data_bytes = 0;     // what the source has data for; 0 until its map has come
   uint64_t present_bytes = 0;  // of these, what is here or was given up
+  // Not here yet, or never; before the source's map has come also what it has no data for.
+  uint64_t missing_pages = 0;
   uint64_t demand_bytes = 0;   // content that came over the urgent lane
   uint64_t bulk_bytes = 0;     // content that came over the bulk lanes
   uint64_t zero_pages = 0;     // came without content
@@ -92,9 +94,21 @@ class Engine final : private PageSink {
   Wait WaitComplete(std::chrono::milliseconds timeout) POSTCOPY_EXCLUDES(mutex_);
   std::optional<Error> failure() POSTCOPY_EXCLUDES(mutex_);
   std::optional<Interruption> interruption() POSTCOPY_EXCLUDES(mutex_);
-  // REQUIRES: WaitComplete() returned kComplete. Ends the lanes, unregisters, ends all threads. A discard
-  // that had begun just before is read by nobody any more: whoever made it waits until the last descriptor
-  // of the userfaultfd is closed, so the device and all its duplicates are to be closed soon.
+  // Gives up what is missing: ends the lanes for good, then poisons every page that has not come
+  // whole, while faults and discards are still read. Who waits for such a page wakes and gets
+  // SIGBUS, now and ever after. The number of poisoned pages; 0: the last one had come meanwhile,
+  // and memory is complete. Otherwise WaitComplete() never says so, in this engine and in one that
+  // takes up.
+  //   kUnsupported  the kernel has no UFFDIO_POISON. Nothing has changed
+  //   kUnavailable  the VM's process is gone, or Stop() was called before
+  //   another       a part may be poisoned, the lanes have ended; it may be called again
+  // Blocks for as long as the kernel takes; Stop() waits for it. After Start(); any thread but the
+  // transport's.
+  Result<uint64_t> PoisonMissing() POSTCOPY_EXCLUDES(stop_mutex_);
+  // REQUIRES: WaitComplete() returned kComplete, or PoisonMissing() has succeeded. Ends the lanes,
+  // unregisters, ends all threads. A discard that had begun just before is read by nobody any more:
+  // whoever made it waits until the last descriptor of the userfaultfd is closed, so the device and
+  // all its duplicates are to be closed soon.
   Result<void> Finish() POSTCOPY_EXCLUDES(stop_mutex_);
   // Ends threads and lanes; the regions stay registered. Idempotent, thread-safe; when it returns all of
   // them have ended, whoever called it first.
@@ -122,6 +136,8 @@ class Engine final : private PageSink {
   void Note(Installer::Outcome outcome);
   void Fail(const Error& cause) POSTCOPY_EXCLUDES(mutex_);
   void CheckComplete();
+  // Reads, after unregistering, what nobody answers: who gives memory up waits until it was read.
+  void DropEvents();
 
   // Fixed after construction.
   const std::vector<MappedRegion> regions_;
@@ -136,7 +152,7 @@ class Engine final : private PageSink {
   Installer installer_;
   FaultReader reader_;
   Mutex stop_mutex_;
-  std::optional<QuietThread> reader_thread_;  // ended under stop_mutex_
+  std::optional<QuietThread> reader_thread_;  // ended under stop_mutex_, once started
 
   // How far the map has come. Of the urgent lane's thread, or of the keeper's while there is none.
   PageAddress named_up_to_{};   // as the source has told it

@@ -38,6 +38,10 @@ class FaultDevice {
   virtual InstallResult Continue(const MappedRegion& region, PageRange range) = 0;
   // Either: makes missing pages read as zero.
   virtual InstallResult Zero(const MappedRegion& region, PageRange range) = 0;
+  // Makes missing pages fail for whoever touches them. REQUIRES: CanPoison().
+  virtual InstallResult Poison(const MappedRegion& region, PageRange range) = 0;
+  // Whether the kernel can do that.
+  virtual bool CanPoison() = 0;
   virtual void Wake(const MappedRegion& region, PageRange range) = 0;
   // Ends the reporting of faults; wakes everyone.
   virtual Result<void> Unregister(const MappedRegion& region) = 0;

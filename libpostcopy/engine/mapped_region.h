@@ -15,7 +15,7 @@ struct MappedRegion {
   int ram_file = -1;  // borrowed; -1: anonymous memory
   uint64_t file_offset = 0;
   // Of the mapping, a multiple of kPageBytes. Where it is larger (hugetlbfs) the kernel takes whole
-  // pages only: Copy(), Zero() and Wake() are called with these, and ram_file is -1.
+  // pages only: Copy(), Zero(), Poison() and Wake() are called with these, and ram_file is -1.
   uint64_t page_bytes = kPageBytes;
 
   bool file_backed() const { return ram_file >= 0; }

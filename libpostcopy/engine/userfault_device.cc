@@ -49,6 +49,10 @@ InstallResult UserfaultDevice::ZeroHugePages(const MappedRegion& region, PageRan
   return all;
 }
 
+InstallResult UserfaultDevice::Poison(const MappedRegion& region, PageRange range) {
+  return PoisonPages(userfault_.get(), region.AddressOf(range.first), range.size_bytes());
+}
+
 void UserfaultDevice::Wake(const MappedRegion& region, PageRange range) {
   WakePages(userfault_.get(), region.AddressOf(range.first), range.size_bytes());
 }

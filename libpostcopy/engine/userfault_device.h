@@ -21,6 +21,8 @@ class UserfaultDevice final : public FaultDevice {
                 std::span<const std::byte> content) override;
   InstallResult Continue(const MappedRegion& region, PageRange range) override;
   InstallResult Zero(const MappedRegion& region, PageRange range) override;
+  InstallResult Poison(const MappedRegion& region, PageRange range) override;
+  bool CanPoison() override { return KernelCanPoison(); }
   void Wake(const MappedRegion& region, PageRange range) override;
   Result<void> Unregister(const MappedRegion& region) override;
 

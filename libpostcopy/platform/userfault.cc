@@ -123,6 +123,33 @@ InstallResult ZeroPages(int userfault, uint64_t start, uint64_t size_bytes) {
   return Interpret(result, errno, zero.zeropage, size_bytes);
 }
 
+InstallResult PoisonPages(int userfault, uint64_t start, uint64_t size_bytes) {
+  uffdio_poison poison{};
+  poison.range = {start, size_bytes};
+  const int result = RetryIoctl(userfault, UFFDIO_POISON, &poison);
+  InstallResult interpreted = Interpret(result, errno, poison.updated, size_bytes);
+  // EFAULT: the file ends before it.
+  if (interpreted.outcome == InstallOutcome::kNotFilled) {
+    interpreted.outcome = InstallOutcome::kRangeGone;
+  }
+  return interpreted;
+}
+
+bool KernelCanPoison() {
+  constexpr int kFlags = O_CLOEXEC | O_NONBLOCK;
+  UniqueFd userfault(static_cast<int>(syscall(SYS_userfaultfd, kFlags | UFFD_USER_MODE_ONLY)));
+  if (!userfault.valid()) {
+    const auto device = OpenUserfaultDevice();
+    if (!device.ok()) return false;
+    userfault.Reset(ioctl(device->get(), USERFAULTFD_IOC_NEW, kFlags));
+    if (!userfault.valid()) return false;
+  }
+  uffdio_api api{};
+  api.api = UFFD_API;  // without features: the answer has all that the kernel knows
+  return RetryIoctl(userfault.get(), UFFDIO_API, &api) == 0 &&
+         (api.features & UFFD_FEATURE_POISON) != 0;
+}
+
 void WakePages(int userfault, uint64_t start, uint64_t size_bytes) {
   uffdio_range range{start, size_bytes};
   RetryIoctl(userfault, UFFDIO_WAKE, &range);

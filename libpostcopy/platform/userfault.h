@@ -54,6 +54,13 @@ InstallResult CopyPages(int userfault, uint64_t start, const void* from, uint64_
 InstallResult ContinuePages(int userfault, uint64_t start, uint64_t size_bytes);
 // Makes missing pages read as zero; wakes waiters.
 InstallResult ZeroPages(int userfault, uint64_t start, uint64_t size_bytes);
+// Makes missing pages fail: whoever touches one gets SIGBUS, also after the range was unregistered;
+// wakes waiters. What a RAM file holds does not change and cannot be reached through the mapping
+// any more. Ends where the page is given up (MADV_DONTNEED), and where CopyPages() brings it. Huge
+// pages whole only. REQUIRES: KernelCanPoison(); otherwise the answer is kRangeGone.
+InstallResult PoisonPages(int userfault, uint64_t start, uint64_t size_bytes);
+// Whether this kernel has UFFDIO_POISON (Linux 6.6). Asks it each time; false if it can't be asked.
+bool KernelCanPoison();
 // Wakes whoever waits in the range, to look again.
 void WakePages(int userfault, uint64_t start, uint64_t size_bytes);
 

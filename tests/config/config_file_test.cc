@@ -119,6 +119,25 @@ TEST_F(ConfigFileTest, ValueOutOfRangeIsNamedWithItsLine) {
               StartsWith(Reading() + ", line 1, key log-level: loud not in {"));
 }
 
+TEST_F(ConfigFileTest, WhatBecomesOfALostSourceIsAWordAndSeconds) {
+  EXPECT_EQ(options_.source_lost, "wait");
+  EXPECT_EQ(options_.source_lost_after_s, 300u);
+  ASSERT_TRUE(Read("source-lost = 'poison'\nsource-lost-after = 86400\n").ok());
+  EXPECT_EQ(options_.source_lost, "poison");
+  EXPECT_EQ(options_.source_lost_after_s, 86400u);
+}
+
+TEST_F(ConfigFileTest, AnotherWordOrTimeForALostSourceIsRefused) {
+  EXPECT_THAT(std::string(Read("source-lost = 'zeros'\n").message()),
+              StartsWith(Reading() + ", line 1, key source-lost: zeros not in {"));
+  EXPECT_EQ(Read("source-lost-after = '2'\n").message(),
+            Reading() + ", line 1, key source-lost-after: must be a whole number");
+  for (const char* seconds : {"0", "86401"}) {
+    EXPECT_THAT(std::string(Read(std::string("source-lost-after = ") + seconds + "\n").message()),
+                HasSubstr("key source-lost-after: Value"));
+  }
+}
+
 TEST_F(ConfigFileTest, SyntaxErrorIsNamedWithItsLine) {
   const auto status = Read("insecure = true\nlisten = [ 'a:1'\n\nbulk-lanes 2\n");
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
@@ -154,6 +173,8 @@ TEST_F(ConfigFileTest, InstalledFileHasEachOptionOnceAndItsDefault) {
   EXPECT_EQ(options_.insecure, defaults.insecure);
   EXPECT_EQ(options_.bulk_lanes, defaults.bulk_lanes);
   EXPECT_EQ(options_.log_level, defaults.log_level);
+  EXPECT_EQ(options_.source_lost, defaults.source_lost);
+  EXPECT_EQ(options_.source_lost_after_s, defaults.source_lost_after_s);
 }
 
 }  // namespace

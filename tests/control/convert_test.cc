@@ -43,6 +43,13 @@ TEST(ConvertTest, EveryStateComesBack) {
   EXPECT_FALSE(FromProto(static_cast<v1::State>(99)).ok());
 }
 
+TEST(ConvertTest, WhatBecomesOfALostSourceIsOneOfTwo) {
+  EXPECT_EQ(FromProto(v1::SOURCE_LOST_ACTION_POISON).value(), SourceLostAction::kPoison);
+  EXPECT_EQ(FromProto(v1::SOURCE_LOST_ACTION_KILL).value(), SourceLostAction::kKill);
+  EXPECT_FALSE(FromProto(v1::SOURCE_LOST_ACTION_UNSPECIFIED).ok());
+  EXPECT_FALSE(FromProto(static_cast<v1::SourceLostAction>(99)).ok());
+}
+
 TEST(ConvertTest, EveryRecordedOutcomeComesBack) {
   for (const RecordedOutcome outcome :
        {RecordedOutcome::kNone, RecordedOutcome::kPrepared, RecordedOutcome::kNever,

@@ -145,6 +145,12 @@ class FakeRelocations : public Relocations {
     return progress_;
   }
   absl::Status Hurry(const std::string& vm) override { return Called("hurry", "hurry " + vm); }
+  absl::StatusOr<std::string> SourceLost(const std::string& vm, SourceLostAction action) override {
+    const char* const what = action == SourceLostAction::kPoison ? " poison" : " kill";
+    const absl::Status status = Called("source-lost", "source-lost " + vm + what);
+    if (!status.ok()) return status;
+    return "the source was lost";
+  }
   absl::Status Cancel(const std::string& vm) override {
     if (auto status = Called("cancel", "cancel " + vm); !status.ok()) return status;
     const absl::MutexLock lock(&mutex_);

@@ -211,6 +211,16 @@ TEST_F(PostcopyctlTest, OtherCommandsTellWhatTheDaemonSays) {
   EXPECT_EQ(json::parse(Run({"stats", "web1", "--json"}).out)["session"], kTestSession);
   EXPECT_THAT(Run({"recover", "web1"}).out, HasSubstr("owner: destination\nit runs there"));
   EXPECT_EQ(Run({"release", "web1"}).code, 0);
+  const Finished lost = Run({"source-lost", "web1", "--poison"});
+  EXPECT_EQ(lost.code, 0) << lost.err;
+  EXPECT_EQ(lost.out, "web1: the source was lost\n");
+  const json killed = json::parse(Run({"source-lost", "web1", "--kill", "--json"}).out);
+  EXPECT_EQ(killed["outcome"], "ok");
+  EXPECT_EQ(killed["report"], "the source was lost");
+  EXPECT_THAT(relocations_.calls(), Contains("source-lost web1 poison"));
+  EXPECT_THAT(relocations_.calls(), Contains("source-lost web1 kill"));
+  relocations_.Fail("source-lost", absl::FailedPreconditionError("it is not out of reach"));
+  EXPECT_EQ(Run({"source-lost", "web1", "--kill"}).code, 4);
   EXPECT_EQ(Run({"cancel", "web1"}).code, 0);
   relocations_.Fail("cancel", absl::FailedPreconditionError("it already runs at b:7700"));
   const Finished refused = Run({"cancel", "web1"});
@@ -243,6 +253,9 @@ TEST_F(PostcopyctlTest, WrongCommandLinesAreTwo) {
            {"relocate", "--to", "b"},
            {"cancel"},
            {"list", "--no-such-option"},
+           {"source-lost", "web1"},
+           {"source-lost", "web1", "--poison", "--kill"},
+           {"source-lost", "--kill"},
            {"relocate", "web1", "--to", "b", "--no-wait", "--prepare-only"}}) {
     const Finished run = Run(arguments);
     EXPECT_EQ(run.code, 2) << ::testing::PrintToString(arguments);
@@ -252,8 +265,8 @@ TEST_F(PostcopyctlTest, WrongCommandLinesAreTwo) {
 }
 
 TEST_F(PostcopyctlTest, HelpHasAnExampleOfEachCommand) {
-  for (const std::string command :
-       {"relocate", "switch", "list", "watch", "cancel", "stats", "recover", "release"}) {
+  for (const std::string command : {"relocate", "switch", "list", "watch", "cancel", "stats",
+                                    "source-lost", "recover", "release"}) {
     const Finished run = Run({command, "--help"});
     EXPECT_EQ(run.code, 0);
     EXPECT_THAT(run.out, HasSubstr("Example:\n  postcopyctl " + command));

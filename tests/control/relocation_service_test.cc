@@ -89,14 +89,26 @@ TEST_F(RelocationServiceTest, EveryCallReachesItsMethod) {
   EXPECT_EQ(client_.Stats("web1")->state(), v1::STATE_RUNNING);
   EXPECT_TRUE(client_.Cancel("web1").ok());
   EXPECT_TRUE(client_.Hurry("web1").ok());
+  EXPECT_EQ(client_.SourceLost("web1", v1::SOURCE_LOST_ACTION_POISON).value(),
+            "the source was lost");
+  EXPECT_EQ(client_.SourceLost("web1", v1::SOURCE_LOST_ACTION_KILL).value(), "the source was lost");
   EXPECT_TRUE(client_.Release("web1").ok());
   const auto report = client_.Recover("web1");
   EXPECT_EQ(report->owner(), "destination");
   EXPECT_EQ(report->report(), "it runs there");
   EXPECT_EQ(report->state(), v1::STATE_UNKNOWN);
-  EXPECT_THAT(relocations_.calls(), ElementsAre(std::string("switch ") + kTestSession, "stats web1",
-                                                "cancel web1", "hurry web1", "release web1",
-                                                "recover web1"));
+  EXPECT_THAT(relocations_.calls(),
+              ElementsAre(std::string("switch ") + kTestSession, "stats web1", "cancel web1",
+                          "hurry web1", "source-lost web1 poison", "source-lost web1 kill",
+                          "release web1", "recover web1"));
+}
+
+TEST_F(RelocationServiceTest, ASourceIsNotGivenUpWithoutAWordHow) {
+  for (const int action : {0, 99}) {
+    const auto report = client_.SourceLost("web1", static_cast<v1::SourceLostAction>(action));
+    EXPECT_TRUE(absl::IsInvalidArgument(report.status())) << report.status();
+  }
+  EXPECT_THAT(relocations_.calls(), ElementsAre());
 }
 
 TEST_F(RelocationServiceTest, EveryCodeAndItsTextArrive) {

@@ -33,6 +33,9 @@ std::unique_ptr<PageMap> MapWith(State state) {
       map->Claim(kPage);
       map->MarkWritten(kPage);
       break;
+    case State::kPoisoned:
+      map->Poison(kPage);
+      break;
   }
   return map;
 }
@@ -40,41 +43,46 @@ std::unique_ptr<PageMap> MapWith(State state) {
 struct Step {
   std::string name;
   std::function<void(PageMap&)> apply;
-  // By state before: missing, filling, present, discarded, written. Nothing: the contract forbids
-  // it there.
-  std::optional<State> after[5];
+  // By state before: missing, filling, present, discarded, written, poisoned. Nothing: the contract
+  // forbids it there.
+  std::optional<State> after[6];
 };
 
-const State kStates[] = {State::kMissing, State::kFilling, State::kPresent, State::kDiscarded,
-                         State::kWritten};
+const State kStates[] = {State::kMissing,   State::kFilling, State::kPresent,
+                         State::kDiscarded, State::kWritten, State::kPoisoned};
 
 const std::vector<Step>& Steps() {
   constexpr auto M = State::kMissing, F = State::kFilling, P = State::kPresent,
-                 D = State::kDiscarded, W = State::kWritten;
+                 D = State::kDiscarded, W = State::kWritten, X = State::kPoisoned;
   constexpr std::nullopt_t no = std::nullopt;
   const PageRange one{kPage.page, 1};
   static const std::vector<Step> steps = {
-      {"Claim", [](PageMap& map) { map.Claim(kPage); }, {F, F, P, D, W}},
-      {"MarkWritten", [](PageMap& map) { map.MarkWritten(kPage); }, {no, W, no, no, no}},
-      {"Finish here", [](PageMap& map) { map.Finish(kPage, true); }, {no, P, no, no, P}},
-      {"Finish gone", [](PageMap& map) { map.Finish(kPage, false); }, {no, D, no, no, D}},
-      {"Unclaim", [](PageMap& map) { map.Unclaim(kPage); }, {no, M, no, no, M}},
-      {"Discard", [one](PageMap& map) { map.Discard({0}, one); }, {D, F, D, D, W}},
-      {"MarkEmpty", [one](PageMap& map) { map.MarkEmpty({0}, one); }, {D, F, P, D, W}},
-      {"PresentAsZero", [](PageMap& map) { map.PresentAsZero(kPage); }, {M, F, P, P, W}},
-      {"MarkDemanded", [](PageMap& map) { map.MarkDemanded(kPage); }, {M, F, P, D, W}},
-      {"MarkAllocated", [one](PageMap& map) { map.MarkAllocated({0}, one); }, {M, F, P, D, W}},
+      {"Claim", [](PageMap& map) { map.Claim(kPage); }, {F, F, P, D, W, X}},
+      {"MarkWritten", [](PageMap& map) { map.MarkWritten(kPage); }, {no, W, no, no, no, no}},
+      {"Finish here", [](PageMap& map) { map.Finish(kPage, true); }, {no, P, no, no, P, no}},
+      {"Finish gone", [](PageMap& map) { map.Finish(kPage, false); }, {no, D, no, no, D, no}},
+      {"Unclaim", [](PageMap& map) { map.Unclaim(kPage); }, {no, M, no, no, M, no}},
+      {"Poison", [](PageMap& map) { map.Poison(kPage); }, {X, X, P, D, W, X}},
+      {"Restore", [](PageMap& map) { map.Restore(kPage); }, {M, F, P, D, W, P}},
+      {"Discard", [one](PageMap& map) { map.Discard({0}, one); }, {D, F, D, D, W, X}},
+      {"MarkEmpty", [one](PageMap& map) { map.MarkEmpty({0}, one); }, {D, F, P, D, W, X}},
+      {"PresentAsZero", [](PageMap& map) { map.PresentAsZero(kPage); }, {M, F, P, P, W, X}},
+      {"MarkDemanded", [](PageMap& map) { map.MarkDemanded(kPage); }, {M, F, P, D, W, X}},
+      {"MarkAllocated", [one](PageMap& map) { map.MarkAllocated({0}, one); }, {M, F, P, D, W, X}},
       {"TakeUngranted",
        [](PageMap& map) { map.TakeUngranted({0}, kPage.page, kPage.page + 1, 1); },
-       {M, F, P, D, W}},
-      {"ForgetGrants", [](PageMap& map) { map.ForgetGrants(); }, {M, F, P, D, W}},
-      {"Recover", [](PageMap& map) { map.Recover(std::array<uint64_t, 1>{1}); }, {M, M, P, D, P}},
+       {M, F, P, D, W, X}},
+      {"ForgetGrants", [](PageMap& map) { map.ForgetGrants(); }, {M, F, P, D, W, X}},
+      {"Recover",
+       [](PageMap& map) { map.Recover(std::array<uint64_t, 1>{1}); },
+       {M, M, P, D, P, X}},
   };
   return steps;
 }
 
 bool IsOutstanding(State state) {
-  return state == State::kMissing || state == State::kFilling || state == State::kWritten;
+  return state == State::kMissing || state == State::kFilling || state == State::kWritten ||
+         state == State::kPoisoned;
 }
 
 TEST(PageMapTest, EveryStepFromEveryStateLeadsWhereTheTableSays) {
@@ -85,7 +93,8 @@ TEST(PageMapTest, EveryStepFromEveryStateLeadsWhereTheTableSays) {
       const auto map = MapWith(kStates[i]);
       step.apply(*map);
       EXPECT_EQ(map->StateOf(kPage), *step.after[i]);
-      // Outstanding is what is missing or being filled, at any time; the other nine are missing.
+      // Outstanding is what is missing, being filled or poisoned, at any time; the other nine are
+      // missing.
       EXPECT_EQ(map->outstanding_pages(), 9u + (IsOutstanding(*step.after[i]) ? 1 : 0));
     }
   }
@@ -146,6 +155,20 @@ TEST(PageMapTest, FinishForgetsWhoWaited) {
   map.Finish(kPage, false);
   map.PresentAsZero(kPage);
   EXPECT_EQ(map.MarkDemanded(kPage), PageMap::Demand::kMapHere);
+}
+
+TEST(PageMapTest, PoisonedPagesAreCountedAndNeverComplete) {
+  PageMap map(Pages(2));
+  map.Claim({{0}, {1}});
+  EXPECT_TRUE(map.Poison({{0}, {0}}));
+  EXPECT_TRUE(map.Poison({{0}, {1}}));
+  EXPECT_FALSE(map.Poison({{0}, {1}})) << "before";
+  EXPECT_EQ(map.poisoned_pages(), 2u);
+  EXPECT_EQ(map.outstanding_pages(), 2u);
+  EXPECT_EQ(map.MarkDemanded({{0}, {0}}), PageMap::Demand::kOnItsWay);
+  map.Restore({{0}, {0}});
+  EXPECT_EQ(map.poisoned_pages(), 1u);
+  EXPECT_EQ(map.outstanding_pages(), 1u);
 }
 
 TEST(PageMapTest, DiscardOfARangeCountsEachPageOnce) {
@@ -243,10 +266,13 @@ TEST(PageMapTest, AnotherMapOverTheSameBytesFindsWhatWasHere) {
     before.Discard({0}, {{4}, 1});
     before.MarkDemanded(at(5));
     before.TakeUngranted({0}, {6}, {7}, 1);
+    before.Poison(at(0));
   }
   PageMap map(Pages(10), bytes);
   map.Recover(std::array<uint64_t, 1>{1});
   EXPECT_EQ(map.outstanding_pages(), 7u);
+  EXPECT_EQ(map.poisoned_pages(), 1u);
+  EXPECT_EQ(map.StateOf(at(0)), State::kPoisoned);
   EXPECT_EQ(map.StateOf(at(1)), State::kMissing);
   EXPECT_EQ(map.StateOf(at(2)), State::kPresent);
   EXPECT_EQ(map.StateOf(at(3)), State::kPresent);
@@ -279,7 +305,8 @@ TEST(PageMapTest, BytesThatNoMapWritesCountAsMissing) {
   map.Recover(std::array<uint64_t, 1>{1});
   for (uint64_t page = 0; page < 256; ++page) {
     const State state = map.StateOf({{0}, {page}});
-    EXPECT_TRUE(state == State::kMissing || state == State::kPresent || state == State::kDiscarded);
+    EXPECT_TRUE(state == State::kMissing || state == State::kPresent ||
+                state == State::kDiscarded || state == State::kPoisoned);
     EXPECT_EQ(map.Claim({{0}, {page}}), state == State::kMissing);
   }
 }

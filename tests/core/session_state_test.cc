@@ -28,18 +28,21 @@ bool SourceGoesOn(State state) { return state == State::kRolledBack || state == 
 
 // The table as a picture: a row a state, a column an event, the first letters of where it leads.
 TEST(SessionStateTest, EveryStateAndEventLeadWhereThePictureSays) {
-  // Columns: switch-begins state-taken hand-over resumed all-present roll-back cancel in-doubt lost
+  // Columns: switch-begins state-taken hand-over resumed all-present roll-back cancel in-doubt
+  // vm-lost memory-lost
   const char* const kPicture[kSessionStates][kSessionEvents] = {
-      /* prepared    */ {"stopping", "", "", "", "", "rolled-back", "cancelled", "", "failed"},
-      /* stopping    */ {"", "stopped", "", "", "", "rolled-back", "cancelled", "unknown", "failed"},
-      /* stopped     */ {"", "", "handed-over", "", "", "rolled-back", "cancelled", "unknown", "failed"},
-      /* handed-over */ {"", "", "", "running", "committed", "rolled-back", "", "", "failed"},
-      /* running     */ {"", "", "", "", "committed", "", "", "unknown", "failed"},
-      /* committed   */ {"", "", "", "", "", "", "", "", ""},
-      /* rolled-back */ {"", "", "", "", "", "", "", "", ""},
-      /* cancelled   */ {"", "", "", "", "", "", "", "", ""},
-      /* unknown     */ {"", "", "handed-over", "", "", "rolled-back", "", "", "failed"},
-      /* failed      */ {"", "", "", "", "", "", "", "", ""},
+      /* prepared    */ {"stopping", "", "", "", "", "rolled-back", "cancelled", "", "failed", ""},
+      /* stopping    */
+      {"", "stopped", "", "", "", "rolled-back", "cancelled", "unknown", "failed", ""},
+      /* stopped     */
+      {"", "", "handed-over", "", "", "rolled-back", "cancelled", "unknown", "failed", ""},
+      /* handed-over */ {"", "", "", "running", "committed", "rolled-back", "", "", "failed", ""},
+      /* running     */ {"", "", "", "", "committed", "", "", "unknown", "failed", "failed"},
+      /* committed   */ {"", "", "", "", "", "", "", "", "", ""},
+      /* rolled-back */ {"", "", "", "", "", "", "", "", "", ""},
+      /* cancelled   */ {"", "", "", "", "", "", "", "", "", ""},
+      /* unknown     */ {"", "", "handed-over", "", "", "rolled-back", "", "", "failed", ""},
+      /* failed      */ {"", "", "", "", "", "", "", "", "", ""},
   };
   for (const State state : AllStates()) {
     for (const Event event : AllEvents()) {

@@ -7,6 +7,7 @@
 
 #include "gtest/gtest.h"
 #include "tests/engine/memory_fixture.h"
+#include "tests/platform/sigbus.h"
 #include "tests/transport/breaking_relay.h"
 
 namespace postcopy {
@@ -213,6 +214,56 @@ TEST_P(EngineTest, WithoutItsSourceTheRegionsStayRegistered) {
   // Still registered: unregistering works, and only now does the memory read as zero.
   EXPECT_TRUE(memory.device().Unregister(memory.region()).ok());
   EXPECT_EQ(memory.memory()[0], std::byte{0});
+}
+
+TEST_P(EngineTest, WhatASourceThatIsGoneNeverSentFailsAndTheRestIsRight) {
+  if (!KernelCanPoison()) GTEST_SKIP() << "missing: UFFDIO_POISON (Linux 6.6)";
+  constexpr uint64_t kPages = 3 * 1024;
+  Source source(kPages);
+  ArmedMemory memory(kPages * kPageBytes, GetParam());
+  const auto page = [&](uint64_t index) { return memory.memory() + index * kPageBytes; };
+  Engine engine(source.Connect(), memory.device(), {memory.region()});
+  ASSERT_TRUE(engine.Start().ok());
+  for (uint64_t index = 0; index < 30; ++index) {
+    ASSERT_EQ(std::memcmp(page(index), source.content().data() + index * kPageBytes, kPageBytes),
+              0);
+  }
+  source.server().Remove(source.session());
+  while (!engine.interruption().has_value()) std::this_thread::yield();
+  std::atomic<bool> waiter_failed{false};
+  std::thread waiter([&] { waiter_failed = RaisesSigbus(page(99)); });
+  while (engine.Figures().faults.faults == engine.Figures().faults.served)
+    std::this_thread::yield();
+  // Gives memory up all the while, as a balloon does.
+  std::atomic<bool> discarding{true};
+  std::thread balloon([&] {
+    for (uint64_t round = 0; discarding; ++round) {
+      const uint64_t index = 2000 + round % 1000;
+      if (memory.file() >= 0) {
+        EXPECT_TRUE(PunchRamFile(memory.file(), index * kPageBytes, kPageBytes).ok());
+      }
+      EXPECT_EQ(madvise(page(index), kPageBytes, MADV_DONTNEED), 0);
+    }
+  });
+  const auto poisoned = engine.PoisonMissing();
+  const auto finished = engine.Finish();
+  discarding = false;
+  balloon.join();
+  waiter.join();
+  ASSERT_TRUE(poisoned.ok()) << poisoned.error().message;
+  ASSERT_TRUE(finished.ok()) << finished.error().message;
+  EXPECT_TRUE(waiter_failed);
+  EXPECT_GE(*poisoned, 2000u - 30);
+  EXPECT_LE(*poisoned, kPages - 30);
+  EXPECT_EQ(CountEngineThreads(), 0u);
+  for (uint64_t index = 0; index < 2000; ++index) {
+    if (index < 30) {
+      EXPECT_EQ(std::memcmp(page(index), source.content().data() + index * kPageBytes, kPageBytes),
+                0);
+    } else {
+      EXPECT_TRUE(RaisesSigbus(page(index))) << index;
+    }
+  }
 }
 
 TEST_P(EngineTest, ConnectionsThatBreakAllTheTimeLoseNoByteAndNoWaiter) {

@@ -19,7 +19,7 @@ namespace postcopy {
 
 class FakeFaultDevice final : public FaultDevice {
  public:
-  enum class Call { kRead, kCopy, kWriteFile, kContinue, kZero, kWake, kUnregister };
+  enum class Call { kRead, kCopy, kWriteFile, kContinue, kZero, kWake, kUnregister, kPoison };
   struct Record {
     Call call;
     PageRange pages;
@@ -76,6 +76,8 @@ class FakeFaultDevice final : public FaultDevice {
     const std::lock_guard lock(mutex_);
     return std::exchange(records_, {});
   }
+  // From now on the kernel is one without UFFDIO_POISON.
+  void ForbidPoison() { can_poison_ = false; }
   // Recording allocates; a test that counts allocations turns it off.
   void StopRecording() { recording_ = false; }
 
@@ -139,6 +141,10 @@ class FakeFaultDevice final : public FaultDevice {
   InstallResult Zero(const MappedRegion&, PageRange range) override {
     return Install(Call::kZero, range);
   }
+  InstallResult Poison(const MappedRegion&, PageRange range) override {
+    return Install(Call::kPoison, range);
+  }
+  bool CanPoison() override { return can_poison_; }
   void Wake(const MappedRegion&, PageRange range) override { Note(Call::kWake, range); }
   Result<void> Unregister(const MappedRegion& region) override {
     Note(Call::kUnregister, {{0}, region.size_bytes / kPageBytes});
@@ -146,7 +152,7 @@ class FakeFaultDevice final : public FaultDevice {
   }
 
  private:
-  static constexpr size_t kCalls = 7;
+  static constexpr size_t kCalls = 8;
   struct Batch {
     std::vector<FaultEvent> events;
     size_t read;
@@ -171,6 +177,7 @@ class FakeFaultDevice final : public FaultDevice {
   std::function<void()> on_idle_;
   std::function<void()> meanwhile_[kCalls];
   bool recording_ = true;
+  bool can_poison_ = true;
 
   std::mutex mutex_;
   std::condition_variable changed_;
@@ -184,8 +191,8 @@ class FakeFaultDevice final : public FaultDevice {
 
 // As a line of text, for messages of failed tests: "continue [4,+2)".
 inline void PrintTo(const FakeFaultDevice::Record& record, std::ostream* out) {
-  static constexpr const char* kNames[] = {"read", "copy", "write", "continue",
-                                           "zero", "wake", "unregister"};
+  static constexpr const char* kNames[] = {"read", "copy", "write",      "continue",
+                                           "zero", "wake", "unregister", "poison"};
   *out << kNames[static_cast<size_t>(record.call)] << " [" << record.pages.first.value << ",+"
        << record.pages.count_pages << ")";
 }

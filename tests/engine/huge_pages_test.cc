@@ -169,6 +169,20 @@ TEST_F(HugePagesTest, OneThatIsGivenUpLaterReadsAsZero) {
               ElementsAre(FakeFaultDevice::Record{Call::kZero, {{kInOne}, kInOne}, {}}));
 }
 
+TEST_F(HugePagesTest, OneThatIsNotWholeIsPoisonedWhole) {
+  Begin(LoopbackPlan().CutAfterDeliveries(5 + kInOne));
+  Fault(0);
+  for (uint64_t i = 0; i < kInOne; ++i) transport_->DeliverOne();
+  Fault(2 * kInOne);
+  transport_->DeliverAll();
+  EXPECT_THAT(Copied(), ElementsAre(0));
+  const auto poisoned = engine_->PoisonMissing();
+  ASSERT_TRUE(poisoned.ok()) << poisoned.error().message;
+  EXPECT_EQ(*poisoned, kPages - kInOne);
+  EXPECT_THAT(device_.TakeCalls(),
+              ElementsAre(FakeFaultDevice::Record{Call::kPoison, {{kInOne}, kPages - kInOne}, {}}));
+}
+
 TEST_F(HugePagesTest, ARefusedInstallIsAFailure) {
   Begin();
   device_.Script(Call::kCopy, {{InstallOutcome::kFailed, 0, ENOMEM}});

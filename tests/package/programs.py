@@ -25,4 +25,4 @@ def options_in_help(text):
 def commands_in_help(text):
     """Subcommands that a --help describes."""
     listed = re.search(r"^Subcommands:\n((?:  .*\n)+)", text, re.MULTILINE)
-    return set(re.findall(r"^  ([a-z]+)", listed.group(1), re.MULTILINE))
+    return set(re.findall(r"^  ([a-z-]+)", listed.group(1), re.MULTILINE))

@@ -10,6 +10,7 @@
 
 #include "gtest/gtest.h"
 #include "platform/ram_file.h"
+#include "tests/platform/sigbus.h"
 
 namespace postcopy {
 namespace {
@@ -115,6 +116,91 @@ TEST_F(UserfaultTest, ZeroMakesPagesOfBothKinds) {
   Write(1, 1);
   ExpectResult(Zero(1, 1), InstallOutcome::kAlreadyPresent, 0);
   EXPECT_EQ(FirstByte(0), 0);
+}
+
+class UserfaultPoisonTest : public UserfaultTest {
+ protected:
+  void SetUp() override {
+    if (!KernelCanPoison()) GTEST_SKIP() << "missing: UFFDIO_POISON (Linux 6.6)";
+  }
+  InstallResult Poison(uint64_t page, uint64_t pages) {
+    return PoisonPages(userfault_.get(), At(page), pages * kPage);
+  }
+  bool Fails(uint64_t page) { return RaisesSigbus(reinterpret_cast<void*>(At(page))); }
+  // Pages 4 to 7 are poisoned, page 9 has come, then nothing is registered any more.
+  void ExpectPoisonStaysAfterUnregistering() {
+    ExpectResult(Poison(4, 4), InstallOutcome::kInstalled, 4);
+    ExpectResult(Zero(9, 1), InstallOutcome::kInstalled, 1);
+    EXPECT_TRUE(Fails(4));
+    ASSERT_TRUE(UnregisterFaults(userfault_.get(), At(0), kBytes).ok());
+    for (uint64_t page = 4; page < 8; ++page) EXPECT_TRUE(Fails(page)) << page;
+    EXPECT_FALSE(Fails(3));
+    EXPECT_FALSE(Fails(8));
+    EXPECT_FALSE(Fails(9));
+    EXPECT_TRUE(Fails(7)) << "also when its neighbours have been mapped";
+  }
+  static void ExpectResult(const InstallResult& result, InstallOutcome outcome, uint64_t pages) {
+    EXPECT_EQ(result.outcome, outcome) << "errno " << result.error;
+    EXPECT_EQ(result.done_bytes, pages * kPage);
+  }
+};
+
+TEST_F(UserfaultPoisonTest, PoisonedAnonymousMemoryFailsAlsoWhenUnregistered) {
+  MapAnonymous();
+  ExpectPoisonStaysAfterUnregistering();
+}
+
+TEST_F(UserfaultPoisonTest, PoisonedFileMemoryFailsAlsoWhenUnregistered) {
+  MapFile();
+  ExpectPoisonStaysAfterUnregistering();
+}
+
+TEST_F(UserfaultPoisonTest, PoisonedAllocatedFileMemoryFailsAlsoWhenUnregistered) {
+  MapFile();
+  ASSERT_TRUE(AllocateRamFile(file_.get(), 0, 9 * kPage).ok());
+  ExpectPoisonStaysAfterUnregistering();
+}
+
+TEST_F(UserfaultPoisonTest, PoisonStopsAtAPresentPage) {
+  MapAnonymous();
+  ExpectResult(Copy(4, 1), InstallOutcome::kInstalled, 1);
+  ExpectResult(Poison(4, 2), InstallOutcome::kAlreadyPresent, 0);
+  ExpectResult(Poison(0, 8), InstallOutcome::kRetry, 4);
+  ExpectResult(Poison(0, 1), InstallOutcome::kAlreadyPresent, 0);
+  ExpectResult(Copy(0, 1), InstallOutcome::kInstalled, 1);  // takes its place
+  EXPECT_EQ(FirstByte(0), 0x41);
+  EXPECT_EQ(FirstByte(4), 0x41);
+}
+
+TEST_F(UserfaultPoisonTest, PoisonWakesWhoWaits) {
+  MapAnonymous();
+  std::thread guest([this] { EXPECT_TRUE(Fails(5)); });
+  Await();
+  ExpectResult(Poison(5, 1), InstallOutcome::kInstalled, 1);
+  guest.join();
+}
+
+TEST_F(UserfaultPoisonTest, WhatIsNotRegisteredIsNotPoisoned) {
+  MapAnonymous();
+  ASSERT_TRUE(UnregisterFaults(userfault_.get(), At(0), kBytes).ok());
+  EXPECT_EQ(Poison(0, 1).outcome, InstallOutcome::kRangeGone);
+  EXPECT_FALSE(Fails(0));
+}
+
+TEST_F(UserfaultPoisonTest, WhatIsGivenUpIsAsNew) {
+  MapAnonymous();
+  ExpectResult(Poison(5, 1), InstallOutcome::kInstalled, 1);
+  ASSERT_TRUE(UnregisterFaults(userfault_.get(), At(0), kBytes).ok());
+  ASSERT_EQ(madvise(reinterpret_cast<void*>(At(5)), kPage, MADV_DONTNEED), 0);
+  EXPECT_FALSE(Fails(5));
+  munmap(memory_, kBytes);
+  MapFile();
+  ExpectResult(Poison(5, 1), InstallOutcome::kInstalled, 1);
+  ASSERT_TRUE(UnregisterFaults(userfault_.get(), At(0), kBytes).ok());
+  ASSERT_TRUE(PunchRamFile(file_.get(), 5 * kPage, kPage).ok());
+  EXPECT_TRUE(Fails(5)) << "the mapping is still the same";
+  ASSERT_EQ(madvise(reinterpret_cast<void*>(At(5)), kPage, MADV_DONTNEED), 0);
+  EXPECT_FALSE(Fails(5));
 }
 
 TEST_F(UserfaultTest, RangeThatIsNotRegisteredIsGone) {

@@ -109,6 +109,8 @@ struct FakeDestination {
   std::atomic<RecordedOutcome> record = RecordedOutcome::kNone;
   std::atomic<bool> reachable = true;
   bool run = false;
+  // What it answers when it is asked for its figures; fixed once somebody may ask.
+  absl::StatusOr<Progress> figures = absl::UnavailableError("no figures");
 };
 
 class FakeDestinationPeer final : public DestinationPeer {
@@ -146,9 +148,7 @@ class FakeDestinationPeer final : public DestinationPeer {
     return Answer("abort");
   }
   absl::Status Hurry(const std::string&) override { return Begin("hurry"); }
-  absl::StatusOr<Progress> Figures(const std::string&) override {
-    return absl::UnavailableError("no figures");
-  }
+  absl::StatusOr<Progress> Figures(const std::string&) override { return at_.figures; }
   absl::StatusOr<RecordedOutcome> Query(const std::string&) override {
     const absl::Status status = Begin("query");
     if (!status.ok()) return status;

@@ -205,6 +205,20 @@ TEST_F(LostSessionsTest, ASourceWhoseGuestNobodyElseWillRunGoesOn) {
   }
 }
 
+TEST_F(LostSessionsTest, AVmThatHasLostMemoryStaysSo) {
+  Record(OwnershipMark::kIncomplete);
+  EXPECT_TRUE(LostSessions(*parts_).Settle("web1").done) << "it has ended";
+  Register(false);  // another VM of that name
+  EXPECT_TRUE(LostSessions(*parts_).Settle("web1").done);
+  EXPECT_THAT(LostSessions(*parts_).Untold(), testing::IsEmpty());
+  EXPECT_EQ(mark(), OwnershipMark::kIncomplete);
+  const auto report = LostSessions(*parts_).Recover("web1");
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_EQ(report->state, SessionState::kFailed);
+  EXPECT_EQ(report->owner, "destination");
+  EXPECT_THAT(report->report, testing::HasSubstr("a part of its memory was lost for good"));
+}
+
 TEST_F(LostSessionsTest, AnOwnerWithoutWhatWasKeptWaitsAndLosesNothing) {
   Record(OwnershipMark::kOwner);
   Register(true);  // with a descriptor that is no keepsake
@@ -249,7 +263,8 @@ TEST_F(LostSessionsTest, AHandOverIsAnsweredByTheRecord) {
   EXPECT_EQ(answer(), absl::StatusCode::kUnavailable);  // its VMM may come back yet
   Record(OwnershipMark::kOwner);
   EXPECT_EQ(answer(), absl::StatusCode::kUnavailable);
-  for (const OwnershipMark own : {OwnershipMark::kArrived, OwnershipMark::kCommitted}) {
+  for (const OwnershipMark own :
+       {OwnershipMark::kArrived, OwnershipMark::kIncomplete, OwnershipMark::kCommitted}) {
     Record(own);
     EXPECT_EQ(answer(), absl::StatusCode::kOk);
   }
@@ -338,8 +353,8 @@ TEST_F(LostSessionsTest, AnAbortIsRecordedUnlessThisHostIsTheOwner) {
   EXPECT_TRUE(lost.Abort(session_.ToString(), "").ok());
   EXPECT_EQ(mark(), OwnershipMark::kNever);
   for (const OwnershipMark own :
-       {OwnershipMark::kOwner, OwnershipMark::kArrived, OwnershipMark::kCommitted,
-        OwnershipMark::kPrepared, OwnershipMark::kHandedOver}) {
+       {OwnershipMark::kOwner, OwnershipMark::kArrived, OwnershipMark::kIncomplete,
+        OwnershipMark::kCommitted, OwnershipMark::kPrepared, OwnershipMark::kHandedOver}) {
     Record(own);
     EXPECT_EQ(lost.Abort(session_.ToString(), "").code(), absl::StatusCode::kFailedPrecondition);
     EXPECT_EQ(mark(), own);

@@ -140,6 +140,40 @@ TEST_F(SourceSessionTest, AVmWhoseMemoryHasNotArrivedCompletelyStaysHere) {
   EXPECT_TRUE(world_.source_runs);
 }
 
+TEST_F(SourceSessionTest, AVmThatHasLostMemoryStaysHereAndItsRecordToo) {
+  const SessionId arrival{{std::byte{9}}};
+  ASSERT_TRUE(store_->Write({arrival, "web1", "from:7700", OwnershipMark::kIncomplete, true}).ok());
+  RegisterVm(arrival);
+  StartDaemon(std::chrono::hours(1));
+  const auto session = relocator_->Prepare({"web1", "there:7700", "", false});
+  EXPECT_TRUE(absl::IsFailedPrecondition(session.status())) << session.status();
+  EXPECT_EQ(store_->Read(arrival)->mark, OwnershipMark::kIncomplete);
+  EXPECT_EQ(*relocator_->OnQuery(arrival.ToString()), RecordedOutcome::kCommitted);
+}
+
+TEST_F(SourceSessionTest, WhatWasLostThereIsNotKeptHere) {
+  Progress there;
+  there.state = SessionState::kFailed;
+  there.error = "the source was lost";
+  destination_.figures = there;
+  ASSERT_TRUE(PrepareAndSwitch().ok());
+  failures_["vmm quit"] = absl::UnavailableError("no answer");
+  destination_.record = RecordedOutcome::kCommitted;
+  EXPECT_EQ(relocator_->Stats("web1")->error, "the source was lost");
+  EXPECT_EQ(state(), SessionState::kFailed);
+  EXPECT_EQ(record(), RecordedOutcome::kCommitted);
+  EXPECT_THAT(world_.Calls(), testing::Contains("vmm quit"));
+}
+
+TEST_F(SourceSessionTest, TheSourceIsNotWhereASourceIsGivenUp) {
+  EXPECT_TRUE(absl::IsNotFound(relocator_->SourceLost("web1", SourceLostAction::kKill).status()));
+  ASSERT_TRUE(PrepareAndSwitch().ok());
+  const auto refused = relocator_->SourceLost("web1", SourceLostAction::kKill);
+  EXPECT_TRUE(absl::IsFailedPrecondition(refused.status())) << refused.status();
+  EXPECT_EQ(refused.status().message(),
+            "source-lost web1: this host is the source; ask the destination, there:7700");
+}
+
 TEST_F(SourceSessionTest, ArrivedIsRefusedBeforeTheSwitch) {
   const auto session = relocator_->Prepare({"web1", "there:7700", "", false});
   ASSERT_TRUE(session.ok()) << session.status();

@@ -6,9 +6,9 @@ namespace postcopy {
 namespace {
 
 constexpr OwnershipMark kMarks[] = {
-    OwnershipMark::kPrepared, OwnershipMark::kOffered, OwnershipMark::kHandedOver,
-    OwnershipMark::kRolledBack, OwnershipMark::kOwner, OwnershipMark::kNever,
-    OwnershipMark::kArrived, OwnershipMark::kCommitted};
+    OwnershipMark::kPrepared,   OwnershipMark::kOffered,    OwnershipMark::kHandedOver,
+    OwnershipMark::kRolledBack, OwnershipMark::kOwner,      OwnershipMark::kNever,
+    OwnershipMark::kArrived,    OwnershipMark::kIncomplete, OwnershipMark::kCommitted};
 
 OwnershipRecord Record(std::string vm, std::string peer) {
   OwnershipRecord record;

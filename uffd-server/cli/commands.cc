@@ -124,6 +124,18 @@ ExitCode Hurry(const Invocation& invocation) {
               "will be free");
 }
 
+ExitCode SourceLost(const Invocation& invocation, v1::SourceLostAction action) {
+  const auto report = RelocationClient(invocation.daemon).SourceLost(invocation.vm, action);
+  if (!report.ok()) return Fail(invocation, report.status());
+  if (invocation.json) {
+    PrintJson(
+        {{"vm", invocation.vm}, {"outcome", OutcomeWord(ExitCode::kOk)}, {"report", *report}});
+  } else {
+    absl::PrintF("%s: %s\n", invocation.vm, *report);
+  }
+  return ExitCode::kOk;
+}
+
 ExitCode Cancel(const Invocation& invocation) {
   return Done(invocation, RelocationClient(invocation.daemon).Cancel(invocation.vm),
               "cancelled, goes on where it was");

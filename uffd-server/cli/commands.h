@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "cli/exit_code.h"
+#include "control/postcopy.pb.h"
 
 namespace postcopy {
 
@@ -32,6 +33,8 @@ ExitCode Stats(const Invocation& invocation);
 ExitCode Watch(const Invocation& invocation);
 ExitCode Cancel(const Invocation& invocation);
 ExitCode Hurry(const Invocation& invocation);
+// At the destination: gives up the VM's source.
+ExitCode SourceLost(const Invocation& invocation, v1::SourceLostAction action);
 ExitCode Release(const Invocation& invocation);
 ExitCode Recover(const Invocation& invocation);
 

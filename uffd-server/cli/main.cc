@@ -24,6 +24,8 @@ struct Parser {
   Invocation invocation{"127.0.0.1:7700", false, "", ""};
   postcopy::RelocateOptions relocate;
   bool no_wait = false;
+  bool poison = false;
+  bool kill = false;
   Command command;
 
   CLI::App* Add(const char* name, const char* what, const char* example, Command run) {
@@ -83,6 +85,19 @@ Parser::Parser() {
   AddForVm("cancel", "Gives a relocation up before the switch", "cancel web1", postcopy::Cancel);
   AddForVm("hurry", "Brings the rest of a VM's memory without regard to what the guest waits for",
            "hurry web1", postcopy::Hurry);
+  sub = AddForVm(
+      "source-lost",
+      "At the destination: gives up a source that is gone for good, and what it had not sent",
+      "source-lost web1 --poison --daemon 10.77.0.12:7700", [this](const Invocation& asked) {
+        return postcopy::SourceLost(asked, poison ? postcopy::v1::SOURCE_LOST_ACTION_POISON
+                                                  : postcopy::v1::SOURCE_LOST_ACTION_KILL);
+      });
+  auto* run_on = sub->add_flag("--poison", poison,
+                               "the VM runs on; touching what never arrived raises SIGBUS");
+  sub->add_flag("--kill", kill, "ends its VMM, as in a crash")->excludes(run_on);
+  sub->parse_complete_callback([this] {
+    if (!poison && !kill) throw CLI::RequiredError("--poison or --kill");
+  });
   AddForVm("recover", "Says who owns a VM after a failure, and does what is safe", "recover web1",
            postcopy::Recover);
   AddForVm("release", "Lets a kept source VMM go after commit", "release web1", postcopy::Release);

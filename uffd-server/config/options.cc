@@ -28,6 +28,16 @@ void Declare(CLI::App& app, Options& options) {
   app.add_option("--bulk-lanes", options.bulk_lanes, "Connections for the bulk, at the destination")
       ->capture_default_str()
       ->check(CLI::Range(1, 16));
+  app.add_option(
+         "--source-lost", options.source_lost,
+         "What becomes of a VM that arrives when its source is gone for good: wait, poison (what "
+         "is missing raises SIGBUS) or kill")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"wait", "poison", "kill"}));
+  app.add_option("--source-lost-after", options.source_lost_after_s,
+                 "Seconds without reaching the source after which that is done")
+      ->capture_default_str()
+      ->check(CLI::Range(1u, 86400u));
   app.add_option("--trace-folder", options.trace_folder,
                  "Directory that gets the faults of each VM that arrives, a file each (default: none, "
                  "they are not recorded)");

@@ -25,6 +25,8 @@ struct Options {
   std::string agent_group;
   bool insecure = false;
   size_t bulk_lanes = 2;
+  std::string source_lost = "wait";
+  unsigned source_lost_after_s = 300;
   std::string trace_folder;
   std::vector<std::string> faults;
   std::string log_level = "info";

@@ -100,6 +100,19 @@ absl::StatusOr<SessionState> FromProto(v1::State state) {
   return absl::InvalidArgumentError(absl::StrFormat("state: %d is not one", int{state}));
 }
 
+absl::StatusOr<SourceLostAction> FromProto(v1::SourceLostAction action) {
+  switch (action) {  // open: a newer client may know more
+    case v1::SOURCE_LOST_ACTION_POISON:
+      return SourceLostAction::kPoison;
+    case v1::SOURCE_LOST_ACTION_KILL:
+      return SourceLostAction::kKill;
+    default:
+      break;
+  }
+  return absl::InvalidArgumentError(
+      absl::StrFormat("source-lost: action %d is neither poison nor kill", int{action}));
+}
+
 v1::Progress ToProto(const Progress& progress) {
   v1::Progress message;
   message.set_vm(progress.vm);

@@ -22,6 +22,8 @@ inline constexpr int kMaxListedNames = 4096;  // devices, data addresses
 v1::State ToProto(SessionState state);
 absl::StatusOr<SessionState> FromProto(v1::State state);
 
+absl::StatusOr<SourceLostAction> FromProto(v1::SourceLostAction action);
+
 v1::Progress ToProto(const Progress& progress);
 absl::StatusOr<Progress> FromProto(const v1::Progress& message);
 

@@ -19,6 +19,7 @@ constexpr seconds kPrepareLimit{120};
 constexpr seconds kSwitchLimit{180};
 constexpr seconds kCancelLimit{60};
 constexpr seconds kHurryLimit{10};
+constexpr seconds kSourceLostLimit{120};
 constexpr seconds kRecoverLimit{60};
 
 }  // namespace
@@ -103,6 +104,18 @@ absl::Status RelocationClient::Hurry(const std::string& vm) {
   request.set_vm(vm);
   v1::HurryResponse response;
   return connection_->Call(kHurryLimit, request, response, &v1::Relocation::Stub::Hurry);
+}
+
+absl::StatusOr<std::string> RelocationClient::SourceLost(const std::string& vm,
+                                                         v1::SourceLostAction action) {
+  v1::SourceLostRequest request;
+  request.set_vm(vm);
+  request.set_action(action);
+  v1::SourceLostResponse response;
+  const absl::Status status =
+      connection_->Call(kSourceLostLimit, request, response, &v1::Relocation::Stub::SourceLost);
+  if (!status.ok()) return status;
+  return response.report();
 }
 
 absl::Status RelocationClient::Cancel(const std::string& vm) {

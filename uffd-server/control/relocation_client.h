@@ -37,6 +37,8 @@ class RelocationClient {
                      const std::function<void(const v1::Progress&)>& each);
   absl::Status Cancel(const std::string& vm);
   absl::Status Hurry(const std::string& vm);
+  // What was done, in the daemon's words.
+  absl::StatusOr<std::string> SourceLost(const std::string& vm, v1::SourceLostAction action);
   absl::Status Release(const std::string& vm);
   absl::StatusOr<v1::RecoverResponse> Recover(const std::string& vm);
 

@@ -117,6 +117,16 @@ grpc::Status RelocationService::Hurry(grpc::ServerContext* context, const v1::Hu
   return Answer(context, relocations_.Hurry(request->vm()));
 }
 
+grpc::Status RelocationService::SourceLost(grpc::ServerContext* context,
+                                           const v1::SourceLostRequest* request,
+                                           v1::SourceLostResponse* response) {
+  const auto action = FromProto(request->action());
+  if (!action.ok()) return Answer(context, action.status());
+  const auto report = relocations_.SourceLost(request->vm(), *action);
+  if (report.ok()) response->set_report(*report);
+  return Answer(context, report.status());
+}
+
 grpc::Status RelocationService::Cancel(grpc::ServerContext* context,
                                        const v1::CancelRequest* request, v1::CancelResponse*) {
   return Answer(context, relocations_.Cancel(request->vm()));

@@ -32,6 +32,8 @@ class RelocationService final : public v1::Relocation::Service {
                      v1::Progress* response) override;
   grpc::Status Hurry(grpc::ServerContext* context, const v1::HurryRequest* request,
                      v1::HurryResponse* response) override;
+  grpc::Status SourceLost(grpc::ServerContext* context, const v1::SourceLostRequest* request,
+                          v1::SourceLostResponse* response) override;
   grpc::Status Cancel(grpc::ServerContext* context, const v1::CancelRequest* request,
                       v1::CancelResponse* response) override;
   grpc::Status Release(grpc::ServerContext* context, const v1::ReleaseRequest* request,

@@ -1,5 +1,5 @@
 // What a DestinationSession does by itself, on its attendant's thread: finds out whether it is the
-// owner, waits for the memory, commits.
+// owner, waits for the memory, commits. What becomes of it without its source is source_loss.cc's.
 #include <spdlog/spdlog.h>
 
 #include "absl/strings/str_cat.h"
@@ -42,7 +42,9 @@ void DestinationSession::AwaitHandOver() {
     }
     if (changed) continue;
     if (status_.state() == SessionState::kHandedOver) {
-      TryHandOver();  // its VMM has not started it yet
+      ConsiderSourceLost();
+      // Its VMM has not started it yet.
+      if (status_.state() == SessionState::kHandedOver) TryHandOver();
     } else if (record_.process.HasEnded()) {
       GiveUp("its VMM has ended");
     } else {
@@ -104,6 +106,7 @@ void DestinationSession::GiveUp(const std::string& reason) {
 }
 
 void DestinationSession::AwaitMemory() {
+  if (!lost_text_.empty()) return EndIncomplete();  // given up before the guest could be started
   const auto resumed = std::chrono::steady_clock::now();
   std::optional<std::chrono::seconds> bulk_delay;
   if (!taken_up_) bulk_delay = parts_.faults.bulk_delay();
@@ -127,6 +130,8 @@ void DestinationSession::AwaitMemory() {
       return;
     }
     NoteWhetherMemoryArrives();
+    ConsiderSourceLost();
+    if (IsFinal(status_.state())) return;
     if (waited == Engine::Wait::kFailed && !SleepUnlessStopped(kLookEvery)) return;
   }
 }

@@ -195,7 +195,7 @@ absl::Status DestinationSession::Abort(const std::string& reason) {
 absl::Status DestinationSession::Hurry() {
   const SessionState state = status_.state();
   if (state != SessionState::kHandedOver && state != SessionState::kRunning) {
-    return NothingArrives(record_.name, state);
+    return NothingArrives("hurry", record_.name, state);
   }
   engine_->Hurry();
   spdlog::info("session {}, vm {}, memory arrives without limit from now on", session_text_,

@@ -5,11 +5,12 @@
 // after "never" or the other way round: whichever is written first decides for both hosts.
 //
 // Split by what is done: destination_setup.cc (prepare, take up), destination_session.cc (the steps
-// of the switch), destination_attendant.cc (all that it does by itself).
+// of the switch), destination_attendant.cc (all that it does by itself), source_loss.cc (its source
+// is gone for good).
 //
 // Threads: operations come from the control plane, one at a time (Turn); a thread of its own
 // attends to the session from the load on: asks the source when the hand-over does not come, then
-// waits for the memory, then commits.
+// waits for the memory, or gives up the source, then commits.
 #pragma once
 
 #include <memory>
@@ -32,8 +33,9 @@ class DestinationSession {
   static absl::StatusOr<std::shared_ptr<DestinationSession>> Prepare(const DaemonParts& parts,
                                                                      const Offer& offer);
   // Goes on with a session of an earlier daemon, whose VMM has registered armed for it: the page
-  // states and descriptors are the VMM's. `recorded` is kOwner, or kOffered and the source says
-  // that it has handed the VM over. Faults are answered from here on.
+  // states and descriptors are the VMM's. `recorded` is kOwner, kIncomplete (then what is missing
+  // is given up, as it was to be), or kOffered and the source says that it has handed the VM over.
+  // Faults are answered from here on.
   //   kFailedPrecondition  what the VMM has kept does not fit: its own text
   static absl::StatusOr<std::shared_ptr<DestinationSession>> TakeUp(const DaemonParts& parts,
                                                                     const OwnershipRecord& recorded,
@@ -52,6 +54,13 @@ class DestinationSession {
 
   // Lifts every limit on the bulk. kFailedPrecondition: no memory is arriving.
   absl::Status Hurry();
+  // Gives up the source, at once: see Relocations::SourceLost(). Blocks until the attendant has
+  // done it.
+  //   kResourceExhausted  it could not be recorded; nothing has changed
+  //   kInternal           a part of what is missing could not be poisoned, or the VMM not be ended.
+  //   The
+  //                       former is tried again
+  absl::StatusOr<std::string> SourceLost(SourceLostAction action);
 
   const std::string& session() const { return session_text_; }
   Progress Snapshot();
@@ -95,6 +104,19 @@ class DestinationSession {
   void AwaitMemory();
   // Tells in Progress, and in the log when it begins and ends, that memory cannot arrive now.
   void NoteWhetherMemoryArrives();
+  // kFailedPrecondition: no memory is arriving, or all of it is here.
+  absl::Status CheckMemoryArrives();
+  // Gives up the source if an operator has asked for it, or if it is due by the policy. The session
+  // may have ended afterwards.
+  void ConsiderSourceLost();
+  std::optional<SourceLostAction> TakeLossRequest();
+  std::optional<SourceLostAction> DueByPolicy();
+  // What came of it, in words.
+  absl::StatusOr<std::string> GiveUpSource(SourceLostAction action);
+  absl::StatusOr<std::string> PoisonMissing();
+  absl::StatusOr<std::string> EndVmWithoutSource();
+  // REQUIRES: kRunning, and lost_text_.
+  void EndIncomplete();
   void Commit();
   // Tells the source until it has understood. False: the session is being taken down.
   bool TellSource();
@@ -129,8 +151,20 @@ class DestinationSession {
   // Of the attendant: what it has logged last.
   std::string arrival_error_;    // why memory cannot arrive now
   std::string hand_over_error_;  // why the guest could not be started
+  std::string loss_error_;       // why the source could not be given up
+  // Of the attendant, too.
+  bool given_up_ = false;  // "incomplete" is recorded: what is missing is to be poisoned
+  std::string lost_text_;  // not empty: that is done, and what it was
+
+  // What an operator asks of the attendant.
+  struct LossRequest {
+    SourceLostAction action;
+    bool taken = false;  // then it will be answered
+    std::optional<absl::StatusOr<std::string>> answer = std::nullopt;
+  };
 
   absl::Mutex mutex_;
+  std::optional<LossRequest> loss_request_ ABSL_GUARDED_BY(mutex_);
   bool used_up_ ABSL_GUARDED_BY(mutex_) = false;   // OpenIncoming() was tried
   bool owner_ ABSL_GUARDED_BY(mutex_) = false;     // "owner" is being or was written
   bool aborting_ ABSL_GUARDED_BY(mutex_) = false;  // "never" is being or was written

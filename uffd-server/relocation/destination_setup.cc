@@ -28,14 +28,18 @@ Progress InitialProgress(const Offer& offer) {
   return progress;
 }
 
+// Of the marks with which a session is taken up.
+bool IsOwners(OwnershipMark mark) {
+  return mark == OwnershipMark::kOwner || mark == OwnershipMark::kIncomplete;
+}
+
 Progress InitialProgress(const OwnershipRecord& recorded, const MemoryLayout& layout) {
   Progress progress;
   progress.vm = recorded.vm;
   progress.session = recorded.session.ToString();
   progress.peer = recorded.peer;
   progress.role = SessionRole::kDestination;
-  progress.state =
-      recorded.mark == OwnershipMark::kOwner ? SessionState::kHandedOver : SessionState::kStopped;
+  progress.state = IsOwners(recorded.mark) ? SessionState::kHandedOver : SessionState::kStopped;
   progress.ram_bytes = layout.size_bytes();
   return progress;
 }
@@ -208,12 +212,13 @@ absl::StatusOr<std::shared_ptr<DestinationSession>> DestinationSession::TakeUp(
   std::shared_ptr<DestinationSession> session(new DestinationSession(
       parts, InitialProgress(recorded, keepsake->layout()), std::move(record), recorded.session));
   session->taken_up_ = true;
+  session->given_up_ = recorded.mark == OwnershipMark::kIncomplete;
   session->blocks_ = std::move(blocks);
   session->keepsake_.emplace(std::move(*keepsake));
   {
     absl::MutexLock lock(&session->mutex_);
     session->used_up_ = true;
-    session->owner_ = recorded.mark == OwnershipMark::kOwner;
+    session->owner_ = IsOwners(recorded.mark);
     session->run_ = recorded.run;
   }
   absl::Status status = session->UseArmed(std::move(arming.userfault));

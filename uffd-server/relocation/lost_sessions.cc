@@ -62,6 +62,8 @@ LostSessions::Settled LostSessions::Settle(const std::string& vm) {
       return SettleOffered(last);
     case OwnershipMark::kOwner:
       return SettleOwner(last);
+    case OwnershipMark::kIncomplete:
+      return SettleIncomplete(last);
     case OwnershipMark::kArrived:
       return {.done = SettleArrived(last)};
     case OwnershipMark::kNever:
@@ -191,6 +193,14 @@ LostSessions::Settled LostSessions::SettleOwner(const OwnershipRecord& record) {
   return {.done = true};
 }
 
+LostSessions::Settled LostSessions::SettleIncomplete(const OwnershipRecord& record) {
+  auto vm = parts_.registry.Find(record.vm);
+  if (!vm.ok()) return {.done = absl::IsNotFound(vm.status())};
+  if (!IsArmedFor(*vm, record)) return {.done = true};
+  // An earlier daemon may have ended before all that is missing was poisoned.
+  return TakeUpDestination(record, *std::move(vm));
+}
+
 LostSessions::Settled LostSessions::TakeUpDestination(const OwnershipRecord& record, VmRecord vm) {
   // What an earlier daemon has written may be readable and not be on the disk.
   const absl::Status durable = parts_.store.Write(record);
@@ -203,8 +213,13 @@ LostSessions::Settled LostSessions::TakeUpDestination(const OwnershipRecord& rec
     SayUnsettled(record, session.status());
     return {};
   }
-  spdlog::info("session {}, vm {}, taken up: what has not arrived is brought from {}",
-               record.session.ToString(), record.vm, record.peer);
+  if (record.mark == OwnershipMark::kIncomplete) {
+    spdlog::info("session {}, vm {}, taken up: its source was given up", record.session.ToString(),
+                 record.vm);
+  } else {
+    spdlog::info("session {}, vm {}, taken up: what has not arrived is brought from {}",
+                 record.session.ToString(), record.vm, record.peer);
+  }
   return {.done = true, .destination = *std::move(session)};
 }
 
@@ -291,6 +306,15 @@ absl::StatusOr<RecoveryReport> LostSessions::Recover(const std::string& vm) {
       return RecoveryReport{
           SessionState::kRunning, "destination",
           absl::StrCat("VM ", vm, " has arrived completely; ", last.peer, " has yet to be told")};
+    case OwnershipMark::kIncomplete:
+      return RecoveryReport{
+          SessionState::kFailed, "destination",
+          absl::StrCat("VM ", vm,
+                       " is owned by this host, and a part of its memory was lost for "
+                       "good with its source, ",
+                       last.peer, " (session ", last.session.ToString(),
+                       "): touching that ends the access with SIGBUS, and the VM cannot be "
+                       "relocated; shut it down and start it anew")};
     case OwnershipMark::kOffered:
       return RecoveryReport{
           SessionState::kUnknown, "nobody yet",
@@ -351,6 +375,7 @@ absl::Status LostSessions::Abort(const std::string& session, std::string_view re
   switch (record->mark) {
     case OwnershipMark::kOwner:
     case OwnershipMark::kArrived:
+    case OwnershipMark::kIncomplete:
     case OwnershipMark::kCommitted:
       return absl::FailedPreconditionError("this host owns the VM: it cannot give it back");
     case OwnershipMark::kPrepared:
@@ -373,6 +398,7 @@ absl::StatusOr<int64_t> LostSessions::HandOver(const std::string& session) {
       if (!HasEnded(*record)) return BeingTakenUp();
       return absl::DataLossError(Crashed(*record));
     case OwnershipMark::kArrived:
+    case OwnershipMark::kIncomplete:
     case OwnershipMark::kCommitted: return 0;
     case OwnershipMark::kNever: {
       const absl::Status durable = parts_.store.Write(*record);

@@ -34,8 +34,8 @@ class LostSessions {
     std::shared_ptr<DestinationSession> destination = nullptr;
   };
   // Puts in order, without an operator, what can be: a source that had not handed over goes on, one
-  // that had serves its memory again; a destination that is the owner goes on bringing memory, one
-  // that is not and never will be is ended.
+  // that had serves its memory again; a destination that is the owner goes on bringing memory, or
+  // giving up what is missing of it, one that is not and never will be is ended.
   Settled Settle(const std::string& vm);
   // VMs that have arrived and whose source has not been told: Settle() tells it, VMM or not.
   std::vector<std::string> Untold() const;
@@ -62,6 +62,8 @@ class LostSessions {
   Settled SettleHandedOver(const OwnershipRecord& record);
   Settled SettleOffered(const OwnershipRecord& record);
   Settled SettleOwner(const OwnershipRecord& record);
+  // Done where its VM has ended; otherwise taken up, to make sure that what is missing is poisoned.
+  Settled SettleIncomplete(const OwnershipRecord& record);
   bool SettleArrived(const OwnershipRecord& record);
   bool SettleNever(const OwnershipRecord& record);
   Settled TakeUpDestination(const OwnershipRecord& record, VmRecord vm);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <chrono>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,18 @@ struct PrepareOptions {
   std::string destination;     // control address of the other daemon
   std::string destination_vm;  // empty: the same name
   bool keep_source = false;
+};
+
+// What becomes of a VM whose source is gone for good while its memory is still arriving.
+enum class SourceLostAction {
+  kPoison,  // it runs on; touching what has not come raises SIGBUS
+  kKill,    // its VMM is ended, as in a crash
+};
+
+// What is done without an operator.
+struct SourceLostPolicy {
+  std::optional<SourceLostAction> action;  // nothing: the VM waits
+  std::chrono::seconds after{300};         // the source has been out of reach without interruption
 };
 
 struct VmSummary {
@@ -52,6 +65,12 @@ class Relocations {
   virtual absl::Status Cancel(const std::string& vm) = 0;
   // After the switch, at either side: lifts every limit on what brings the VM's memory.
   virtual absl::Status Hurry(const std::string& vm) = 0;
+  // At the destination: gives up the source of a VM whose memory is arriving. What came of it, in
+  // words.
+  //   kFailedPrecondition  no memory is arriving here, the source is not out of reach, this kernel
+  //                        cannot poison; nothing has changed
+  virtual absl::StatusOr<std::string> SourceLost(const std::string& vm,
+                                                 SourceLostAction action) = 0;
   virtual absl::Status Release(const std::string& vm) = 0;
   virtual absl::StatusOr<RecoveryReport> Recover(const std::string& vm) = 0;
 

@@ -18,6 +18,7 @@ bool HasEnded(OwnershipMark mark) {
     case OwnershipMark::kHandedOver:
     case OwnershipMark::kOwner:
     case OwnershipMark::kArrived:
+    case OwnershipMark::kIncomplete:  // it says why that VM must not be relocated
       break;
   }
   return false;
@@ -278,6 +279,15 @@ absl::Status Relocator::Hurry(const std::string& vm) {
   return NoSessionOf(vm);
 }
 
+absl::StatusOr<std::string> Relocator::SourceLost(const std::string& vm, SourceLostAction action) {
+  const Slot slot = Find(vm);
+  if (slot.destination != nullptr) return slot.destination->SourceLost(action);
+  if (slot.source == nullptr) return NoSessionOf(vm);
+  return absl::FailedPreconditionError(
+      absl::StrCat("source-lost ", vm, ": this host is the source; ask the destination, ",
+                   slot.source->destination()));
+}
+
 absl::Status Relocator::Release(const std::string& vm) {
   const Slot slot = Find(vm);
   if (slot.source == nullptr) return NoSessionOf(vm);
@@ -294,10 +304,13 @@ absl::StatusOr<RecoveryReport> Relocator::Recover(const std::string& vm) {
   if (slot.source != nullptr) return slot.source->Recover();
   if (slot.destination != nullptr) {
     const Progress progress = slot.destination->Snapshot();
+    // One that has failed here had been handed over.
+    const bool owner = IsAfterSwitch(progress.state) || progress.state == SessionState::kFailed;
     return RecoveryReport{
-        progress.state, IsAfterSwitch(progress.state) ? "destination" : "nobody yet",
-        absl::StrCat("VM ", vm, " arrives here from ", progress.peer, "; its session is ",
-                     std::string(Name(progress.state)),
+        progress.state, owner ? "destination" : "nobody yet",
+        absl::StrCat("VM ", vm,
+                     IsFinal(progress.state) ? " came here from " : " arrives here from ",
+                     progress.peer, "; its session is ", std::string(Name(progress.state)),
                      progress.error.empty() ? "" : absl::StrCat("; ", progress.error))};
   }
   Turn::Holder turn(lost_turn_);
@@ -403,6 +416,12 @@ absl::StatusOr<RecordedOutcome> Relocator::OnQuery(const std::string& session) {
     case OwnershipMark::kNever: return RecordedOutcome::kNever;
     case OwnershipMark::kArrived:
       return RecordedOutcome::kCommitted;
+    case OwnershipMark::kIncomplete: {
+      // Nothing more is wanted of the source, once what is missing has been given up.
+      const auto destination = FindDestination(session);
+      const bool ended = destination == nullptr || IsFinal(destination->state());
+      return ended ? RecordedOutcome::kCommitted : RecordedOutcome::kOwner;
+    }
     case OwnershipMark::kCommitted: return RecordedOutcome::kCommitted;
   }
   return RecordedOutcome::kUnreadable;

@@ -83,10 +83,11 @@ absl::Status NothingDone(const absl::Status& written) {
   return written.ok() ? written : absl::ResourceExhaustedError(written.message());
 }
 
-absl::Status NothingArrives(const std::string& vm, SessionState state) {
-  return absl::FailedPreconditionError(
-      absl::StrCat("hurry ", vm, ": its memory is not arriving, the session is ",
-                   std::string(Name(state))));
+absl::Status NothingArrives(const std::string& operation, const std::string& vm,
+                            SessionState state) {
+  return absl::FailedPreconditionError(absl::StrCat(operation, " ", vm,
+                                                    ": its memory is not arriving, the session is ",
+                                                    std::string(Name(state))));
 }
 
 absl::Status Prefixed(const std::string& prefix, const absl::Status& status) {

@@ -15,6 +15,7 @@
 #include "relocation/fault_plan.h"
 #include "relocation/peer.h"
 #include "relocation/progress.h"
+#include "relocation/relocation.h"
 #include "server/ownership_store.h"
 #include "server/page_server.h"
 #include "server/vm_registry.h"
@@ -37,6 +38,7 @@ struct DaemonParts {
   size_t bulk_lanes = 2;
   // Where the faults of arrivals are written to; nothing: they are not recorded.
   std::optional<TraceFolder> traces = std::nullopt;
+  SourceLostPolicy source_lost = {};
   // Pause before a hand-over that was not confirmed is repeated.
   std::chrono::milliseconds hand_over_retry{500};
   // Pause before a destination is asked again who owns a VM, while that is not known; five times
@@ -108,8 +110,9 @@ absl::Status KillVmm(const VmRecord& vm);
 // the same message; ok stays ok.
 absl::Status NothingDone(const absl::Status& written);
 
-// What hurry() says of a session in this state.
-absl::Status NothingArrives(const std::string& vm, SessionState state);
+// What `operation`, which is about memory that arrives, says of a session in this state.
+absl::Status NothingArrives(const std::string& operation, const std::string& vm,
+                            SessionState state);
 
 // `status` with `prefix` before its message; ok stays ok.
 absl::Status Prefixed(const std::string& prefix, const absl::Status& status);

@@ -70,9 +70,11 @@ void SourceSession::Attend() {
 }
 
 void SourceSession::AskWhetherArrived() {
-  const Progress figures = Snapshot();  // notes a VM that has ended there, too
+  // In this order: where "committed" stands for memory that was given up, the session there has
+  // failed by then.
   const auto recorded = destination_->Query(session_text_);
-  if (!recorded.ok()) return;
+  const Progress figures = Snapshot();  // notes a VM that has ended there, too
+  if (!recorded.ok() || IsFinal(status_.state())) return;
   switch (*recorded) {
     case RecordedOutcome::kCommitted: {
       const absl::Status arrived = OnArrived(figures);

@@ -45,6 +45,14 @@ absl::Status CheckMemoryHasArrived(const DaemonParts& parts, const VmRecord& rec
                         recorded->mark == OwnershipMark::kArrived)) {
     return parts.registry.Release(record.name, arrival);
   }
+  if (recorded.ok() && recorded->mark == OwnershipMark::kIncomplete) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "VM ", record.name, ": a part of its memory was lost for good when it came here from ",
+        recorded->peer, " (session ", arrival.ToString(),
+        "), so it cannot be relocated; `postcopyctl "
+        "recover ",
+        record.name, "` tells more"));
+  }
   return absl::FailedPreconditionError(
       absl::StrCat("VM ", record.name, ": its memory has not arrived completely (session ",
                    arrival.ToString(), "); `postcopyctl recover ", record.name, "` tells more"));
@@ -273,7 +281,7 @@ absl::Status SourceSession::Cancel() {
 absl::Status SourceSession::Hurry() {
   const SessionState state = status_.state();
   if (state != SessionState::kHandedOver && state != SessionState::kRunning) {
-    return NothingArrives(options_.vm, state);
+    return NothingArrives("hurry", options_.vm, state);
   }
   return destination_->Hurry(session_text_);
 }
@@ -358,12 +366,8 @@ Progress SourceSession::Snapshot() {
     return mine;
   }
   if (theirs->state == SessionState::kFailed) {
-    status_.Apply(SessionEvent::kVmLost, theirs->error);
+    EndAsThere(theirs->error);
     mine.state = status_.state();
-    if (mine.state == SessionState::kFailed) {
-      parts_.page_server.Remove(session_);
-      FreeMonitor();
-    }
   }
   Progress merged = *theirs;
   merged.vm = mine.vm;
@@ -374,6 +378,19 @@ Progress SourceSession::Snapshot() {
   merged.stopped_at_us = mine.stopped_at_us;
   merged.downtime_ms = mine.downtime_ms;
   return merged;
+}
+
+void SourceSession::EndAsThere(const std::string& error) {
+  const auto recorded = destination_->Query(session_text_);
+  const bool runs_on = recorded.ok() && *recorded == RecordedOutcome::kCommitted;
+  if (runs_on) {
+    const absl::Status committed = Write(OwnershipMark::kCommitted);
+    if (!committed.ok()) spdlog::error("session {}, {}", session_text_, committed.ToString());
+  }
+  if (!status_.Apply(SessionEvent::kVmLost, error)) return;
+  if (runs_on) return LetGo();
+  parts_.page_server.Remove(session_);
+  FreeMonitor();
 }
 
 SourceSession::~SourceSession() {

@@ -65,6 +65,8 @@ class SourceSession {
     return status_.WaitForChange(seen, timeout);
   }
   SessionState state() const { return status_.state(); }
+  // The other daemon's control address.
+  const std::string& destination() const { return options_.destination; }
 
  private:
   SourceSession(const DaemonParts& parts, const PrepareOptions& options, VmRecord record,
@@ -88,6 +90,9 @@ class SourceSession {
   // False once the session is being taken down.
   bool SleepUnlessStopped(std::chrono::milliseconds time);
   bool CancelRequested() ABSL_LOCKS_EXCLUDED(mutex_);
+  // The destination's session has failed: so has this one. Where the VM runs on there, without a
+  // part of its memory, nothing of this side is wanted any more.
+  void EndAsThere(const std::string& error);
   void LetGo();
   // Of a VMM that stays here, stopped, for its operator: QEMU answers one client a monitor. Takes
   // the turn.

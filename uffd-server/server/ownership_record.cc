@@ -20,6 +20,7 @@ constexpr std::array kMarkNames = {
     MarkName{OwnershipMark::kOwner, "owner"},
     MarkName{OwnershipMark::kNever, "never"},
     MarkName{OwnershipMark::kArrived, "arrived"},
+    MarkName{OwnershipMark::kIncomplete, "incomplete"},
     MarkName{OwnershipMark::kCommitted, "committed"},
 };
 

@@ -19,6 +19,7 @@ enum class OwnershipMark {
   kOwner,       // destination: owns it
   kNever,       // destination: has not run it and never will
   kArrived,     // destination: owns it and has all its memory; the source has yet to be told
+  kIncomplete,  // destination: owns it; a part of its memory was lost for good
   kCommitted,   // either: all memory has arrived, and both know
 };
 

@@ -1,0 +1,273 @@
+// A destination whose source is gone for good, over memory and a userfaultfd of this process: what
+// is missing is poisoned or the VM ended, on an operator's word or by the policy, and never reads
+// as zero.
+#include <signal.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <thread>
+
+#include "engine/keepsake.h"
+#include "gtest/gtest.h"
+#include "platform/duplicate_fd.h"
+#include "relocation/relocator.h"
+#include "tests/platform/sigbus.h"
+#include "tests/relocation/fakes.h"
+
+namespace postcopy {
+namespace {
+
+using testing::HasSubstr;
+
+constexpr uint64_t kPages = 64;
+constexpr uint64_t kHere = 10;  // of these, what has come before the source was lost
+
+class SourceLossTest : public testing::Test {
+ protected:
+  SourceLossTest() {
+    char folder[] = "/tmp/postcopy-loss-XXXXXX";
+    folder_ = mkdtemp(folder);
+    store_ = std::make_unique<OwnershipStore>(*OwnershipStore::Open(folder_ + "/state"));
+    page_server_ = *PageServer::Listen({"127.0.0.1:0"});
+    session_.bytes[0] = std::byte{7};
+    MakeMemory();
+    world_.vmm_state = GuestState::kPaused;
+    world_.source_runs = false;
+    EXPECT_TRUE(store_->Write({session_, "web1", "there:7700", OwnershipMark::kOwner, true}).ok());
+  }
+  ~SourceLossTest() override {
+    relocator_.reset();
+    if (vmm_ > 0) kill(vmm_, SIGKILL);
+    munmap(memory_, kPages * kPageBytes);
+    std::filesystem::remove_all(folder_);
+  }
+
+  void StartDaemon(SourceLostPolicy policy = {}) {
+    relocator_.reset();
+    relocator_ = std::make_unique<Relocator>(DaemonParts{
+        .registry = registry_,
+        .page_server = *page_server_,
+        .store = *store_,
+        .peers = peers_,
+        .connect_vmm = [this](const std::string&) -> absl::StatusOr<std::unique_ptr<VmmDriver>> {
+          return std::make_unique<FakeVmm>(world_, VmmDescription{}, failures_);
+        },
+        .faults = {},
+        .control_address = "here:7700",
+        .data_addresses = {},
+        .source_lost = policy,
+    });
+  }
+  // The VM comes back to its daemon, in the middle of the session, as process `pid`.
+  void Register(pid_t pid) {
+    VmRegistry::Registration registration;
+    registration.message.vm_name = "web1";
+    registration.message.qmp_path = "/qmp";
+    wire::RegisterBlock block;
+    block.kind = wire::BlockKind::kAnonymous;
+    block.address = reinterpret_cast<uint64_t>(memory_);
+    block.size_bytes = kPages * kPageBytes;
+    block.armed = true;
+    registration.message.blocks.push_back(block);
+    registration.message.armed_session = session_;
+    registration.userfault = *DuplicateFd(userfault_);
+    registration.keepsake = *DuplicateFd(keepsake_->memfd());
+    registration.process = std::move(*Pidfd::Open(pid));
+    ASSERT_TRUE(registry_.Register(1, std::move(registration)).ok());
+  }
+  void RegisterThisProcess() { Register(getpid()); }
+  // For a VMM that is to be killed: its memory stays this process's.
+  void RegisterAnother() {
+    vmm_ = fork();
+    if (vmm_ == 0) {
+      for (;;) pause();
+    }
+    Register(vmm_);
+  }
+
+  bool Comes(SessionState wanted, const std::string& error = "") {
+    for (int i = 0; i < 2000; ++i) {
+      const auto now = relocator_->Stats("web1");
+      if (now.ok() && now->state == wanted && now->error.find(error) != std::string::npos)
+        return true;
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+    return false;
+  }
+  bool ComesWithoutItsSource() {
+    return Comes(SessionState::kRunning, "the source cannot be reached");
+  }
+  bool Fails(uint64_t page) const { return RaisesSigbus(memory_ + page * kPageBytes); }
+  void ExpectPoisoned() {
+    for (uint64_t page = 0; page < kPages; ++page) EXPECT_EQ(Fails(page), page >= kHere) << page;
+    EXPECT_EQ(mark(), OwnershipMark::kIncomplete);
+    EXPECT_EQ(*relocator_->OnQuery(session_.ToString()), RecordedOutcome::kCommitted);
+    EXPECT_TRUE(registry_.Find("web1")->arming.has_value()) << "its hook keeps the session";
+  }
+  OwnershipMark mark() { return store_->Read(session_)->mark; }
+
+  World world_;
+  std::map<std::string, absl::Status> failures_;
+  FakeDestination destination_{world_, failures_, {}};
+  FakePeers peers_{destination_};
+  std::string folder_;
+  pid_t vmm_ = 0;
+  char* memory_ = nullptr;
+  UniqueFd userfault_;
+  std::optional<Keepsake> keepsake_;
+  SessionId session_{};
+  VmRegistry registry_;
+  std::unique_ptr<OwnershipStore> store_;
+  std::unique_ptr<PageServer> page_server_;
+  std::unique_ptr<Relocator> relocator_;
+
+ private:
+  // Armed, with a few pages of content, as an earlier daemon has left it.
+  void MakeMemory() {
+    memory_ = static_cast<char*>(mmap(nullptr, kPages * kPageBytes, PROT_READ | PROT_WRITE,
+                                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    madvise(memory_, kPages * kPageBytes, MADV_NOHUGEPAGE);
+    const auto address = reinterpret_cast<uint64_t>(memory_);
+    userfault_ = std::move(*CreateUserfault(-1));
+    EXPECT_TRUE(
+        RegisterFaults(userfault_.get(), address, kPages * kPageBytes, FaultMode::kMissing).ok());
+    // Nobody listens there.
+    auto made =
+        Keepsake::Make({session_, {{{"ram", kPages * kPageBytes}, address}}, {"127.0.0.1:1"}});
+    EXPECT_TRUE(made.ok());
+    keepsake_.emplace(std::move(*made));
+    PageMap map(keepsake_->layout(), keepsake_->page_bytes());
+    const std::vector<std::byte> content(kHere * kPageBytes, std::byte{0x41});
+    for (uint64_t page = 0; page < kHere; ++page) map.Claim({{0}, {page}});
+    EXPECT_EQ(CopyPages(userfault_.get(), address, content.data(), content.size()).outcome,
+              InstallOutcome::kInstalled);
+    for (uint64_t page = 0; page < kHere; ++page) map.Finish({{0}, {page}}, true);
+  }
+};
+
+TEST_F(SourceLossTest, AnOperatorsPoisonEndsTheSessionAndTheVmRunsOn) {
+  if (!KernelCanPoison()) GTEST_SKIP() << "missing: UFFDIO_POISON (Linux 6.6)";
+  RegisterThisProcess();
+  StartDaemon();
+  ASSERT_TRUE(ComesWithoutItsSource());
+  std::thread vcpu([this] { EXPECT_TRUE(Fails(40)); });
+  const auto report = relocator_->SourceLost("web1", SourceLostAction::kPoison);
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_EQ(
+      *report,
+      "the source was lost: 54 pages (216 KiB) of VM web1 never arrived and are poisoned; the VM "
+      "runs on without them");
+  vcpu.join();
+  const auto ended = relocator_->Stats("web1");
+  EXPECT_EQ(ended->state, SessionState::kFailed);
+  EXPECT_EQ(ended->error, *report);
+  ExpectPoisoned();
+  const auto recovered = relocator_->Recover("web1");
+  EXPECT_EQ(recovered->owner, "destination");
+  EXPECT_THAT(recovered->report,
+              testing::AllOf(HasSubstr("VM web1 came here from there:7700"), HasSubstr(*report)));
+  const auto onwards = relocator_->Prepare({"web1", "further:7700", "", false});
+  EXPECT_TRUE(absl::IsFailedPrecondition(onwards.status()));
+  EXPECT_THAT(
+      std::string(onwards.status().message()),
+      testing::AllOf(HasSubstr("a part of its memory was lost for good when it came here from "
+                               "there:7700"),
+                     HasSubstr("postcopyctl recover web1")));
+  EXPECT_EQ(mark(), OwnershipMark::kIncomplete);
+}
+
+TEST_F(SourceLossTest, TheNextDaemonTellsTheSame) {
+  if (!KernelCanPoison()) GTEST_SKIP() << "missing: UFFDIO_POISON (Linux 6.6)";
+  RegisterThisProcess();
+  StartDaemon();
+  ASSERT_TRUE(ComesWithoutItsSource());
+  const auto report = relocator_->SourceLost("web1", SourceLostAction::kPoison);
+  ASSERT_TRUE(report.ok()) << report.status();
+  StartDaemon();
+  EXPECT_TRUE(Comes(SessionState::kFailed, *report));
+  ExpectPoisoned();
+}
+
+TEST_F(SourceLossTest, WhatADaemonHadNotPoisonedWhenItEndedTheNextOnePoisons) {
+  if (!KernelCanPoison()) GTEST_SKIP() << "missing: UFFDIO_POISON (Linux 6.6)";
+  EXPECT_TRUE(
+      store_->Write({session_, "web1", "there:7700", OwnershipMark::kIncomplete, true}).ok());
+  PageMap map(keepsake_->layout(), keepsake_->page_bytes());
+  for (uint64_t page = kHere; page < 30; ++page) map.Poison({{0}, {page}});
+  ASSERT_EQ(PoisonPages(userfault_.get(), reinterpret_cast<uint64_t>(memory_) + kHere * kPageBytes,
+                        5 * kPageBytes)
+                .outcome,
+            InstallOutcome::kInstalled);
+  RegisterThisProcess();
+  StartDaemon();
+  EXPECT_TRUE(Comes(SessionState::kFailed, "54 pages (216 KiB) of VM web1 never arrived"));
+  ExpectPoisoned();
+}
+
+TEST_F(SourceLossTest, ByThePolicyItIsPoisonedWithoutACommand) {
+  if (!KernelCanPoison()) GTEST_SKIP() << "missing: UFFDIO_POISON (Linux 6.6)";
+  RegisterThisProcess();
+  StartDaemon({SourceLostAction::kPoison, std::chrono::seconds(0)});
+  EXPECT_TRUE(Comes(SessionState::kFailed, "54 pages (216 KiB) of VM web1 never arrived"));
+  ExpectPoisoned();
+}
+
+TEST_F(SourceLossTest, WhatCannotBeRecordedIsNotDone) {
+  if (!KernelCanPoison()) GTEST_SKIP() << "missing: UFFDIO_POISON (Linux 6.6)";
+  RegisterThisProcess();
+  StartDaemon();
+  ASSERT_TRUE(ComesWithoutItsSource());
+  std::filesystem::rename(folder_ + "/state", folder_ + "/away");
+  const auto refused = relocator_->SourceLost("web1", SourceLostAction::kPoison);
+  EXPECT_EQ(refused.status().code(), absl::StatusCode::kResourceExhausted) << refused.status();
+  std::filesystem::rename(folder_ + "/away", folder_ + "/state");
+  EXPECT_EQ(mark(), OwnershipMark::kOwner);
+  EXPECT_TRUE(ComesWithoutItsSource());
+  EXPECT_TRUE(relocator_->SourceLost("web1", SourceLostAction::kPoison).ok());
+  ExpectPoisoned();
+}
+
+TEST_F(SourceLossTest, AKilledVmHasEndedAsInACrash) {
+  RegisterAnother();
+  StartDaemon();
+  ASSERT_TRUE(ComesWithoutItsSource());
+  const Pidfd process = std::move(registry_.Find("web1")->process);
+  const auto report = relocator_->SourceLost("web1", SourceLostAction::kKill);
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_THAT(*report,
+              testing::AllOf(HasSubstr("the source was lost: the VM has been ended"),
+                             HasSubstr("54 pages (216 KiB) of its memory had not arrived")));
+  EXPECT_TRUE(process.HasEnded());
+  EXPECT_EQ(relocator_->Stats("web1")->state, SessionState::kFailed);
+  EXPECT_EQ(relocator_->Stats("web1")->error, *report);
+  EXPECT_EQ(mark(), OwnershipMark::kOwner);
+  const auto late = relocator_->SourceLost("web1", SourceLostAction::kKill);
+  EXPECT_EQ(late.status().message(),
+            "source-lost web1: its memory is not arriving, the session is failed");
+}
+
+TEST_F(SourceLossTest, ByThePolicyItIsKilledWhenItsTimeHasCome) {
+  RegisterAnother();
+  StartDaemon({SourceLostAction::kKill, std::chrono::hours(1)});
+  ASSERT_TRUE(ComesWithoutItsSource());
+  EXPECT_FALSE(registry_.Find("web1")->process.HasEnded());
+  StartDaemon({SourceLostAction::kKill, std::chrono::seconds(0)});
+  EXPECT_TRUE(Comes(SessionState::kFailed, "the source was lost: the VM has been ended"));
+}
+
+TEST_F(SourceLossTest, AGuestThatCouldNotBeStartedYetIsGivenUpAllTheSame) {
+  if (!KernelCanPoison()) GTEST_SKIP() << "missing: UFFDIO_POISON (Linux 6.6)";
+  failures_["vmm start"] = absl::DeadlineExceededError("it waits for memory");
+  RegisterThisProcess();
+  StartDaemon({SourceLostAction::kPoison, std::chrono::seconds(0)});
+  for (int i = 0; i < 2000 && mark() != OwnershipMark::kIncomplete; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  EXPECT_EQ(mark(), OwnershipMark::kIncomplete);
+  EXPECT_EQ(relocator_->Stats("web1")->state, SessionState::kHandedOver);
+  EXPECT_FALSE(world_.destination_runs);
+}
+
+}  // namespace
+}  // namespace postcopy
