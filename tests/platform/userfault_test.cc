@@ -161,6 +161,23 @@ TEST_F(UserfaultPoisonTest, PoisonedAllocatedFileMemoryFailsAlsoWhenUnregistered
   ExpectPoisonStaysAfterUnregistering();
 }
 
+TEST_F(UserfaultPoisonTest, PoisonedHugePagesFailAlsoWhenUnregistered) {
+  constexpr uint64_t kHuge = 2 << 20;
+  void* const huge = mmap(nullptr, 2 * kHuge, PROT_READ | PROT_WRITE,
+                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
+  if (huge == MAP_FAILED) GTEST_SKIP() << "missing: two free huge pages of 2 MiB";
+  const auto at = reinterpret_cast<uint64_t>(huge);
+  userfault_ = std::move(*CreateUserfault(-1));
+  ASSERT_TRUE(RegisterFaults(userfault_.get(), at, 2 * kHuge, FaultMode::kMissing).ok());
+  const InstallResult poisoned = PoisonPages(userfault_.get(), at, kHuge);
+  EXPECT_EQ(poisoned.outcome, InstallOutcome::kInstalled) << "errno " << poisoned.error;
+  ASSERT_TRUE(UnregisterFaults(userfault_.get(), at, 2 * kHuge).ok());
+  EXPECT_TRUE(RaisesSigbus(reinterpret_cast<void*>(at)));
+  EXPECT_TRUE(RaisesSigbus(reinterpret_cast<void*>(at + kHuge - 1)));
+  EXPECT_FALSE(RaisesSigbus(reinterpret_cast<void*>(at + kHuge)));
+  munmap(huge, 2 * kHuge);
+}
+
 TEST_F(UserfaultPoisonTest, PoisonStopsAtAPresentPage) {
   MapAnonymous();
   ExpectResult(Copy(4, 1), InstallOutcome::kInstalled, 1);

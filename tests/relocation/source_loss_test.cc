@@ -163,6 +163,8 @@ TEST_F(SourceLossTest, AnOperatorsPoisonEndsTheSessionAndTheVmRunsOn) {
   EXPECT_EQ(ended->state, SessionState::kFailed);
   EXPECT_EQ(ended->error, *report);
   ExpectPoisoned();
+  EXPECT_TRUE(relocator_->OnHandOver(session_.ToString()).ok()) << "to a source that asks late";
+  EXPECT_TRUE(absl::IsFailedPrecondition(relocator_->OnAbort(session_.ToString(), "late")));
   const auto recovered = relocator_->Recover("web1");
   EXPECT_EQ(recovered->owner, "destination");
   EXPECT_THAT(recovered->report,
@@ -242,6 +244,7 @@ TEST_F(SourceLossTest, AKilledVmHasEndedAsInACrash) {
   EXPECT_EQ(relocator_->Stats("web1")->state, SessionState::kFailed);
   EXPECT_EQ(relocator_->Stats("web1")->error, *report);
   EXPECT_EQ(mark(), OwnershipMark::kOwner);
+  EXPECT_TRUE(absl::IsDataLoss(relocator_->OnHandOver(session_.ToString()).status()));
   const auto late = relocator_->SourceLost("web1", SourceLostAction::kKill);
   EXPECT_EQ(late.status().message(),
             "source-lost web1: its memory is not arriving, the session is failed");

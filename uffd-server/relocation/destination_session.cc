@@ -120,7 +120,13 @@ absl::StatusOr<int64_t> DestinationSession::HandOver() {
   if (now.state == SessionState::kRunning || now.state == SessionState::kCommitted) {
     return now.resumed_at_us;
   }
-  if (now.state == SessionState::kFailed) return absl::DataLossError(now.error);
+  if (now.state == SessionState::kFailed) {
+    // One that has lost memory runs on.
+    const auto recorded = parts_.store.Read(session_);
+    const bool runs_on = recorded.ok() && recorded->mark == OwnershipMark::kIncomplete;
+    if (runs_on) return now.resumed_at_us;
+    return absl::DataLossError(now.error);
+  }
   if (now.state != SessionState::kHandedOver) {
     const absl::Status taken = TakeOwnership();
     if (!taken.ok()) return taken;

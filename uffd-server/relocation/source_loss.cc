@@ -81,7 +81,8 @@ void DestinationSession::ConsiderSourceLost() {
   if (const auto asked = TakeLossRequest()) {
     auto answer = GiveUpSource(*asked);
     absl::MutexLock lock(&mutex_);
-    loss_request_->answer = std::move(answer);
+    // Nobody waits any more when the daemon ends.
+    if (loss_request_.has_value()) loss_request_->answer = std::move(answer);
     return;
   }
   if (!lost_text_.empty()) return;  // all is done but the end
