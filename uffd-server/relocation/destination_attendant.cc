@@ -179,9 +179,9 @@ void DestinationSession::Commit() {
     Turn::Holder turn(turn_);
     LetGoOfVmm();
   }
-  if (!TellSource()) return;
-  NoteRecorded(Write(OwnershipMark::kCommitted));
+  // The VM needs its source no more: it may be relocated onwards while that has yet to be told.
   status_.Apply(SessionEvent::kAllPresent);
+  if (TellSource()) NoteRecorded(Write(OwnershipMark::kCommitted));
 }
 
 bool DestinationSession::TellSource() {

@@ -46,7 +46,7 @@ enum class RecordedOutcome {
   kNever,       // destination: has not run it and will not
   kHandedOver,  // source: the destination owns it
   kOwner,       // destination: owns it
-  kCommitted,
+  kCommitted,   // nothing is wanted of the source: all has arrived, or what is missing was given up
   kUnreadable,
 };
 

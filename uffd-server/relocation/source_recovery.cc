@@ -49,8 +49,7 @@ void SourceSession::Attend() {
       resume_again = resume_again_;
     }
     if (resume_again.has_value()) {
-      Turn::Holder turn(turn_);
-      RollBack(*resume_again, /*must_ask_destination=*/false).IgnoreError();
+      Recover();
       if (!SleepUnlessStopped(parts_.ask_owner_every)) return;
       continue;
     }
