@@ -36,7 +36,7 @@ RUNS_AT_BASE, RUNS_ELSEWHERE, RUNS_QUICK = 5, 3, 3
 QEMU = "10.0"  # of both hosts and all arms
 
 # For the estimate only: seconds of a run at the base point, and what a condition adds.
-_SECONDS_A_RUN = 29
+_SECONDS_A_RUN = 26
 _MORE_SECONDS = {"1gbit": 3, "100mbit": 45, "rtt-1ms": 2, "rtt-10ms": 8, "rtt-50ms": 20,
                  4096: 45, 8192: 90, "key-value": 14, "specweb-banking": -4, "specweb-ecommerce": -3,
                  "specweb-support": -4, "idle": -6}

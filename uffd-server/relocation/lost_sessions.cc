@@ -10,41 +10,8 @@
 namespace postcopy {
 namespace {
 
-// After a daemon's start; a hook looks for it every 0.4 s.
-constexpr std::chrono::seconds kHooksReturnWithin{5};
-
-absl::Status BeingTakenUp() {
-  return absl::UnavailableError("the session is being taken up after a restart");
-}
-
-// The other daemon takes other codes than these for a word about the VM.
-absl::Status Unreadable(const absl::Status& status) {
-  return absl::IsNotFound(status) ? status : absl::UnavailableError(status.message());
-}
-
 bool IsArmedFor(const VmRecord& vm, const OwnershipRecord& record) {
   return vm.arming.has_value() && vm.arming->session_id == record.session;
-}
-
-Progress LastFigures(const OwnershipRecord& record) {
-  Progress figures;
-  figures.vm = record.vm;
-  figures.session = record.session.ToString();
-  figures.peer = record.peer;
-  figures.role = SessionRole::kDestination;
-  return figures;
-}
-
-std::string Crashed(const OwnershipRecord& record) {
-  return absl::StrCat("the VM has ended as in a crash: its VMM (process ", record.vmm_pid,
-                      ") ended while its memory was arriving");
-}
-
-// Its process is gone for certain, whatever has registered under its name.
-bool HasEnded(const OwnershipRecord& record) {
-  if (record.vmm_pid == 0) return false;
-  const auto process = Pidfd::Open(record.vmm_pid);
-  return process.ok() ? process->HasEnded() : process.error().code == ErrorCode::kUnavailable;
 }
 
 }  // namespace
@@ -223,6 +190,15 @@ LostSessions::Settled LostSessions::TakeUpDestination(const OwnershipRecord& rec
   return {.done = true, .destination = *std::move(session)};
 }
 
+Progress LostSessions::LastFigures(const OwnershipRecord& record) {
+  Progress figures;
+  figures.vm = record.vm;
+  figures.session = record.session.ToString();
+  figures.peer = record.peer;
+  figures.role = SessionRole::kDestination;
+  return figures;
+}
+
 bool LostSessions::SettleArrived(const OwnershipRecord& record) {
   Progress figures = LastFigures(record);
   figures.state = SessionState::kCommitted;
@@ -283,172 +259,6 @@ absl::Status LostSessions::FreeVmm(const OwnershipRecord& record) {
     if (!emptied.ok()) spdlog::warn("vm {}, {}", record.vm, emptied.error().message);
   }
   return parts_.registry.Release(record.vm, record.session);
-}
-
-absl::StatusOr<RecoveryReport> LostSessions::Recover(const std::string& vm) {
-  const std::vector<OwnershipRecord> records = parts_.store.ReadAll(vm);
-  if (records.empty()) {
-    return absl::NotFoundError(absl::StrCat("VM ", vm, " takes part in no relocation on this host"));
-  }
-  const OwnershipRecord& last = records.back();
-  switch (last.mark) {
-    case OwnershipMark::kRolledBack:
-      return RecoveryReport{SessionState::kRolledBack, "source",
-                            absl::StrCat("VM ", vm, " stayed here; nothing needs to be recovered")};
-    case OwnershipMark::kOwner:
-      return RecoveryReport{
-          SessionState::kHandedOver, "destination",
-          absl::StrCat("VM ", vm, " is owned by this host since session ", last.session.ToString(),
-                       HasEnded(last) ? ", and has ended as in a crash"
-                                      : absl::StrCat("; it is not taken up yet: ", WhyNot(vm)),
-                       ". What had not arrived stays at ", last.peer)};
-    case OwnershipMark::kArrived:
-      return RecoveryReport{
-          SessionState::kRunning, "destination",
-          absl::StrCat("VM ", vm, " has arrived completely; ", last.peer, " has yet to be told")};
-    case OwnershipMark::kIncomplete:
-      return RecoveryReport{
-          SessionState::kFailed, "destination",
-          absl::StrCat("VM ", vm,
-                       " is owned by this host, and a part of its memory was lost for "
-                       "good with its source, ",
-                       last.peer, " (session ", last.session.ToString(),
-                       "): touching that ends the access with SIGBUS, and the VM cannot be "
-                       "relocated; shut it down and start it anew")};
-    case OwnershipMark::kOffered:
-      return RecoveryReport{
-          SessionState::kUnknown, "nobody yet",
-          absl::StrCat("VM ", vm, " was offered by ", last.peer, " in session ",
-                       last.session.ToString(), ", and this daemon has lost the session: it never ran "
-                       "here; recover it there")};
-    case OwnershipMark::kNever:
-      return RecoveryReport{SessionState::kRolledBack, "source",
-                            absl::StrCat("VM ", vm, " never ran here; it stayed at ", last.peer)};
-    case OwnershipMark::kCommitted:
-      return RecoveryReport{SessionState::kCommitted, "destination",
-                            absl::StrCat("the last relocation of VM ", vm, " was committed")};
-    case OwnershipMark::kPrepared:
-    case OwnershipMark::kHandedOver: break;
-  }
-  const std::string session = last.session.ToString();
-  auto destination = parts_.peers.ConnectDestination(last.peer);
-  const bool handed_over = last.mark == OwnershipMark::kHandedOver;
-  if (handed_over && destination->HandOver(session).ok()) {
-    return RecoveryReport{
-        SessionState::kRunning, "destination",
-        absl::StrCat("VM ", vm, " runs at ", last.peer,
-                     ". What had not arrived there cannot be served by this daemon yet: ",
-                     WhyNot(vm))};
-  }
-  const absl::Status aborted = destination->Abort(session, "recovered by the source",
-                                                    kAbortTimeout);
-  if (aborted.code() == absl::StatusCode::kFailedPrecondition) {
-    return RecoveryReport{SessionState::kHandedOver, "destination",
-                          absl::StrCat("VM ", vm, " is owned by ", last.peer, ": ",
-                                       std::string(aborted.message()))};
-  }
-  if (!aborted.ok() && handed_over) {
-    return RecoveryReport{
-        SessionState::kUnknown, "unknown",
-        absl::StrCat("VM ", vm, " was handed over to ", last.peer, ", which cannot be asked (",
-                     std::string(aborted.message()), "). It stays stopped here. Resuming it here by "
-                     "hand could run it twice, unless that host is off for good")};
-  }
-  // It was never handed over, or the destination has recorded that it never ran it.
-  const absl::Status resumed = ResumeSource(last);
-  if (!resumed.ok()) return resumed;
-  return RecoveryReport{SessionState::kRolledBack, "source",
-                        absl::StrCat("VM ", vm, " goes on here")};
-}
-
-std::string LostSessions::WhyNot(const std::string& vm) const {
-  const auto said = said_.find(vm);
-  return said != said_.end() ? said->second
-                             : "its VMM has not registered, as its hook does within half a second";
-}
-
-absl::Status LostSessions::Abort(const std::string& session, std::string_view reason) {
-  const auto id = SessionId::Parse(session);
-  if (!id.has_value()) return absl::InvalidArgumentError("abort: malformed session id");
-  const auto record = parts_.store.Read(*id);
-  if (!record.ok()) return Unreadable(record.status());
-  switch (record->mark) {
-    case OwnershipMark::kOwner:
-    case OwnershipMark::kArrived:
-    case OwnershipMark::kIncomplete:
-    case OwnershipMark::kCommitted:
-      return absl::FailedPreconditionError("this host owns the VM: it cannot give it back");
-    case OwnershipMark::kPrepared:
-    case OwnershipMark::kHandedOver:
-    case OwnershipMark::kRolledBack:
-      return absl::FailedPreconditionError("this host is the source of that session");
-    case OwnershipMark::kOffered:
-    case OwnershipMark::kNever: break;
-  }
-  return NeverRun(*record, reason);
-}
-
-absl::StatusOr<int64_t> LostSessions::HandOver(const std::string& session) {
-  const auto id = SessionId::Parse(session);
-  if (!id.has_value()) return absl::InvalidArgumentError("hand-over: malformed session id");
-  const auto record = parts_.store.Read(*id);
-  if (!record.ok()) return Unreadable(record.status());
-  switch (record->mark) {
-    case OwnershipMark::kOwner:
-      if (!HasEnded(*record)) return BeingTakenUp();
-      return absl::DataLossError(Crashed(*record));
-    case OwnershipMark::kArrived:
-    case OwnershipMark::kIncomplete:
-    case OwnershipMark::kCommitted: return 0;
-    case OwnershipMark::kNever: {
-      const absl::Status durable = parts_.store.Write(*record);
-      return durable.ok() ? absl::AbortedError("this host has recorded that it never runs this VM")
-                          : Unreadable(durable);
-    }
-    case OwnershipMark::kPrepared:
-    case OwnershipMark::kHandedOver:
-    case OwnershipMark::kRolledBack:
-      return absl::FailedPreconditionError("this host is the source of that session");
-    case OwnershipMark::kOffered: break;
-  }
-  if (MayTakeUp(*record)) return BeingTakenUp();
-  const absl::Status never = NeverRun(*record, "its VMM cannot take it any more");
-  if (!never.ok()) return Unreadable(never);
-  return absl::AbortedError("the destination's VMM had ended before the guest was started");
-}
-
-std::optional<Progress> LostSessions::Figures(const std::string& session) {
-  const auto id = SessionId::Parse(session);
-  if (!id.has_value()) return std::nullopt;
-  const auto record = parts_.store.Read(*id);
-  if (!record.ok() || record->mark != OwnershipMark::kOwner || !HasEnded(*record)) {
-    return std::nullopt;
-  }
-  Progress figures = LastFigures(*record);
-  figures.state = SessionState::kFailed;
-  figures.error = Crashed(*record);
-  return figures;
-}
-
-absl::Status LostSessions::Arrived(const std::string& session) {
-  const auto id = SessionId::Parse(session);
-  if (!id.has_value()) return absl::InvalidArgumentError("arrived: malformed session id");
-  auto record = parts_.store.Read(*id);
-  if (!record.ok()) return Unreadable(record.status());
-  if (record->mark != OwnershipMark::kHandedOver && record->mark != OwnershipMark::kCommitted) {
-    return absl::FailedPreconditionError(absl::StrCat("arrived: the session is recorded as ",
-                                                      std::string(NameOf(record->mark))));
-  }
-  if (record->mark == OwnershipMark::kHandedOver && MayTakeUp(*record)) return BeingTakenUp();
-  // Also where it says so already: the destination forgets the session once this has returned.
-  record->mark = OwnershipMark::kCommitted;
-  return parts_.store.Write(*record);
-}
-
-bool LostSessions::MayTakeUp(const OwnershipRecord& record) const {
-  if (hopeless_.count(record.session) > 0) return false;
-  return !absl::IsNotFound(parts_.registry.Find(record.vm).status()) ||
-         std::chrono::steady_clock::now() - began_ < kHooksReturnWithin;
 }
 
 }  // namespace postcopy

@@ -1,6 +1,8 @@
 // Relocations that this daemon has lost because it ended meanwhile: what is on disk, the VMM and
 // the other daemon still tell what to do.
 //
+// Split by what is done: lost_sessions.cc (settling), lost_session_answers.cc (answers to others).
+//
 // The record alone says who owns the VM; a VMM is touched only where it is seen to be in the middle
 // of that very session (held or sent at the source, armed for it at the destination). One call at a
 // time, so that a session which is being taken up is not given up beside it.
@@ -71,6 +73,8 @@ class LostSessions {
   bool MayTakeUp(const OwnershipRecord& record) const;
   // Why its session is not taken up, as far as is known.
   std::string WhyNot(const std::string& vm) const;
+  // What is known of its figures: names.
+  static Progress LastFigures(const OwnershipRecord& record);
   // Logs why a VM's session is not settled, once for each reason.
   void SayUnsettled(const OwnershipRecord& record, const absl::Status& cause);
   // Ends what the destination's VMM was armed for and records "never".
