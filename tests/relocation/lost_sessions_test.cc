@@ -6,10 +6,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <filesystem>
-
 #include "gtest/gtest.h"
-#include "tests/relocation/fakes.h"
+#include "tests/relocation/daemon_fixture.h"
 
 namespace postcopy {
 namespace {
@@ -35,28 +33,11 @@ class Sleeper {
   pid_t pid_;
 };
 
-class LostSessionsTest : public testing::Test {
+class LostSessionsTest : public DaemonFixture {
  protected:
-  LostSessionsTest() {
-    char folder[] = "/tmp/postcopy-lost-XXXXXX";
-    folder_ = mkdtemp(folder);
-    store_ = std::make_unique<OwnershipStore>(*OwnershipStore::Open(folder_));
-    page_server_ = *PageServer::Listen({"127.0.0.1:0"});
-    parts_ = std::make_unique<DaemonParts>(DaemonParts{
-        .registry = registry_,
-        .page_server = *page_server_,
-        .store = *store_,
-        .peers = peers_,
-        .connect_vmm = [this](const std::string&) -> absl::StatusOr<std::unique_ptr<VmmDriver>> {
-          return std::make_unique<FakeVmm>(world_, VmmDescription{}, failures_);
-        },
-        .faults = {},
-        .control_address = "here:7700",
-        .data_addresses = {},
-    });
+  LostSessionsTest() : parts_(std::make_unique<DaemonParts>(Parts())) {
     session_.bytes[0] = std::byte{7};
   }
-  ~LostSessionsTest() override { std::filesystem::remove_all(folder_); }
 
   void Record(OwnershipMark mark, bool run = true) {
     ASSERT_TRUE(store_->Write({session_, "web1", "there:7700", mark, run}).ok());
@@ -76,15 +57,7 @@ class LostSessionsTest : public testing::Test {
     ASSERT_TRUE(registry_.Register(1, std::move(registration)).ok());
   }
 
-  World world_;
-  std::map<std::string, absl::Status> failures_;
-  FakeDestination destination_{world_, failures_, {}};
-  FakePeers peers_{destination_};
-  std::string folder_;
   Sleeper vmm_;
-  VmRegistry registry_;
-  std::unique_ptr<OwnershipStore> store_;
-  std::unique_ptr<PageServer> page_server_;
   std::unique_ptr<DaemonParts> parts_;
   SessionId session_{};
 };

@@ -5,7 +5,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include <filesystem>
 #include <thread>
 
 #include "engine/keepsake.h"
@@ -13,7 +12,7 @@
 #include "platform/duplicate_fd.h"
 #include "relocation/relocator.h"
 #include "tests/platform/sigbus.h"
-#include "tests/relocation/fakes.h"
+#include "tests/relocation/daemon_fixture.h"
 
 namespace postcopy {
 namespace {
@@ -23,13 +22,9 @@ using testing::HasSubstr;
 constexpr uint64_t kPages = 64;
 constexpr uint64_t kHere = 10;  // of these, what has come before the source was lost
 
-class SourceLossTest : public testing::Test {
+class SourceLossTest : public DaemonFixture {
  protected:
   SourceLossTest() {
-    char folder[] = "/tmp/postcopy-loss-XXXXXX";
-    folder_ = mkdtemp(folder);
-    store_ = std::make_unique<OwnershipStore>(*OwnershipStore::Open(folder_ + "/state"));
-    page_server_ = *PageServer::Listen({"127.0.0.1:0"});
     session_.bytes[0] = std::byte{7};
     MakeMemory();
     world_.vmm_state = GuestState::kPaused;
@@ -40,24 +35,13 @@ class SourceLossTest : public testing::Test {
     relocator_.reset();
     if (vmm_ > 0) kill(vmm_, SIGKILL);
     munmap(memory_, kPages * kPageBytes);
-    std::filesystem::remove_all(folder_);
   }
 
   void StartDaemon(SourceLostPolicy policy = {}) {
     relocator_.reset();
-    relocator_ = std::make_unique<Relocator>(DaemonParts{
-        .registry = registry_,
-        .page_server = *page_server_,
-        .store = *store_,
-        .peers = peers_,
-        .connect_vmm = [this](const std::string&) -> absl::StatusOr<std::unique_ptr<VmmDriver>> {
-          return std::make_unique<FakeVmm>(world_, VmmDescription{}, failures_);
-        },
-        .faults = {},
-        .control_address = "here:7700",
-        .data_addresses = {},
-        .source_lost = policy,
-    });
+    DaemonParts parts = Parts();
+    parts.source_lost = policy;
+    relocator_ = std::make_unique<Relocator>(std::move(parts));
   }
   // The VM comes back to its daemon, in the middle of the session, as process `pid`.
   void Register(pid_t pid) {
@@ -107,19 +91,11 @@ class SourceLossTest : public testing::Test {
   }
   OwnershipMark mark() { return store_->Read(session_)->mark; }
 
-  World world_;
-  std::map<std::string, absl::Status> failures_;
-  FakeDestination destination_{world_, failures_, {}};
-  FakePeers peers_{destination_};
-  std::string folder_;
   pid_t vmm_ = 0;
   char* memory_ = nullptr;
   UniqueFd userfault_;
   std::optional<Keepsake> keepsake_;
   SessionId session_{};
-  VmRegistry registry_;
-  std::unique_ptr<OwnershipStore> store_;
-  std::unique_ptr<PageServer> page_server_;
   std::unique_ptr<Relocator> relocator_;
 
  private:

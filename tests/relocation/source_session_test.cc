@@ -10,7 +10,7 @@
 
 #include "gtest/gtest.h"
 #include "relocation/relocator.h"
-#include "tests/relocation/fakes.h"
+#include "tests/relocation/daemon_fixture.h"
 
 namespace postcopy {
 namespace {
@@ -19,37 +19,21 @@ using testing::HasSubstr;
 
 constexpr uint64_t kRamBytes = 1 << 20;
 
-class SourceSessionTest : public testing::Test {
+class SourceSessionTest : public DaemonFixture {
  protected:
   SourceSessionTest() {
-    char folder[] = "/tmp/postcopy-source-XXXXXX";
-    folder_ = mkdtemp(folder);
-    store_ = std::make_unique<OwnershipStore>(*OwnershipStore::Open(folder_ + "/state"));
-    page_server_ = *PageServer::Listen({"127.0.0.1:0"});
     RegisterVm();
     StartDaemon(std::chrono::hours(1));  // nobody asks but a test
   }
   // Another daemon over the same records and VMs.
   void StartDaemon(std::chrono::milliseconds ask_owner_every) {
     relocator_.reset();
-    relocator_ = std::make_unique<Relocator>(DaemonParts{
-        .registry = registry_,
-        .page_server = *page_server_,
-        .store = *store_,
-        .peers = peers_,
-        .connect_vmm = [this](const std::string&) -> absl::StatusOr<std::unique_ptr<VmmDriver>> {
-          return std::make_unique<FakeVmm>(world_, description_, failures_);
-        },
-        .faults = {},
-        .control_address = "127.0.0.1:7700",
-        .data_addresses = page_server_->addresses(),
-        .hand_over_retry = std::chrono::milliseconds(1),
-        .ask_owner_every = ask_owner_every,
-    });
+    DaemonParts parts = Parts();
+    parts.ask_owner_every = ask_owner_every;
+    relocator_ = std::make_unique<Relocator>(std::move(parts));
   }
   ~SourceSessionTest() override {
     relocator_.reset();
-    std::filesystem::remove_all(folder_);
     EXPECT_FALSE(world_.ran_twice) << "the guest ran on both sides";
   }
 
@@ -101,16 +85,7 @@ class SourceSessionTest : public testing::Test {
   }
   RecordedOutcome record() { return *relocator_->OnQuery(session_); }
 
-  World world_;
-  std::map<std::string, absl::Status> failures_;
-  FakeDestination destination_{world_, failures_, {}};
-  FakePeers peers_{destination_};
-  VmmDescription description_;
-  std::string folder_;
   std::string session_;
-  VmRegistry registry_;
-  std::unique_ptr<OwnershipStore> store_;
-  std::unique_ptr<PageServer> page_server_;
   std::unique_ptr<Relocator> relocator_;
 };
 

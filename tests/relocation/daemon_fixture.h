@@ -1,0 +1,56 @@
+// The rest of a daemon, as sessions use it: real records, registry and page server, a VMM and another
+// daemon that are played (fakes.h). What a test's daemon consists of besides is the test's.
+#pragma once
+
+#include <stdlib.h>
+
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "gtest/gtest.h"
+#include "tests/relocation/fakes.h"
+
+namespace postcopy {
+
+class DaemonFixture : public testing::Test {
+ protected:
+  DaemonFixture() {
+    char folder[] = "/tmp/postcopy-daemon-XXXXXX";
+    folder_ = mkdtemp(folder);
+    store_ = std::make_unique<OwnershipStore>(*OwnershipStore::Open(folder_ + "/state"));
+    page_server_ = *PageServer::Listen({"127.0.0.1:0"});
+  }
+  ~DaemonFixture() override { std::filesystem::remove_all(folder_); }
+
+  // Refers to this fixture. Nothing is asked for again before an hour has passed.
+  DaemonParts Parts() {
+    return {
+        .registry = registry_,
+        .page_server = *page_server_,
+        .store = *store_,
+        .peers = peers_,
+        .connect_vmm = [this](const std::string&) -> absl::StatusOr<std::unique_ptr<VmmDriver>> {
+          return std::make_unique<FakeVmm>(world_, description_, failures_);
+        },
+        .faults = {},
+        .control_address = "here:7700",
+        .data_addresses = page_server_->addresses(),
+        .hand_over_retry = std::chrono::milliseconds(1),
+        .ask_owner_every = std::chrono::hours(1),
+    };
+  }
+
+  World world_;
+  std::map<std::string, absl::Status> failures_;
+  FakeDestination destination_{world_, failures_, {}};
+  FakePeers peers_{destination_};
+  VmmDescription description_;
+  std::string folder_;  // the records are in its `state`
+  VmRegistry registry_;
+  std::unique_ptr<OwnershipStore> store_;
+  std::unique_ptr<PageServer> page_server_;
+};
+
+}  // namespace postcopy
