@@ -76,8 +76,8 @@ Result<int> UnixChannel::QueryPeerPid() const {
 
 Result<void> UnixChannel::Send(std::span<const std::byte> bytes, std::span<const int> descriptors,
                                std::chrono::milliseconds timeout) {
-  using Clock = std::chrono::steady_clock;
-  const Clock::time_point deadline = Clock::now() + timeout;
+  using std::chrono::steady_clock;
+  const steady_clock::time_point deadline = steady_clock::now() + timeout;
   alignas(cmsghdr) ControlBuffer control{};
   while (!bytes.empty()) {
     iovec part{const_cast<std::byte*>(bytes.data()), bytes.size()};
@@ -101,7 +101,7 @@ Result<void> UnixChannel::Send(std::span<const std::byte> bytes, std::span<const
     }
     if (errno == EINTR) continue;
     if (errno != EAGAIN) return ErrnoError(errno, "send to Unix socket");
-    const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now()).count();
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - steady_clock::now()).count();
     if (left <= 0) return ErrnoError(ETIMEDOUT, "send to Unix socket");
     pollfd writable{socket_.get(), POLLOUT, 0};
     poll(&writable, 1, static_cast<int>(std::min<int64_t>(left, 60'000)));
