@@ -30,7 +30,7 @@ enum class SessionEvent : uint8_t {
   kStateTaken,  // source: has the whole device state; destination: has loaded it
   kHandOver,    // source: "handed over" is durable; destination: "owner" is durable
   kResumed,     // the guest runs at the destination
-  kAllPresent,  // every page is there, and both sides know
+  kAllPresent,  // every page is at the destination; at the source: it has been told
   kRollBack,    // the source goes on
   kCancel,      // the source goes on because an operator asked for it
   kInDoubt,     // whether the hand-over was recorded is not known
