@@ -39,7 +39,8 @@ def play(one, programs, guests, keep_trace):
     goes to the path `keep_trace` unless that is None. LabError if it could not be played."""
     folder = tempfile.mkdtemp(prefix="postcopy-")
     reaper.note("folder", folder)
-    result = {**dataclasses.asdict(one.point), "arm": one.arm, "run": one.number}
+    result = {**dataclasses.asdict(one.point), "arm": one.arm, "run": one.number,
+              "date": datetime.date.today().isoformat(), "commit": commit()}
     try:
         outcome = scenario.run(plan.scenario_of(one.point, guests), programs, folder,
                                arm=arms.ARMS[one.arm])
@@ -55,6 +56,21 @@ def play(one, programs, guests, keep_trace):
                for window in outcome.windows]
     return {**result, **outcome.figures, "complaints": outcome.complaints, "service": service,
             "waits_us": waits_us}
+
+
+def commit():
+    """That of this project; "unknown" outside of its repository."""
+    told = subprocess.run(["git", "-C", PROJECT, "describe", "--always", "--dirty"], text=True,
+                          capture_output=True, check=False).stdout.strip()
+    return told or "unknown"
+
+
+def floors_of(programs, folder, anew):
+    """The floors: those kept in `folder` unless `anew`. LabError."""
+    kept = folder / "floors.json"
+    if anew or not kept.exists():
+        kept.write_text(json.dumps(measure_floors(programs)) + "\n")
+    return json.loads(kept.read_text())
 
 
 def measure_floors(programs):
@@ -127,14 +143,13 @@ def machine_text(results):
         return re.findall(pattern, pathlib.Path(path).read_text(), re.M)
     processors = lines_of("/proc/cpuinfo", r"^model name\s*: (.*)$")
     memory_kib = int(lines_of("/proc/meminfo", r"^MemTotal:\s+(\d+)")[0])
-    commit = subprocess.run(["git", "-C", PROJECT, "describe", "--always", "--dirty"], text=True,
-                            capture_output=True, check=False).stdout.strip()
-    qemus = sorted({result["qemu"] for result in results if "qemu" in result})
+    dates, commits, qemus = (", ".join(sorted({result[name] for result in results if name in result}))
+                             for name in ("date", "commit", "qemu"))
     return "\n".join([
-        f"- Date: {datetime.date.today().isoformat()}",
+        f"- Date: {dates}",
         f"- Machine: {len(processors)} x {processors[0] if processors else platform.machine()}, "
         f"{memory_kib / 2**20:.0f} GiB of memory, Linux {platform.release()}",
-        f"- QEMU {', '.join(qemus)} (TCG), libpostcopy {commit or 'unknown'}",
+        f"- QEMU {qemus} (TCG), libpostcopy {commits}",
         f"- Command: `{shlex.join(['perf/run.sh', *sys.argv[1:]])}`"])
 
 
@@ -186,13 +201,13 @@ def main():
           flush=True)
     os.environ["POSTCOPY_LAB_QEMU"] = plan.QEMU
     programs = Programs.built()
-    floors = measure_floors(programs)
+    floors = floors_of(programs, folder, anew=bool(left))
     print(f"{report.floors_text(floors)}\n", flush=True)
     results = collect(wanted, programs, folder, asked.traces)
     points = list(dict.fromkeys(one.point for one in wanted))
     said = [machine_text(results), report.floors_text(floors), report.table(results, points),
             report.multiples(results, points, floors)]
-    (folder / "report.txt").write_text("\n\n".join(said))
+    (folder / "report.md").write_text("\n\n".join(said))
     print("\n" + "\n".join(said[2:]))
     for picture in pictures.write_all(results, points, folder):
         print(f"picture: {picture}")

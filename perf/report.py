@@ -1,4 +1,4 @@
-"""The figures of many runs as text. Pictures makes pictures.py; what a figure means says
+"""The figures of many runs as text, in Markdown. Pictures makes pictures.py; what a figure means says
 tests/lab/verdict.py. Pure."""
 
 import statistics
@@ -109,15 +109,17 @@ def _point_table(results, point):
     if len(rows) == 1:
         return ""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = [f"{point}:"]
-    lines += ["  " + "  ".join(cell.ljust(width) if i == 0 else cell.rjust(width)
-                               for i, (cell, width) in enumerate(zip(row, widths)))
+    rows.insert(1, ["-" * width if i == 0 else "-" * (width - 1) + ":" for i, width in enumerate(widths)])
+    lines = [f"### {point}", ""]
+    lines += ["| " + " | ".join(cell.ljust(width) if i == 0 else cell.rjust(width)
+                                for i, (cell, width) in enumerate(zip(row, widths))) + " |"
               for row in rows]
+    lines.append("")
     present = [name for name, *_ in columns]
     for column in RANKED:
         if column in present:
             order = " < ".join(" = ".join(rank) for rank in ranking(results, point, column))
-            lines.append(f"  {_HEADINGS[column]}: {order}")
+            lines.append(f"- {_HEADINGS[column]}: {order}")
     return "\n".join([*lines, ""])
 
 
@@ -127,7 +129,7 @@ def floors_text(floors):
         f"{pages} at a time: " + ", ".join(f"{method.replace('_', ' ')} {time:.2f}"
                                            for method, time in floors[f"install_{pages}_pages_us"].items())
         for pages in (1, 64))
-    return (f"floors: TCP 16 B -> 4 KiB {floors['tcp_round_trip_us']:.0f} us blocking, "
+    return (f"Floors: TCP 16 B -> 4 KiB {floors['tcp_round_trip_us']:.0f} us blocking, "
             f"{floors['tcp_round_trip_spinning_us']:.0f} us spinning; one stream "
             f"{floors['tcp_stream_gb_s']:.2f} GB/s; userfaultfd "
             f"{floors['userfault_round_trip_us']:.0f} us blocking, "
@@ -153,8 +155,8 @@ def multiples(results, points, floors):
             wait, _ = median_and_mad([result.get("fault_p50_us") for result in each])
             if wait is not None:
                 text += f"; wait p50 {wait:.0f} us = {wait / wait_floor:.2f} of {wait_floor:.0f} us"
-            lines.append(f"  {point}, {arm}: {text}")
-    return "\n".join(["as multiples of the floors:", *lines, ""])
+            lines.append(f"- {point}, {arm}: {text}")
+    return "\n".join(["As multiples of the floors:", "", *lines, ""])
 
 
 def _short(value):
