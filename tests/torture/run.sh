@@ -28,8 +28,8 @@ memory; at the end all files are verified by SHA-256. As root; installs what is 
   --json FILE    write all counts and injections to FILE
 
 The last line of stdout sums up: hops are attempts, one that was rolled back, cancelled or refused is
-tried again; `left over` counts relocations and QEMUs that had to be put away by hand. Where something was lost or wrong, it is said what, the log of
-injections is printed, and the hosts' logs are kept.
+tried again; `left over` counts relocations and QEMUs that had to be put away by hand. Where something
+was lost or wrong, it is said what, the log of injections is printed, and the hosts' logs are kept.
 
 POSTCOPY_BUILD_DIR: a folder that is built already; nothing is installed or built then.
 
