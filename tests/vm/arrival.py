@@ -20,6 +20,7 @@ class ArrivalTest(support.StageTest):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
+        cls.stage.save_ready_guest()
         host = cls.stage.hosts["b"]
         host.stop()
         cls.traces = cls.stage.folder / "traces"
@@ -34,8 +35,7 @@ class ArrivalTest(support.StageTest):
         for name in ("a", "b"):
             network.shape(name, LINK_MBIT)
             self.addCleanup(network.unshape, name)
-        with self.stage.vm("a") as a, self.stage.vm("b", incoming=True) as b:
-            a.wait_ready()
+        with self.stage.ready_vm("a"), self.stage.vm("b", incoming=True) as b:
             monitor = b.qmp  # connected now: events are seen from then on
             began = time.time()
             relocating = self.stage.relocating()
