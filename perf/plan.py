@@ -36,10 +36,11 @@ RUNS_AT_BASE, RUNS_ELSEWHERE, RUNS_QUICK = 5, 3, 3
 QEMU = "10.0"  # of both hosts and all arms
 
 # For the estimate only: seconds of a run at the base point, and what a condition adds.
-_SECONDS_A_RUN = 26
-_MORE_SECONDS = {"1gbit": 3, "100mbit": 45, "rtt-1ms": 2, "rtt-10ms": 8, "rtt-50ms": 20,
-                 4096: 45, 8192: 90, "key-value": 14, "specweb-banking": -4, "specweb-ecommerce": -3,
-                 "specweb-support": -4, "idle": -6}
+_SECONDS_A_RUN = 22
+_MORE_SECONDS = {"1gbit": 3, "100mbit": 76, "rtt-1ms": 1, "rtt-10ms": 1, "rtt-50ms": 6,
+                 4096: 22, 8192: 52, "key-value": 9, "specweb-banking": -1, "specweb-ecommerce": -2,
+                 "specweb-support": -2, "touch-random": -5, "touch-zipf": -5, "touch-linear": -5,
+                 "idle": -7}
 
 
 @dataclasses.dataclass(frozen=True, order=True)
