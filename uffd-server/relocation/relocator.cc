@@ -25,7 +25,6 @@ bool HasEnded(OwnershipMark mark) {
 }
 
 constexpr std::chrono::milliseconds kSettleAgain{1'000};
-constexpr std::chrono::milliseconds kSettleTimeout{15'000};
 
 absl::Status NoSession(const std::string& session) {
   return absl::NotFoundError(absl::StrCat("no session ", session, " on this host"));
@@ -56,16 +55,19 @@ Relocator::~Relocator() {
 }
 
 void Relocator::NoteRegistered(const std::string& vm) {
+  if (!sessions_.NoteRegistered(vm)) return;  // this daemon has, or had, its session
   absl::MutexLock lock(&mutex_);
-  const auto [slot, is_new] = slots_.try_emplace(vm);
-  if (!is_new) return;  // this daemon has, or had, its session
-  slot->second.settling = true;
   unsettled_.insert(vm);
+  has_registered_ = true;
 }
 
 void Relocator::SettleLostSessions() {
   const auto to_do = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     return ending_ || !unsettled_.empty();
+  };
+  // Nothing that registers has to wait, only what could not be settled.
+  const auto new_one = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return ending_ || has_registered_;
   };
   for (;;) {
     std::set<std::string> vms;
@@ -74,17 +76,10 @@ void Relocator::SettleLostSessions() {
       mutex_.Await(absl::Condition(&to_do));
       if (ending_) return;
       vms.swap(unsettled_);
+      has_registered_ = false;
     }
     for (const std::string& vm : vms) SettleOne(vm);
     absl::MutexLock lock(&mutex_);
-    // Nothing that registers from now on has to wait, only what could not be settled.
-    const auto new_one = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-      if (ending_) return true;
-      for (const std::string& vm : unsettled_) {
-        if (slots_[vm].settling) return true;
-      }
-      return false;
-    };
     if (!unsettled_.empty()) {
       mutex_.AwaitWithTimeout(absl::Condition(&new_one), absl::FromChrono(kSettleAgain));
     }
@@ -92,99 +87,23 @@ void Relocator::SettleLostSessions() {
 }
 
 void Relocator::SettleOne(const std::string& vm) {
-  {
-    absl::MutexLock lock(&mutex_);
-    Slot& slot = slots_[vm];
-    if (slot.Busy() || slot.source != nullptr || slot.destination != nullptr) return;
-    slot.settling = true;
-  }
-  Turn::Holder turn(lost_turn_);  // until what is taken up is in its slot
+  if (!sessions_.BeginSettling(vm)) return;
+  Turn::Holder turn(lost_turn_);  // until what is taken up is in its place
   LostSessions::Settled settled = lost_.Settle(vm);
-  absl::MutexLock lock(&mutex_);
-  Slot& slot = slots_[vm];
-  slot.settling = false;
-  if (settled.source != nullptr || settled.destination != nullptr) {
-    slot.source = std::move(settled.source);
-    slot.destination = std::move(settled.destination);
-  } else if (!settled.done) {
+  if (!settled.done && settled.source == nullptr && settled.destination == nullptr) {
+    absl::MutexLock lock(&mutex_);
     unsettled_.insert(vm);
-  } else if (!slot.Busy() && slot.source == nullptr && slot.destination == nullptr) {
-    slots_.erase(vm);
   }
-}
-
-bool Relocator::Slot::Busy() const {
-  if (preparing) return true;
-  if (source != nullptr) return !IsFinal(source->state());
-  return destination != nullptr && !IsFinal(destination->state());
+  sessions_.EndSettling(vm, std::move(settled));
 }
 
 absl::Status Relocator::Reserve(const std::string& vm) {
-  const Slot before = Find(vm);
-  if (before.source != nullptr && before.source->IsDead()) {
-    const absl::Status cancelled = before.source->Cancel();  // tells the destination, too
+  const auto before = sessions_.Find(vm).source;
+  if (before != nullptr && before->IsDead()) {
+    const absl::Status cancelled = before->Cancel();  // tells the destination, too
     if (!cancelled.ok()) spdlog::warn("vm {}, {}", vm, cancelled.ToString());
   }
-  Slot ended;  // destroyed without the lock
-  absl::MutexLock lock(&mutex_);
-  const auto settled = [this, &vm]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    return !slots_[vm].settling;
-  };
-  if (!mutex_.AwaitWithTimeout(absl::Condition(&settled), absl::FromChrono(kSettleTimeout))) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "VM ", vm, ": what an earlier uffd-server left of its last relocation is still being put in "
-        "order; `postcopyctl recover ", vm, "` tells more"));
-  }
-  Slot& slot = slots_[vm];
-  if (slot.Busy()) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("VM ", vm, " takes part in another relocation already"));
-  }
-  std::swap(ended, slot);
-  slot.preparing = true;
-  return absl::OkStatus();
-}
-
-void Relocator::Fill(const std::string& vm, Slot slot) {
-  absl::MutexLock lock(&mutex_);
-  if (slot.source == nullptr && slot.destination == nullptr) {
-    slots_.erase(vm);
-  } else {
-    slots_[vm] = std::move(slot);
-  }
-}
-
-Relocator::Slot Relocator::Find(const std::string& vm) {
-  absl::MutexLock lock(&mutex_);
-  const auto found = slots_.find(vm);
-  return found == slots_.end() ? Slot{} : found->second;
-}
-
-bool Relocator::MayHandOver(const std::string& session, const std::string& vm) {
-  absl::MutexLock lock(&mutex_);
-  const auto found = slots_.find(vm);
-  if (found == slots_.end()) return false;
-  const Slot& slot = found->second;
-  return slot.preparing || (slot.source != nullptr && slot.source->session() == session &&
-                            !IsFinal(slot.source->state()));
-}
-
-std::shared_ptr<SourceSession> Relocator::FindSource(const std::string& session) {
-  absl::MutexLock lock(&mutex_);
-  for (const auto& [vm, slot] : slots_) {
-    if (slot.source != nullptr && slot.source->session() == session) return slot.source;
-  }
-  return nullptr;
-}
-
-std::shared_ptr<DestinationSession> Relocator::FindDestination(const std::string& session) {
-  absl::MutexLock lock(&mutex_);
-  for (const auto& [vm, slot] : slots_) {
-    if (slot.destination != nullptr && slot.destination->session() == session) {
-      return slot.destination;
-    }
-  }
-  return nullptr;
+  return sessions_.Reserve(vm);
 }
 
 std::string Relocator::GuestStateText(const std::string& qmp_path) {
@@ -202,13 +121,14 @@ std::vector<VmSummary> Relocator::List() {
     vm.pid = record.pid();
     vm.problem = record.problem;
     for (const VmBlock& block : record.blocks) vm.ram_bytes += block.size_bytes;
-    const Slot slot = Find(record.name);
-    if (slot.source != nullptr || slot.destination != nullptr) {
+    const SessionTable::Place place = sessions_.Find(record.name);
+    if (!place.Empty()) {
       vm.in_session = true;
-      vm.progress = slot.source != nullptr ? slot.source->Snapshot() : slot.destination->Snapshot();
+      vm.progress =
+          place.source != nullptr ? place.source->Snapshot() : place.destination->Snapshot();
     }
     // A session holds the monitor; QEMU answers one client.
-    if (!slot.Busy()) vm.guest_state = GuestStateText(record.qmp_path);
+    if (!place.Busy()) vm.guest_state = GuestStateText(record.qmp_path);
     vms.push_back(std::move(vm));
   }
   return vms;
@@ -221,89 +141,87 @@ absl::StatusOr<std::string> Relocator::Prepare(const PrepareOptions& options) {
   if (!reserved.ok()) return reserved;
   const std::vector<OwnershipRecord> earlier = parts_.store.ReadAll(options.vm);
   auto session = SourceSession::Prepare(parts_, options);
-  Slot slot;
   if (session.ok()) {
-    slot.source = *session;
     // Sessions of a VM that is here and can be relocated, and that have ended, have nothing more to say.
     for (const OwnershipRecord& record : earlier) {
       if (HasEnded(record.mark)) parts_.store.Remove(record.session);
     }
   }
-  Fill(options.vm, std::move(slot));
+  sessions_.Fill(options.vm, session.ok() ? *session : nullptr, nullptr);
   if (!session.ok()) return session.status();
   return (*session)->session();
 }
 
 absl::StatusOr<double> Relocator::Switch(const std::string& session) {
-  const auto source = FindSource(session);
+  const auto source = sessions_.FindSource(session);
   if (source == nullptr) return NoSession(session);
   return source->Switch();
 }
 
 absl::StatusOr<Progress> Relocator::Stats(const std::string& vm) {
-  const Slot slot = Find(vm);
-  if (slot.source != nullptr) return slot.source->Snapshot();
-  if (slot.destination != nullptr) return slot.destination->Snapshot();
+  const SessionTable::Place place = sessions_.Find(vm);
+  if (place.source != nullptr) return place.source->Snapshot();
+  if (place.destination != nullptr) return place.destination->Snapshot();
   return NoSessionOf(vm);
 }
 
 absl::StatusOr<Progress> Relocator::WaitForChange(const std::string& vm, SessionState seen,
                                                   std::chrono::milliseconds timeout) {
-  const Slot slot = Find(vm);
-  if (slot.source != nullptr) {
-    slot.source->WaitForChange(seen, timeout);
-    return slot.source->Snapshot();
+  const SessionTable::Place place = sessions_.Find(vm);
+  if (place.source != nullptr) {
+    place.source->WaitForChange(seen, timeout);
+    return place.source->Snapshot();
   }
-  if (slot.destination != nullptr) {
-    slot.destination->WaitForChange(seen, timeout);
-    return slot.destination->Snapshot();
+  if (place.destination != nullptr) {
+    place.destination->WaitForChange(seen, timeout);
+    return place.destination->Snapshot();
   }
   return NoSessionOf(vm);
 }
 
 absl::Status Relocator::Cancel(const std::string& vm) {
-  const Slot slot = Find(vm);
-  if (slot.source != nullptr) return slot.source->Cancel();
-  if (slot.destination != nullptr) {
+  const SessionTable::Place place = sessions_.Find(vm);
+  if (place.source != nullptr) return place.source->Cancel();
+  if (place.destination != nullptr) {
     return absl::FailedPreconditionError(
         absl::StrCat("cancel ", vm, ": this host is the destination; cancel it at the source, ",
-                     slot.destination->Snapshot().peer));
+                     place.destination->Snapshot().peer));
   }
   return NoSessionOf(vm);
 }
 
 absl::Status Relocator::Hurry(const std::string& vm) {
-  const Slot slot = Find(vm);
-  if (slot.source != nullptr) return slot.source->Hurry();
-  if (slot.destination != nullptr) return slot.destination->Hurry();
+  const SessionTable::Place place = sessions_.Find(vm);
+  if (place.source != nullptr) return place.source->Hurry();
+  if (place.destination != nullptr) return place.destination->Hurry();
   return NoSessionOf(vm);
 }
 
 absl::StatusOr<std::string> Relocator::SourceLost(const std::string& vm, SourceLostAction action) {
-  const Slot slot = Find(vm);
-  if (slot.destination != nullptr) return slot.destination->SourceLost(action);
-  if (slot.source == nullptr) return NoSessionOf(vm);
+  const SessionTable::Place place = sessions_.Find(vm);
+  if (place.destination != nullptr) return place.destination->SourceLost(action);
+  if (place.source == nullptr) return NoSessionOf(vm);
   return absl::FailedPreconditionError(
       absl::StrCat("source-lost ", vm, ": this host is the source; ask the destination, ",
-                   slot.source->destination()));
+                   place.source->destination()));
 }
 
 absl::Status Relocator::Release(const std::string& vm) {
-  const Slot slot = Find(vm);
-  if (slot.source == nullptr) return NoSessionOf(vm);
-  if (slot.source->state() != SessionState::kCommitted) {
+  const SessionTable::Place place = sessions_.Find(vm);
+  if (place.source == nullptr) return NoSessionOf(vm);
+  if (place.source->state() != SessionState::kCommitted) {
     return absl::FailedPreconditionError(
         absl::StrCat("release ", vm, ": its relocation is ",
-                     std::string(Name(slot.source->state())), ", not committed"));
+                     std::string(Name(place.source->state())), ", not committed"));
   }
-  return slot.source->Release();
+  return place.source->Release();
 }
 
 absl::StatusOr<RecoveryReport> Relocator::Recover(const std::string& vm) {
-  const Slot slot = Find(vm);
-  if (slot.source != nullptr) return slot.source->Recover();
-  if (slot.destination != nullptr) {
-    const Progress progress = slot.destination->Snapshot();
+  const SessionTable::Place place = sessions_.Find(vm);
+  if (place.source != nullptr) return place.source->Recover();
+  if (place.destination != nullptr) {
+    const Progress progress = place.destination->Snapshot();
     // One that has failed here had been handed over.
     const bool owner = IsAfterSwitch(progress.state) || progress.state == SessionState::kFailed;
     return RecoveryReport{
@@ -322,59 +240,57 @@ absl::Status Relocator::OnOffer(const Offer& offer) {
   if (!reserved.ok()) return reserved;
   const std::vector<OwnershipRecord> earlier = parts_.store.ReadAll(offer.vm);
   auto session = DestinationSession::Prepare(parts_, offer);
-  Slot slot;
   if (session.ok()) {
-    slot.destination = *session;
     // A source that offers its VM anew has done with what came of the offers before.
     for (const OwnershipRecord& record : earlier) {
       const bool of_that_source = record.peer == offer.control_address;
       if (record.mark == OwnershipMark::kNever && of_that_source) parts_.store.Remove(record.session);
     }
   }
-  Fill(offer.vm, std::move(slot));
+  sessions_.Fill(offer.vm, nullptr, session.ok() ? *session : nullptr);
   if (session.ok()) return absl::OkStatus();
   spdlog::info("offer of vm {} refused, cause {}", offer.vm, session.status().ToString());
   return Prefixed(absl::StrCat("VM ", offer.vm), session.status());
 }
 
 absl::Status Relocator::OnOpenIncoming(const std::string& session) {
-  const auto destination = FindDestination(session);
+  const auto destination = sessions_.FindDestination(session);
   return destination == nullptr ? NoSession(session) : destination->OpenIncoming();
 }
 
 absl::Status Relocator::OnLoad(const std::string& session, bool run,
                                std::string_view device_state) {
-  const auto destination = FindDestination(session);
+  const auto destination = sessions_.FindDestination(session);
   return destination == nullptr ? NoSession(session) : destination->Load(run, device_state);
 }
 
 absl::StatusOr<int64_t> Relocator::OnHandOver(const std::string& session) {
-  auto destination = FindDestination(session);
+  auto destination = sessions_.FindDestination(session);
   if (destination == nullptr) {
     Turn::Holder turn(lost_turn_);
-    destination = FindDestination(session);
+    destination = sessions_.FindDestination(session);
     if (destination == nullptr) return lost_.HandOver(session);
   }
   return destination->HandOver();
 }
 
 absl::Status Relocator::OnAbort(const std::string& session, std::string_view reason) {
-  auto destination = FindDestination(session);
+  auto destination = sessions_.FindDestination(session);
   if (destination == nullptr) {
     Turn::Holder turn(lost_turn_);
-    destination = FindDestination(session);
+    destination = sessions_.FindDestination(session);
     if (destination == nullptr) return lost_.Abort(session, reason);
   }
   return destination->Abort(std::string(reason));
 }
 
 absl::Status Relocator::OnHurry(const std::string& session) {
-  const auto destination = FindDestination(session);
+  const auto destination = sessions_.FindDestination(session);
   return destination == nullptr ? NoSession(session) : destination->Hurry();
 }
 
 absl::StatusOr<Progress> Relocator::OnFigures(const std::string& session) {
-  const auto destination = FindDestination(session);
+  const auto destination = sessions_.FindDestination(session);
   if (destination != nullptr) return destination->Snapshot();
   Turn::Holder turn(lost_turn_);
   const auto lost = lost_.Figures(session);
@@ -382,10 +298,10 @@ absl::StatusOr<Progress> Relocator::OnFigures(const std::string& session) {
 }
 
 absl::Status Relocator::OnArrived(const std::string& session, const Progress& figures) {
-  auto source = FindSource(session);
+  auto source = sessions_.FindSource(session);
   if (source == nullptr) {
     Turn::Holder turn(lost_turn_);
-    source = FindSource(session);
+    source = sessions_.FindSource(session);
     if (source == nullptr) return lost_.Arrived(session);
   }
   return source->OnArrived(figures);
@@ -397,19 +313,20 @@ absl::StatusOr<RecordedOutcome> Relocator::OnQuery(const std::string& session) {
   const auto record = parts_.store.Read(*id);
   if (!record.ok()) {
     if (record.status().code() != absl::StatusCode::kNotFound) return RecordedOutcome::kUnreadable;
-    const bool live = FindSource(session) != nullptr || FindDestination(session) != nullptr;
+    const bool live = sessions_.FindSource(session) != nullptr ||
+                      sessions_.FindDestination(session) != nullptr;
     return live ? RecordedOutcome::kPrepared : RecordedOutcome::kNone;
   }
   switch (record->mark) {
     case OwnershipMark::kPrepared:
-      return MayHandOver(session, record->vm) ? RecordedOutcome::kPrepared
-                                              : RecordedOutcome::kNone;
+      return sessions_.MayHandOver(session, record->vm) ? RecordedOutcome::kPrepared
+                                                        : RecordedOutcome::kNone;
     case OwnershipMark::kOffered: return RecordedOutcome::kPrepared;
     case OwnershipMark::kHandedOver: return RecordedOutcome::kHandedOver;
     case OwnershipMark::kRolledBack: return RecordedOutcome::kNone;
     case OwnershipMark::kOwner: {
       // Until its session says so, too, "never" may replace it (DestinationSession::TakeOwnership()).
-      const auto live = FindDestination(session);
+      const auto live = sessions_.FindDestination(session);
       return live != nullptr && live->state() == SessionState::kStopped ? RecordedOutcome::kPrepared
                                                                         : RecordedOutcome::kOwner;
     }
@@ -418,7 +335,7 @@ absl::StatusOr<RecordedOutcome> Relocator::OnQuery(const std::string& session) {
       return RecordedOutcome::kCommitted;
     case OwnershipMark::kIncomplete: {
       // Nothing more is wanted of the source, once what is missing has been given up.
-      const auto destination = FindDestination(session);
+      const auto destination = sessions_.FindDestination(session);
       const bool ended = destination == nullptr || IsFinal(destination->state());
       return ended ? RecordedOutcome::kCommitted : RecordedOutcome::kOwner;
     }

@@ -1,21 +1,16 @@
 // The daemon's relocations: finds the session that a call means and passes the call on.
 //
-// A VM has at most one session that has not ended. The last session of each VM is kept, so that its
-// figures can still be asked for. A thread of its own puts in order what an earlier daemon has left of
-// VMs that register.
+// A thread of its own puts in order what an earlier daemon has left of VMs that register.
 #pragma once
 
-#include <map>
-#include <memory>
 #include <set>
 #include <string>
 #include <thread>
 #include <vector>
 
-#include "relocation/destination_session.h"
 #include "relocation/lost_sessions.h"
 #include "relocation/relocation.h"
-#include "relocation/source_session.h"
+#include "relocation/session_table.h"
 
 namespace postcopy {
 
@@ -47,25 +42,9 @@ class Relocator final : public Relocations {
   absl::StatusOr<RecordedOutcome> OnQuery(const std::string& session) override;
 
  private:
-  // One of the two, or neither while Prepare() or OnOffer() works on it.
-  struct Slot {
-    std::shared_ptr<SourceSession> source;
-    std::shared_ptr<DestinationSession> destination;
-    bool preparing = false;
-    bool settling = false;  // its last session, of another daemon's time, is being put in order
-
-    bool Busy() const;
-  };
-  // Takes the VM's place for a new session; kFailedPrecondition if it is in use.
-  absl::Status Reserve(const std::string& vm) ABSL_LOCKS_EXCLUDED(mutex_);
-  void Fill(const std::string& vm, Slot slot) ABSL_LOCKS_EXCLUDED(mutex_);
-  Slot Find(const std::string& vm) ABSL_LOCKS_EXCLUDED(mutex_);
-  std::shared_ptr<SourceSession> FindSource(const std::string& session)
-      ABSL_LOCKS_EXCLUDED(mutex_);
-  std::shared_ptr<DestinationSession> FindDestination(const std::string& session)
-      ABSL_LOCKS_EXCLUDED(mutex_);
-  // Whether a session that is recorded as prepared may still be handed over: only a live one can.
-  bool MayHandOver(const std::string& session, const std::string& vm) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Takes the VM's place for a new session, also from one that has died; kFailedPrecondition if it
+  // is in use.
+  absl::Status Reserve(const std::string& vm);
   std::string GuestStateText(const std::string& qmp_path);
   void NoteRegistered(const std::string& vm) ABSL_LOCKS_EXCLUDED(mutex_);
   void SettleLostSessions() ABSL_LOCKS_EXCLUDED(mutex_);
@@ -75,9 +54,10 @@ class Relocator final : public Relocations {
   const DaemonParts parts_;
   Turn lost_turn_;  // of lost_
   LostSessions lost_{parts_};
+  SessionTable sessions_;
   absl::Mutex mutex_;
-  std::map<std::string, Slot> slots_ ABSL_GUARDED_BY(mutex_);  // by the VM's name on this host
   std::set<std::string> unsettled_ ABSL_GUARDED_BY(mutex_);
+  bool has_registered_ ABSL_GUARDED_BY(mutex_) = false;  // one of them, since they were looked at
   bool ending_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread settler_;
 };
