@@ -3,6 +3,8 @@
 // as zero.
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <thread>
@@ -33,7 +35,9 @@ class SourceLossTest : public DaemonFixture {
   }
   ~SourceLossTest() override {
     relocator_.reset();
-    if (vmm_ > 0) kill(vmm_, SIGKILL);
+    for (const pid_t child : {vmm_, memory_owner_}) {
+      if (child > 0) kill(child, SIGKILL);
+    }
     munmap(memory_, kPages * kPageBytes);
   }
 
@@ -69,6 +73,26 @@ class SourceLossTest : public DaemonFixture {
     }
     Register(vmm_);
   }
+  // As RegisterAnother(), but the memory is that of yet another process, which may be killed first.
+  void RegisterWithMemoryOfAnother() {
+    int ready[2];
+    ASSERT_EQ(pipe(ready), 0);
+    memory_owner_ = fork();
+    if (memory_owner_ == 0) {
+      const auto userfault = CreateUserfault(-1);
+      const int fd = userfault.ok() ? userfault->get() : -1;
+      if (write(ready[1], &fd, sizeof fd) != sizeof fd) _exit(1);
+      for (;;) pause();
+    }
+    int fd = -1;
+    ASSERT_EQ(read(ready[0], &fd, sizeof fd), ssize_t{sizeof fd});
+    const Pidfd owner = std::move(*Pidfd::Open(memory_owner_));
+    userfault_ = UniqueFd(static_cast<int>(syscall(SYS_pidfd_getfd, owner.fd(), fd, 0)));
+    ASSERT_TRUE(userfault_.valid());
+    close(ready[0]);
+    close(ready[1]);
+    RegisterAnother();
+  }
 
   bool Comes(SessionState wanted, const std::string& error = "") {
     for (int i = 0; i < 2000; ++i) {
@@ -92,6 +116,7 @@ class SourceLossTest : public DaemonFixture {
   OwnershipMark mark() { return store_->Read(session_)->mark; }
 
   pid_t vmm_ = 0;
+  pid_t memory_owner_ = 0;  // another process than vmm_'s, or 0
   char* memory_ = nullptr;
   UniqueFd userfault_;
   std::optional<Keepsake> keepsake_;
@@ -204,6 +229,30 @@ TEST_F(SourceLossTest, WhatCannotBeRecordedIsNotDone) {
   EXPECT_TRUE(ComesWithoutItsSource());
   EXPECT_TRUE(relocator_->SourceLost("web1", SourceLostAction::kPoison).ok());
   ExpectPoisoned();
+}
+
+TEST_F(SourceLossTest, AVmThatEndsWhileItIsBeingPoisonedHasEndedAsInACrash) {
+  if (!KernelCanPoison()) GTEST_SKIP() << "missing: UFFDIO_POISON (Linux 6.6)";
+  RegisterWithMemoryOfAnother();
+  StartDaemon();
+  ASSERT_TRUE(ComesWithoutItsSource());
+  // A process that ends loses its memory first, and is seen to have ended a while later.
+  kill(memory_owner_, SIGKILL);
+  waitpid(memory_owner_, nullptr, 0);
+  std::thread ending([this] {
+    while (mark() != OwnershipMark::kIncomplete) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    kill(vmm_, SIGKILL);
+  });
+  const auto report = relocator_->SourceLost("web1", SourceLostAction::kPoison);
+  ending.join();
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_THAT(*report, HasSubstr("the source was lost: the VM has ended as in a crash"));
+  EXPECT_THAT(*report, HasSubstr("54 pages (216 KiB) of its memory that never arrived"));
+  EXPECT_EQ(relocator_->Stats("web1")->state, SessionState::kFailed);
+  EXPECT_EQ(relocator_->Stats("web1")->error, *report);
+  EXPECT_EQ(mark(), OwnershipMark::kIncomplete);
 }
 
 TEST_F(SourceLossTest, AKilledVmHasEndedAsInACrash) {

@@ -119,14 +119,8 @@ void DestinationSession::AwaitMemory() {
     if (waited == Engine::Wait::kComplete) return Commit();
     if (waited == Engine::Wait::kStopped) return;
     if (record_.process.HasEnded()) {
-      engine_->Stop();
-      {
-        Turn::Holder turn(turn_);
-        LetGoOfVmm();
-      }
-      status_.Apply(SessionEvent::kVmLost,
-                    absl::StrCat("the VM has ended as in a crash: its VMM (process ", record_.pid(),
-                                 ") ended while its memory was arriving"));
+      EndCrashed(absl::StrCat("the VM has ended as in a crash: its VMM (process ", record_.pid(),
+                              ") ended while its memory was arriving"));
       return;
     }
     NoteWhetherMemoryArrives();

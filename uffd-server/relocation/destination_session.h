@@ -57,9 +57,8 @@ class DestinationSession {
   // Gives up the source, at once: see Relocations::SourceLost(). Blocks until the attendant has
   // done it.
   //   kResourceExhausted  it could not be recorded; nothing has changed
-  //   kInternal           a part of what is missing could not be poisoned, or the VMM not be ended.
-  //   The
-  //                       former is tried again
+  //   kInternal           a part of what is missing could not be poisoned, which is tried again, or
+  //                       the VMM not be ended
   absl::StatusOr<std::string> SourceLost(SourceLostAction action);
 
   const std::string& session() const { return session_text_; }
@@ -117,6 +116,8 @@ class DestinationSession {
   absl::StatusOr<std::string> EndVmWithoutSource();
   // REQUIRES: kRunning, and lost_text_.
   void EndIncomplete();
+  // Ends the session of a VM whose VMM has ended, for what `text` says; returns that.
+  std::string EndCrashed(const std::string& text);
   void Commit();
   // Tells the source until it has understood. False: the session is being taken down.
   bool TellSource();

@@ -14,6 +14,8 @@ namespace postcopy {
 namespace {
 
 constexpr std::chrono::milliseconds kLookForAnswerEvery{200};
+// A process whose memory is gone has yet to be seen to end.
+constexpr std::chrono::seconds kVmmEndsWithin{5};
 
 std::string PagesText(uint64_t pages) {
   const auto bytes = static_cast<double>(pages * kPageBytes);
@@ -124,8 +126,18 @@ absl::StatusOr<std::string> DestinationSession::PoisonMissing() {
     }
     given_up_ = true;
   }
+  const uint64_t missing_pages = engine_->Figures().missing_pages;
   const auto poisoned = engine_->PoisonMissing();
   if (!poisoned.ok()) {
+    // It runs all the while, so the first poisoned page that it touches may end it before the last
+    // one is poisoned.
+    if (poisoned.error().code == ErrorCode::kUnavailable &&
+        record_.process.WaitEnded(kVmmEndsWithin)) {
+      return EndCrashed(absl::StrCat(
+          "the source was lost: the VM has ended as in a crash: its VMM (process ", record_.pid(),
+          ") ended while ", PagesText(missing_pages),
+          " of its memory that never arrived were being poisoned, by SIGBUS if it touched them"));
+    }
     return absl::InternalError(absl::StrCat(operation, ": ", poisoned.error().message,
                                             "; what is missing is missing still, and the VM waits "
                                             "there; it is tried again"));
@@ -158,6 +170,10 @@ absl::StatusOr<std::string> DestinationSession::EndVmWithoutSource() {
                    PagesText(engine_->Figures().missing_pages), " of its memory had not arrived");
   const absl::Status killed = KillVmm(record_);
   if (!killed.ok()) return Prefixed(absl::StrCat("source-lost ", record_.name), killed);
+  return EndCrashed(text);
+}
+
+std::string DestinationSession::EndCrashed(const std::string& text) {
   engine_->Stop();
   {
     Turn::Holder turn(turn_);
