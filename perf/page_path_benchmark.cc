@@ -52,6 +52,7 @@ void BM_Bulk(benchmark::State& state) {
     if (!engine->Start().ok()) return state.SkipWithError("engine does not start");
     state.ResumeTiming();
     engine->StartBulk();
+    engine->GuestRuns();
     if (engine->WaitComplete(std::chrono::seconds(60)) != Engine::Wait::kComplete) {
       return state.SkipWithError("the memory did not arrive");
     }

@@ -123,6 +123,7 @@ Result<std::unique_ptr<postcopy_engine>> Make(const postcopy_engine_options& opt
   const auto started = made->engine->Start();
   if (!started.ok()) return started.error();
   made->engine->StartBulk();
+  made->engine->GuestRuns();
   return made;
 }
 

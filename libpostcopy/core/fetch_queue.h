@@ -35,6 +35,11 @@ class FetchQueue {
   std::optional<Fetch> Take(uint32_t id, PageAddress page);
   // Ends the request for `page`, whatever its id: its content came another way.
   std::optional<Fetch> TakePage(PageAddress page);
+  // The request `id` for `page`; null: no such request waits.
+  const Fetch* Find(uint32_t id, PageAddress page) const {
+    return id < slots_.size() && slots_[id].has_value() && slots_[id]->page == page ? &*slots_[id]
+                                                                                    : nullptr;
+  }
   size_t size() const { return used_; }
   // All waiting requests, to be sent again after a reconnect; ids stay valid.
   template <typename Visit>

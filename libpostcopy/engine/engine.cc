@@ -55,19 +55,30 @@ void Engine::WakeEveryone() {
   }
 }
 
-void Engine::StartBulk() {
+void Engine::AskForMap() {
   {
     MutexLock lock(mutex_);
-    map_wanted_ = true;
+    if (std::exchange(map_wanted_, true)) return;
     if (!urgent_up_) return;  // OnUrgentRestored() asks for it
   }
   transport_->RequestMap();
+}
+
+void Engine::StartBulk() {
+  AskForMap();
+  {
+    MutexLock lock(mutex_);
+    bulk_wanted_ = true;
+    if (!map_known_ || !bulk_up_) return;  // OnMap() or OnBulkRestored() begins
+  }
+  precacher_.Start();
 }
 
 void Engine::OnPage(uint32_t id, PageAddress page, wire::Encoding encoding,
                     std::span<const std::byte> content) {
   if (encoding == wire::Encoding::kZero) zero_pages_.fetch_add(1, std::memory_order_relaxed);
   demand_bytes_.fetch_add(content.size(), std::memory_order_relaxed);
+  if (const auto waited = fetcher_.Waited(id, page)) precacher_.OnRoundTrip(*waited);
   Note(installer_.Install(page.region, {page.page, 1}, content));
   // Somebody else is filling it, or its huge page is not whole yet: who ends that says so.
   if (!map_.IsBeingFilled(page)) fetcher_.Answered(id, page);
@@ -130,7 +141,7 @@ void Engine::OnMap(const wire::MapFields& map) {
   {
     MutexLock lock(mutex_);
     map_known_ = true;
-    begin = bulk_up_;  // otherwise OnBulkRestored() begins
+    begin = bulk_wanted_ && bulk_up_;  // otherwise StartBulk() or OnBulkRestored() begins
   }
   if (begin) precacher_.Start();
   CheckComplete();
@@ -200,7 +211,7 @@ void Engine::OnBulkRestored() {
     MutexLock lock(mutex_);
     bulk_up_ = true;
     interruption_.reset();
-    if (!map_known_) return;  // the bulk has not begun
+    if (!map_known_ || !bulk_wanted_) return;  // the bulk has not begun
   }
   map_.ForgetGrants();
   precacher_.Restart();

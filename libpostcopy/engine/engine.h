@@ -78,8 +78,13 @@ class Engine final : private PageSink {
   void MarkAllocated(RegionId region, PageRange range) { map_.MarkAllocated(region, range); }
   // From here on faults are answered by demand. Fails if no thread can be made.
   Result<void> Start();
-  // Asks for the source's map and, when it has come, begins with the bulk. Once, after Start().
-  void StartBulk();
+  // Asks the source where it has data. After Start(); the guest must have stopped at the source.
+  void AskForMap() POSTCOPY_EXCLUDES(mutex_);
+  // Begins with the bulk when the map has come; asks for that if nobody has. Once, after Start().
+  void StartBulk() POSTCOPY_EXCLUDES(mutex_);
+  // The guest runs from now on. Before, the bulk leaves the way to what the machine's load waits for
+  // (GrantWindow). Once, any thread.
+  void GuestRuns() { precacher_.GuestRuns(); }
 
   // Lifts every limit on the bulk: it comes as fast as the link carries it, even where the guest then waits
   // longer for a page. Any time, any thread.
@@ -171,6 +176,7 @@ class Engine final : private PageSink {
   bool bulk_up_ POSTCOPY_GUARDED_BY(mutex_);
   bool map_wanted_ POSTCOPY_GUARDED_BY(mutex_) = false;
   bool map_known_ POSTCOPY_GUARDED_BY(mutex_) = false;
+  bool bulk_wanted_ POSTCOPY_GUARDED_BY(mutex_) = false;
   uint64_t interruptions_ POSTCOPY_GUARDED_BY(mutex_) = 0;
   std::optional<Interruption> interruption_ POSTCOPY_GUARDED_BY(mutex_);
   std::optional<Error> failure_ POSTCOPY_GUARDED_BY(mutex_);

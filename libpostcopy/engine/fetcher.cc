@@ -28,6 +28,13 @@ void Fetcher::Answered(uint32_t id, PageAddress page) {
   Note(queue_.Take(id, page));
 }
 
+std::optional<std::chrono::nanoseconds> Fetcher::Waited(uint32_t id, PageAddress page) {
+  MutexLock lock(mutex_);
+  const Fetch* fetch = queue_.Find(id, page);
+  if (fetch == nullptr) return std::nullopt;
+  return std::chrono::steady_clock::now() - fetch->fault_time;
+}
+
 void Fetcher::Note(const std::optional<Fetch>& fetch) {
   if (fetch.has_value()) {
     const auto wait = std::chrono::steady_clock::now() - fetch->fault_time;

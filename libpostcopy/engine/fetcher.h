@@ -44,6 +44,10 @@ class Fetcher final : public DemandObserver {
   // ends now.
   void Answered(uint32_t id, PageAddress page) POSTCOPY_EXCLUDES(mutex_);
 
+  // How long request `id` for `page` has been waiting; nothing: it waits no more.
+  std::optional<std::chrono::nanoseconds> Waited(uint32_t id, PageAddress page)
+      POSTCOPY_EXCLUDES(mutex_);
+
   // Tells the trace of the requests that are not answered and never will be. Once, at the end.
   void TraceUnanswered() POSTCOPY_EXCLUDES(mutex_);
 

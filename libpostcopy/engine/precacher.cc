@@ -14,12 +14,28 @@ Precacher::Precacher(PageMap& map, Fetcher& fetcher, PageTransport& transport)
   for (LaneGrants& lane : lanes_) lane.sent.resize(kMaxGrantsPerLane);
 }
 
-void Precacher::Start() { GrantMore(0); }
+void Precacher::Start() {
+  {
+    MutexLock lock(mutex_);
+    started_ = true;
+  }
+  GrantMore(0);
+}
+
+void Precacher::GuestRuns() {
+  {
+    MutexLock lock(mutex_);
+    window_.GuestRuns();
+    if (!started_) return;
+  }
+  GrantMore(0);
+}
 
 void Precacher::Hurry() {
   {
     MutexLock lock(mutex_);
     window_.Hurry();
+    if (!started_) return;
   }
   GrantMore(0);
 }
@@ -35,8 +51,17 @@ void Precacher::Restart() {
 }
 
 void Precacher::OnFault(PageAddress page) {
+  {
+    MutexLock lock(mutex_);
+    scheduler_.OnFault(page);
+    if (!started_) return;
+  }
+  GrantMore(0);
+}
+
+void Precacher::OnRoundTrip(std::chrono::nanoseconds time) {
   MutexLock lock(mutex_);
-  scheduler_.OnFault(page);
+  window_.OnRoundTrip(time);
 }
 
 void Precacher::OnArrived(size_t lane_index, PageRange range) {
@@ -48,7 +73,7 @@ void Precacher::OnArrived(size_t lane_index, PageRange range) {
     while (pages > 0 && lane.count > 0) {
       LaneGrants::Sent& oldest = lane.sent[lane.oldest];
       const uint64_t answered = std::min(pages, oldest.pages);
-      window_.OnArrived(answered * kPageBytes, oldest.when, now);
+      window_.OnArrived(answered * kPageBytes, oldest.window, now);
       oldest.pages -= answered;
       pages -= answered;
       if (oldest.pages == 0) {
@@ -71,14 +96,15 @@ void Precacher::GrantMore(size_t first_lane) {
         if (lanes_[i].count < lanes_[chosen].count) chosen = i;
       }
       LaneGrants& lane = lanes_[chosen];
-      const uint64_t room_pages = window_.RoomBytes(fetcher_.outstanding()) / kPageBytes;
-      if (room_pages == 0 || lane.count == kMaxGrantsPerLane) return;
-      const auto next = scheduler_.Next(std::min(room_pages, kGrantPages));
+      const uint64_t pages =
+          window_.GrantBytes(fetcher_.outstanding(), kGrantPages * kPageBytes) / kPageBytes;
+      if (pages == 0 || lane.count == kMaxGrantsPerLane) return;
+      const auto next = scheduler_.Next(pages);
       if (!next.has_value()) return;
       grant = *next;
-      window_.OnGranted(grant.range.size_bytes());
       lane.sent[(lane.oldest + lane.count) % kMaxGrantsPerLane] = {
-          grant.range.count_pages, std::chrono::steady_clock::now()};
+          grant.range.count_pages,
+          window_.OnGranted(grant.range.size_bytes(), std::chrono::steady_clock::now())};
       ++lane.count;
     }
     // Outside the lock. Two threads may send on one lane in the other order than they were noted

@@ -26,10 +26,14 @@ class Precacher {
   void Start() POSTCOPY_EXCLUDES(mutex_);
   // Grants anew, on every lane: nothing that was granted before will come, and the map has forgotten it.
   void Restart() POSTCOPY_EXCLUDES(mutex_);
+  // The guest runs from now on.
+  void GuestRuns() POSTCOPY_EXCLUDES(mutex_);
   // Brings everything as fast as the link carries it, even where the guest waits longer for it.
   void Hurry() POSTCOPY_EXCLUDES(mutex_);
-  // The guest waited for this page: its surroundings come next.
+  // The guest waits for this page: its surroundings come next, at once if there is room.
   void OnFault(PageAddress page) POSTCOPY_EXCLUDES(mutex_);
+  // A single page was answered after so long.
+  void OnRoundTrip(std::chrono::nanoseconds time) POSTCOPY_EXCLUDES(mutex_);
   // `range` of a grant on `lane` has come and is dealt with.
   void OnArrived(size_t lane, PageRange range) POSTCOPY_EXCLUDES(mutex_);
 
@@ -38,7 +42,7 @@ class Precacher {
     // Grants in the order they were sent, which is the order of their answers.
     struct Sent {
       uint64_t pages;
-      TimePoint when;
+      GrantWindow::Sent window;
     };
     std::vector<Sent> sent;  // ring of fixed size
     size_t oldest = 0;
@@ -50,6 +54,7 @@ class Precacher {
   PageTransport& transport_;
   Mutex mutex_;
   GrantScheduler scheduler_ POSTCOPY_GUARDED_BY(mutex_);
+  bool started_ POSTCOPY_GUARDED_BY(mutex_) = false;  // before, the source's map has not come
   GrantWindow window_ POSTCOPY_GUARDED_BY(mutex_);
   std::vector<LaneGrants> lanes_ POSTCOPY_GUARDED_BY(mutex_);
 };

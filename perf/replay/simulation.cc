@@ -14,8 +14,6 @@ namespace {
 
 using std::chrono::nanoseconds;
 
-// Far from the zero that a GrantWindow takes for "not yet".
-constexpr TimePoint kZero = TimePoint{} + std::chrono::hours(1);
 
 struct Event {
   enum class Kind { kTouch, kBulkBegins, kPushed, kDemanded };
@@ -24,7 +22,7 @@ struct Event {
   size_t touch = 0;            // kTouch
   PageAddress page{};          // kPushed, kDemanded
   uint64_t granted_bytes = 0;  // kPushed: with the last page of a grant, all of its bytes
-  nanoseconds granted_at{};    // the same
+  GrantWindow::Sent grant{};   // the same
   uint64_t number = 0;         // of two at the same time the one that was planned first comes first
 };
 
@@ -155,6 +153,7 @@ class Simulation {
   }
 
   void BulkBegins() {
+    window_.GuestRuns();
     for (uint32_t region = 0; region < notes_.size(); ++region) {
       for (uint64_t page = 0; page < notes_[region].size(); ++page) {
         const PageNotes& notes = notes_[region][page];
@@ -168,16 +167,17 @@ class Simulation {
 
   void GrantMore() {
     for (;;) {
-      const uint64_t room_pages = window_.RoomBytes(!waits_.empty()) / kPageBytes;
-      if (room_pages == 0) return;
-      const auto grant = policy_->Next(std::min<uint64_t>(room_pages, wire::kMaxRunPages));
+      const uint64_t pages =
+          window_.GrantBytes(!waits_.empty(), wire::kMaxRunPages * kPageBytes) / kPageBytes;
+      if (pages == 0) return;
+      const auto grant = policy_->Next(pages);
       if (!grant.has_value()) return;
       Push(*grant);
     }
   }
 
   void Push(const Grant& grant) {
-    window_.OnGranted(grant.range.size_bytes());
+    const auto sent = window_.OnGranted(grant.range.size_bytes(), TimePoint{} + now_);
     const bool out_of_order = FirstUngranted() < PageAddress{grant.region, grant.range.first};
     uint64_t head = wire::kPageFrameBytes;
     for (PageIndex page = grant.range.first; page < grant.range.end(); page = page + 1) {
@@ -191,7 +191,7 @@ class Simulation {
             .kind = Event::Kind::kPushed,
             .page = {grant.region, page},
             .granted_bytes = last ? grant.range.size_bytes() : 0,
-            .granted_at = now_});
+            .grant = sent});
     }
   }
 
@@ -213,7 +213,7 @@ class Simulation {
   void Pushed(const Event& event) {
     Installed(event.page);
     if (event.granted_bytes == 0) return;
-    window_.OnArrived(event.granted_bytes, kZero + event.granted_at, kZero + now_);
+    window_.OnArrived(event.granted_bytes, event.grant, TimePoint{} + now_);
     GrantMore();
   }
 

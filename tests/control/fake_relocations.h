@@ -175,6 +175,9 @@ class FakeRelocations : public Relocations {
   absl::Status OnOpenIncoming(const std::string& session) override {
     return Called("open", "open " + session);
   }
+  absl::Status OnStopped(const std::string& session) override {
+    return Called("stopped", "stopped " + session);
+  }
   absl::Status OnLoad(const std::string& session, bool run,
                       std::string_view device_state) override {
     {

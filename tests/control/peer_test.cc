@@ -15,9 +15,12 @@
 namespace postcopy {
 namespace {
 
+using ::testing::Contains;
+using ::testing::Each;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Not;
 
 class PeerTest : public ::testing::Test {
  protected:
@@ -27,7 +30,11 @@ class PeerTest : public ::testing::Test {
         destination_(factory_.ConnectDestination(address_)),
         source_(factory_.ConnectSource(address_)) {}
 
-  // Sends the pieces as they are; the peer's code and text.
+  static absl::Status Load(DestinationPeer& peer, const std::string& session, bool run,
+                           std::string_view device_state) {
+    return peer.BeginLoad(session)->Finish(run, device_state);
+  }
+  // Sends the messages as they are; the peer's code and text.
   grpc::Status SendRaw(const std::vector<v1::LoadRequest>& pieces) {
     const auto stub =
         v1::Peer::NewStub(grpc::CreateChannel(address_, grpc::InsecureChannelCredentials()));
@@ -41,9 +48,13 @@ class PeerTest : public ::testing::Test {
     return writer->Finish();
   }
 
-  static v1::LoadRequest Piece(const std::string& session, uint64_t total, std::string bytes) {
+  static v1::LoadRequest Stopped() {
+    v1::LoadRequest head;
+    head.set_session(kTestSession);
+    return head;
+  }
+  static v1::LoadRequest Piece(uint64_t total, std::string bytes) {
     v1::LoadRequest piece;
-    piece.set_session(session);
     piece.set_total_bytes(total);
     piece.set_device_state(std::move(bytes));
     return piece;
@@ -61,7 +72,7 @@ TEST_F(PeerTest, EveryCallReachesItsMethod) {
   const std::string session = kTestSession;
   relocations_.SetProgress(ProgressIn(SessionState::kRunning));
   EXPECT_TRUE(destination_->OpenIncoming(session).ok());
-  EXPECT_TRUE(destination_->Load(session, false, "state").ok());
+  EXPECT_TRUE(Load(*destination_, session, false, "state").ok());
   EXPECT_EQ(destination_->HandOver(session).value(), 1'700'000'000'000'001);
   EXPECT_TRUE(destination_->Abort(session, "cut", std::chrono::seconds(10)).ok());
   EXPECT_TRUE(destination_->Hurry(session).ok());
@@ -73,7 +84,8 @@ TEST_F(PeerTest, EveryCallReachesItsMethod) {
   EXPECT_TRUE(source_->Arrived(session, figures).ok());
   EXPECT_EQ(relocations_.figures().faults, 4711u);
   EXPECT_THAT(relocations_.calls(),
-              ElementsAre("open " + session, "load " + session + " paused", "hand-over " + session,
+              ElementsAre("open " + session, "stopped " + session,
+                          "load " + session + " paused", "hand-over " + session,
                           "abort " + session + " cut", "hurry " + session, "figures " + session,
                           "query " + session, "query " + session, "arrived " + session));
 }
@@ -110,34 +122,63 @@ TEST_F(PeerTest, LargeOfferFitsTheMessageLimit) {
 TEST_F(PeerTest, DeviceStateArrivesWholeAndInOrder) {
   std::string state(3 * kMaxStatePieceBytes + 12345, '\0');
   for (size_t i = 0; i < state.size(); ++i) state[i] = static_cast<char>(i * 31 + i / 4096);
-  ASSERT_TRUE(destination_->Load(kTestSession, true, state).ok());
+  ASSERT_TRUE(Load(*destination_, kTestSession, true, state).ok());
   EXPECT_TRUE(relocations_.device_state() == state);
-  EXPECT_THAT(relocations_.calls(), ElementsAre(std::string("load ") + kTestSession + " run"));
-  ASSERT_TRUE(destination_->Load(kTestSession, true, "").ok());
+  EXPECT_THAT(relocations_.calls(), ElementsAre(std::string("stopped ") + kTestSession,
+                                                std::string("load ") + kTestSession + " run"));
+  ASSERT_TRUE(Load(*destination_, kTestSession, true, "").ok());
   EXPECT_EQ(relocations_.device_state(), "");
 }
 
-TEST_F(PeerTest, IncompleteDeviceStateIsNeverLoaded) {
-  EXPECT_THAT(SendRaw({Piece(kTestSession, 10, "12345")}).error_message(),
-              HasSubstr("ended after 5 of 10 bytes"));
-  EXPECT_THAT(SendRaw({}).error_message(), HasSubstr("nothing was sent"));
+TEST_F(PeerTest, AWarmUpAsksNothingOfTheOtherSideAndNeverFails) {
+  destination_->WarmUp();
+  factory_.ConnectDestination("127.0.0.1:1")->WarmUp();
   EXPECT_THAT(relocations_.calls(), IsEmpty());
 }
 
+TEST_F(PeerTest, ThatTheGuestHasStoppedArrivesBeforeItsState) {
+  const auto transfer = destination_->BeginLoad(kTestSession);
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+  while (relocations_.calls().empty()) ASSERT_LT(std::chrono::steady_clock::now(), deadline);
+  EXPECT_THAT(relocations_.calls(), ElementsAre(std::string("stopped ") + kTestSession));
+  EXPECT_TRUE(transfer->Finish(true, "state").ok());
+}
+
+TEST_F(PeerTest, AStateThatIsGivenUpIsNeverLoaded) {
+  destination_->BeginLoad(kTestSession).reset();
+  ASSERT_TRUE(destination_->OpenIncoming(kTestSession).ok());
+  EXPECT_THAT(relocations_.calls(), Not(Contains(HasSubstr("load"))));
+}
+
+TEST_F(PeerTest, AStateIsRefusedWhereItsSessionIs) {
+  relocations_.Fail("stopped", absl::NotFoundError("no such session"));
+  EXPECT_EQ(Load(*destination_, kTestSession, true, "state"),
+            absl::NotFoundError("load to " + address_ + ": no such session"));
+  EXPECT_THAT(relocations_.calls(), Not(Contains(HasSubstr("load"))));
+}
+
+TEST_F(PeerTest, IncompleteDeviceStateIsNeverLoaded) {
+  EXPECT_THAT(SendRaw({Stopped(), Piece(10, "12345")}).error_message(),
+              HasSubstr("ended after 5 of 10 bytes"));
+  EXPECT_THAT(SendRaw({}).error_message(), HasSubstr("nothing was sent"));
+  EXPECT_THAT(SendRaw({Stopped()}).error_message(), HasSubstr("no device state was sent"));
+  EXPECT_THAT(relocations_.calls(), Each(std::string("stopped ") + kTestSession));
+}
+
 TEST_F(PeerTest, DeviceStateBeyondItsLimitsIsRefused) {
-  EXPECT_THAT(SendRaw({Piece(kTestSession, 3, "1234")}).error_message(), HasSubstr("announced"));
-  EXPECT_EQ(SendRaw({Piece(kTestSession, kMaxDeviceStateBytes + 1, "")}).error_code(),
+  EXPECT_THAT(SendRaw({Stopped(), Piece(3, "1234")}).error_message(), HasSubstr("announced"));
+  EXPECT_EQ(SendRaw({Stopped(), Piece(kMaxDeviceStateBytes + 1, "")}).error_code(),
             grpc::StatusCode::RESOURCE_EXHAUSTED);
   const std::string piece(kMaxStatePieceBytes + 1, 'x');
-  EXPECT_THAT(SendRaw({Piece(kTestSession, piece.size(), piece)}).error_message(),
+  EXPECT_THAT(SendRaw({Stopped(), Piece(piece.size(), piece)}).error_message(),
               HasSubstr("piece of"));
-  EXPECT_THAT(relocations_.calls(), IsEmpty());
+  EXPECT_THAT(relocations_.calls(), Each(std::string("stopped ") + kTestSession));
 }
 
 TEST_F(PeerTest, MalformedSessionIsRefusedBeforeAnythingActsOnIt) {
   for (const std::string session : {"", "../../etc", "00112233445566778899AABBCCDDEEFF"}) {
     for (const absl::Status& status :
-         {destination_->OpenIncoming(session), destination_->Load(session, true, "x"),
+         {destination_->OpenIncoming(session), Load(*destination_, session, true, "x"),
           destination_->HandOver(session).status(), destination_->Abort(session, "", std::chrono::seconds(10)),
           destination_->Hurry(session), destination_->Figures(session).status(), destination_->Query(session).status(),
           source_->Arrived(session, ProgressIn(SessionState::kCommitted))}) {
@@ -165,7 +206,7 @@ TEST_F(PeerTest, UnreachablePeerFailsFastWithTheCause) {
   const auto before = std::chrono::steady_clock::now();
   EXPECT_EQ(peer->OpenIncoming(kTestSession),
             absl::UnavailableError("open incoming to 127.0.0.1:1: connection refused"));
-  EXPECT_EQ(peer->Load(kTestSession, true, std::string(4 << 20, 'x')),
+  EXPECT_EQ(Load(*peer, kTestSession, true, std::string(4 << 20, 'x')),
             absl::UnavailableError("load to 127.0.0.1:1: connection refused"));
   EXPECT_LT(std::chrono::steady_clock::now() - before, std::chrono::seconds(3));
 }

@@ -11,23 +11,47 @@ using std::chrono::microseconds;
 using std::chrono::milliseconds;
 using std::chrono::nanoseconds;
 
+constexpr uint64_t kMostAtOnce = 256 << 10;
+
+// Bytes that `window` lets go at once, and how many grants that takes.
+struct Granted {
+  uint64_t bytes = 0;
+  int grants = 0;
+};
+Granted GrantAll(GrantWindow& window, bool demand = false) {
+  Granted granted;
+  while (const uint64_t bytes = window.GrantBytes(demand, kMostAtOnce)) {
+    window.OnGranted(bytes, TimePoint{});
+    granted.bytes += bytes;
+    ++granted.grants;
+  }
+  return granted;
+}
+
+GrantWindow WindowOfRunningGuest() {
+  GrantWindow window;
+  window.GuestRuns();
+  return window;
+}
+
 // A link that carries granted runs one behind the other at `bytes_per_ms`, and a round trip of
-// `round_trip` before the first byte; grants whatever the window allows, in runs of 64 KiB.
+// `round_trip` before the first byte; grants whatever the window allows.
 class SimulatedLink {
  public:
-  SimulatedLink(double bytes_per_ms, nanoseconds round_trip)
-      : bytes_per_ms_(bytes_per_ms), round_trip_(round_trip) {}
+  SimulatedLink(double bytes_per_ms, nanoseconds round_trip, bool guest_runs = true)
+      : bytes_per_ms_(bytes_per_ms), round_trip_(round_trip) {
+    if (guest_runs) window_.GuestRuns();
+  }
 
   void RunFor(nanoseconds duration, bool demand = false) {
     const TimePoint end = now_ + duration;
     for (;;) {
-      while (uint64_t room = window_.RoomBytes(demand)) {
-        const uint64_t bytes = std::min<uint64_t>(room, 64 << 10);
-        window_.OnGranted(bytes);
+      while (const uint64_t bytes = window_.GrantBytes(demand, kMostAtOnce)) {
+        const GrantWindow::Sent sent = window_.OnGranted(bytes, now_);
         const auto carried =
             nanoseconds(static_cast<int64_t>(static_cast<double>(bytes) / bytes_per_ms_ * 1e6));
         free_at_ = std::max(free_at_, now_ + round_trip_) + carried;
-        on_the_way_.push_back({bytes, now_, free_at_});
+        on_the_way_.push_back({bytes, sent, free_at_});
       }
       highest_in_flight_ = std::max(highest_in_flight_, window_.in_flight_bytes());
       if (on_the_way_.empty() || on_the_way_.front().arrives > end) break;
@@ -44,7 +68,7 @@ class SimulatedLink {
  private:
   struct Run {
     uint64_t bytes;
-    TimePoint granted;
+    GrantWindow::Sent granted;
     TimePoint arrives;
   };
   const double bytes_per_ms_;
@@ -59,12 +83,85 @@ class SimulatedLink {
 constexpr double kGigabit = 125e3;        // bytes a millisecond
 constexpr double kTenGigabit = 1250e3;
 
-TEST(GrantWindowTest, BeginsWithItsInitialSize) {
+TEST(GrantWindowTest, BeginsWithItsMinimumInAFewGrants) {
+  GrantWindow window = WindowOfRunningGuest();
+  const Granted granted = GrantAll(window);
+  EXPECT_EQ(granted.bytes, GrantWindow::kMinBytes);
+  EXPECT_EQ(granted.grants, int{GrantWindow::kGrantsInWindow});
+  EXPECT_EQ(window.in_flight_bytes(), GrantWindow::kMinBytes);
+}
+
+TEST(GrantWindowTest, WhatIsFreeIsNotGrantedBeforeItIsWorthIt) {
+  GrantWindow window = WindowOfRunningGuest();
+  GrantAll(window);
+  const uint64_t smallest = GrantWindow::kMinBytes / GrantWindow::kSmallestGrantsInWindow;
+  const TimePoint now{milliseconds(1)};
+  window.OnArrived(smallest - 1, {}, now);
+  EXPECT_EQ(window.GrantBytes(false, kMostAtOnce), 0u);
+  window.OnArrived(1, {}, now);
+  EXPECT_EQ(window.GrantBytes(false, kMostAtOnce), smallest);
+}
+
+TEST(GrantWindowTest, WhatComesPageByPageIsNotGrantedPageByPage) {
+  GrantWindow window = WindowOfRunningGuest();
+  GrantAll(window);
+  uint64_t grants = 0;
+  constexpr uint64_t kPages = 1000;
+  for (uint64_t i = 1; i <= kPages; ++i) {
+    window.OnArrived(kPageBytes, {}, TimePoint{microseconds(i)});
+    grants += static_cast<uint64_t>(GrantAll(window).grants);
+  }
+  EXPECT_LE(grants, kPages / (GrantWindow::kMinBytes / kPageBytes /
+                              GrantWindow::kSmallestGrantsInWindow));
+}
+
+TEST(GrantWindowTest, DoublesEachRoundTripWhileThatBringsMore) {
+  SimulatedLink link(kTenGigabit, milliseconds(50));
+  link.RunFor(milliseconds(560), true);
+  EXPECT_GE(link.window().limit_bytes(), GrantWindow::kMaxBytes / 2);
+}
+
+TEST(GrantWindowTest, ASlowLinkIsNotFloodedWhileItsBandwidthIsNotKnown) {
+  SimulatedLink link(kGigabit / 10, microseconds(300));
+  link.RunFor(std::chrono::seconds(1));
+  EXPECT_LE(link.TakeHighestInFlight(), GrantWindow::kMinBytes);
+}
+
+TEST(GrantWindowTest, BeforeTheGuestRunsNothingQueuesButTheSmallestWindow) {
+  SimulatedLink near(kGigabit, microseconds(200), /*guest_runs=*/false);
+  near.RunFor(milliseconds(500));
+  near.TakeHighestInFlight();
+  near.RunFor(milliseconds(100));
+  EXPECT_LE(near.TakeHighestInFlight(), 0.4 * kGigabit);
+  SimulatedLink slow(kGigabit / 10, microseconds(200), /*guest_runs=*/false);
+  slow.RunFor(milliseconds(100));
+  EXPECT_LE(slow.TakeHighestInFlight(), GrantWindow::kMinBeforeGuestBytes);
+  slow.window().GuestRuns();
+  slow.RunFor(milliseconds(100));
+  EXPECT_EQ(slow.TakeHighestInFlight(), GrantWindow::kMinBytes);
+}
+
+TEST(GrantWindowTest, ALongWayIsFilledBeforeTheGuestRuns) {
+  SimulatedLink link(kGigabit, milliseconds(10), /*guest_runs=*/false);
+  link.RunFor(milliseconds(150));
+  EXPECT_GE(link.window().in_flight_bytes(), 9 * kGigabit);
+}
+
+TEST(GrantWindowTest, ASinglePagesRoundTripCountsWhereItIsShorter) {
+  // Whoever sees only whole grants with a queue before them takes the queue for the way.
+  SimulatedLink seen(kTenGigabit, milliseconds(1)), unseen(kTenGigabit, milliseconds(1));
+  seen.window().OnRoundTrip(microseconds(500));
+  seen.RunFor(milliseconds(500));
+  unseen.RunFor(milliseconds(500));
+  EXPECT_LT(seen.window().limit_bytes(), unseen.window().limit_bytes());
+}
+
+TEST(GrantWindowTest, ALargeWindowDoesNotWaitForMoreThanTheLargestGrant) {
   GrantWindow window;
-  EXPECT_EQ(window.RoomBytes(false), GrantWindow::kInitialBytes);
-  window.OnGranted(100 << 10);
-  EXPECT_EQ(window.RoomBytes(false), GrantWindow::kInitialBytes - (100 << 10));
-  EXPECT_EQ(window.in_flight_bytes(), 100u << 10);
+  window.Hurry();
+  EXPECT_EQ(GrantAll(window).bytes, GrantWindow::kMaxBytes);
+  window.OnArrived(kMostAtOnce, {}, TimePoint{milliseconds(1)});
+  EXPECT_EQ(window.GrantBytes(false, kMostAtOnce), kMostAtOnce);
 }
 
 TEST(GrantWindowTest, GigabitLinkSettlesAtItsDelayProductAndOneMillisecondOfQueue) {
@@ -91,7 +188,7 @@ TEST(GrantWindowTest, LinkThatIsLimitedByItsRoundTripGrowsUntilTheLinkIsTheLimit
 TEST(GrantWindowTest, LongRoundTripDoesNotShrinkTheWindow) {
   SimulatedLink link(kTenGigabit, milliseconds(250));
   link.RunFor(std::chrono::seconds(20));
-  EXPECT_GE(link.window().limit_bytes(), GrantWindow::kInitialBytes / 2);
+  EXPECT_GE(link.window().limit_bytes(), GrantWindow::kMaxBytes / 2);
 }
 
 TEST(GrantWindowTest, NeverAboveItsMaximumNorBelowItsMinimum) {
@@ -127,26 +224,22 @@ TEST(GrantWindowTest, DemandThatNeverEndsLeavesALongLinkFilled) {
 }
 
 TEST(GrantWindowTest, DemandLeavesTheMinimumSoThatTheBulkAlwaysEnds) {
-  GrantWindow window;
-  EXPECT_EQ(window.RoomBytes(true), GrantWindow::kMinBytes);
-  window.OnGranted(GrantWindow::kMinBytes);
-  EXPECT_EQ(window.RoomBytes(true), 0u);
+  GrantWindow window = WindowOfRunningGuest();
+  EXPECT_EQ(GrantAll(window, true).bytes, GrantWindow::kMinBytes);
 }
 
 TEST(GrantWindowTest, InAHurryOnlyTheMaximumCounts) {
   GrantWindow window;
   window.Hurry();
-  EXPECT_EQ(window.RoomBytes(true), GrantWindow::kMaxBytes);
-  window.OnGranted(1000);
-  EXPECT_EQ(window.RoomBytes(false), GrantWindow::kMaxBytes - 1000);
+  EXPECT_EQ(GrantAll(window, true).bytes, GrantWindow::kMaxBytes);
+  EXPECT_EQ(window.GrantBytes(false, kMostAtOnce), 0u);
 }
 
 TEST(GrantWindowTest, ResetForgetsWhatIsOnItsWay) {
-  GrantWindow window;
-  window.OnGranted(GrantWindow::kInitialBytes);
-  EXPECT_EQ(window.RoomBytes(false), 0u);
+  GrantWindow window = WindowOfRunningGuest();
+  GrantAll(window);
   window.Reset();
-  EXPECT_EQ(window.RoomBytes(false), GrantWindow::kInitialBytes);
+  EXPECT_EQ(GrantAll(window).bytes, GrantWindow::kMinBytes);
 }
 
 TEST(GrantWindowTest, AWayThatHasBecomeLongerIsFilledAfterAReset) {
@@ -161,8 +254,8 @@ TEST(GrantWindowTest, AWayThatHasBecomeLongerIsFilledAfterAReset) {
 
 TEST(GrantWindowTest, MoreThanWasGrantedDoesNotWrap) {
   GrantWindow window;
-  window.OnGranted(1000);
-  window.OnArrived(5000, TimePoint{milliseconds(1)}, TimePoint{milliseconds(2)});
+  window.OnGranted(1000, {});
+  window.OnArrived(5000, {}, TimePoint{milliseconds(2)});
   EXPECT_EQ(window.in_flight_bytes(), 0u);
 }
 

@@ -205,7 +205,7 @@ TEST_F(FaultReaderTest, FaultMakesItsSurroundingsTheNextBulk) {
   RunBatch({Missing(100)});
   precacher_.Start();
   const auto asked = transport_.asked();
-  ASSERT_EQ(asked.size(), 2u);
+  ASSERT_GE(asked.size(), 2u);
   EXPECT_EQ(asked[1].kind, LoopbackTransport::Asked::Kind::kGrant);
   EXPECT_EQ(asked[1].range.first.value, 101u);
 }

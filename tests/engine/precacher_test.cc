@@ -6,16 +6,29 @@
 namespace postcopy {
 namespace {
 
-constexpr uint64_t kPages = 4096;
+constexpr uint64_t kPages = 1 << 18;
+constexpr uint64_t kSmallestWindowPages = GrantWindow::kMinBytes / kPageBytes;
 
 class PrecacherTest : public testing::Test {
  protected:
+  PrecacherTest() { precacher_.GuestRuns(); }
+  // Of the grants that nobody has taken from the transport.
   uint64_t GrantedPages() {
     uint64_t pages = 0;
     for (const auto& asked : transport_.asked()) {
       if (asked.kind == LoopbackTransport::Asked::Kind::kGrant) pages += asked.range.count_pages;
     }
     return pages;
+  }
+  // Lets everything come at once, so that a larger window is found than the smallest; what is on its
+  // way then.
+  std::vector<LoopbackTransport::Asked> GrowWindow() {
+    precacher_.OnRoundTrip(std::chrono::nanoseconds(10));
+    precacher_.Start();
+    while (GrantedPages() > 0 && GrantedPages() <= 4 * kSmallestWindowPages) {
+      for (const auto& grant : transport_.TakeAsked()) precacher_.OnArrived(grant.lane, grant.range);
+    }
+    return transport_.asked();
   }
   const MemoryLayout layout_{{{"ram", kPages * kPageBytes}}};
   LoopbackTransport transport_{layout_};
@@ -26,7 +39,7 @@ class PrecacherTest : public testing::Test {
 
 TEST_F(PrecacherTest, BeginsWithOneWindowSpreadOverTheLanes) {
   precacher_.Start();
-  EXPECT_EQ(GrantedPages(), GrantWindow::kInitialBytes / kPageBytes);
+  EXPECT_EQ(GrantedPages(), kSmallestWindowPages);
   size_t on_lane[2] = {0, 0};
   for (const auto& asked : transport_.asked()) {
     EXPECT_LE(asked.range.count_pages, Precacher::kGrantPages);
@@ -35,39 +48,40 @@ TEST_F(PrecacherTest, BeginsWithOneWindowSpreadOverTheLanes) {
   EXPECT_EQ(on_lane[0], on_lane[1]);
 }
 
-TEST_F(PrecacherTest, EachArrivalGrantsAsMuchAsHasCome) {
+TEST_F(PrecacherTest, WhatArrivesPageByPageIsNotGrantedPageByPage) {
   precacher_.Start();
-  const auto first = transport_.asked().front();
-  const size_t before = transport_.asked().size();
-  precacher_.OnArrived(first.lane, {first.range.first, 16});
-  const auto asked = transport_.asked();
-  ASSERT_EQ(asked.size(), before + 1);
-  EXPECT_EQ(asked.back().lane, first.lane);
-  EXPECT_EQ(asked.back().range.count_pages, 16u);
-}
-
-TEST_F(PrecacherTest, WhileDemandIsOutstandingOnlyTheMinimumIsOnItsWay) {
-  fetcher_.Ask({{0}, {4000}}, TimePoint{});
-  precacher_.Start();
-  EXPECT_EQ(GrantedPages(), GrantWindow::kMinBytes / kPageBytes);
-  fetcher_.OnDemandServed({{0}, {4000}});
-  const auto grant = transport_.asked().back();
-  precacher_.OnArrived(grant.lane, grant.range);
-  EXPECT_GT(GrantedPages(), GrantWindow::kInitialBytes / kPageBytes);
-}
-
-TEST_F(PrecacherTest, DemandStopsFurtherGrantsUntilOnlyTheMinimumIsOnItsWay) {
-  precacher_.Start();
-  fetcher_.Ask({{0}, {4000}}, TimePoint{});
-  uint64_t on_its_way = GrantedPages();
-  const uint64_t granted = on_its_way;
-  for (const auto& grant : transport_.asked()) {
-    if (grant.kind != LoopbackTransport::Asked::Kind::kGrant) continue;
-    if (on_its_way - grant.range.count_pages < GrantWindow::kMinBytes / kPageBytes) break;
-    precacher_.OnArrived(grant.lane, grant.range);
-    on_its_way -= grant.range.count_pages;
-    EXPECT_EQ(GrantedPages(), granted);
+  const auto first = transport_.TakeAsked();
+  ASSERT_EQ(first.size(), GrantWindow::kGrantsInWindow);
+  for (const auto& grant : first) {
+    for (uint64_t page = 0; page < grant.range.count_pages; ++page) {
+      precacher_.OnArrived(grant.lane, {grant.range.first + page, 1});
+    }
   }
+  EXPECT_GE(GrantedPages(), kSmallestWindowPages);
+  EXPECT_LE(transport_.asked().size(), GrantedPages() / 2);
+}
+
+TEST_F(PrecacherTest, AWindowGrowsAndDemandStopsFurtherGrantsUntilLittleIsOnItsWay) {
+  const auto on_its_way = GrowWindow();
+  uint64_t pages = GrantedPages();
+  ASSERT_GT(pages, 4 * kSmallestWindowPages);
+  fetcher_.Ask({{0}, {kPages - 1}}, TimePoint{});
+  transport_.TakeAsked();
+  for (const auto& grant : on_its_way) {
+    pages -= grant.range.count_pages;
+    if (pages < kSmallestWindowPages) break;
+    precacher_.OnArrived(grant.lane, grant.range);
+    EXPECT_EQ(GrantedPages(), 0u);
+  }
+  fetcher_.OnDemandServed({{0}, {kPages - 1}});
+  precacher_.OnFault({{0}, {kPages / 2}});
+  ASSERT_GT(GrantedPages(), 0u) << "at once, as there is room";
+  EXPECT_EQ(transport_.asked().front().range.first.value, kPages / 2);
+}
+
+TEST_F(PrecacherTest, NothingIsGrantedBeforeTheStart) {
+  precacher_.OnFault({{0}, {2000}});
+  EXPECT_EQ(GrantedPages(), 0u);
 }
 
 TEST_F(PrecacherTest, FaultsSurroundingsOvertakeTheAddressOrder) {
@@ -84,11 +98,11 @@ TEST_F(PrecacherTest, FaultsSurroundingsOvertakeTheAddressOrder) {
 TEST_F(PrecacherTest, EveryPageIsGrantedExactlyOnceUntilNoneIsLeft) {
   precacher_.Start();
   std::vector<int> times(kPages, 0);
-  size_t handled = 0;
-  for (auto asked = transport_.asked(); handled < asked.size(); asked = transport_.asked()) {
-    const auto grant = asked[handled++];
-    for (uint64_t i = 0; i < grant.range.count_pages; ++i) ++times[grant.range.first.value + i];
-    precacher_.OnArrived(grant.lane, grant.range);
+  for (auto asked = transport_.TakeAsked(); !asked.empty(); asked = transport_.TakeAsked()) {
+    for (const auto& grant : asked) {
+      for (uint64_t i = 0; i < grant.range.count_pages; ++i) ++times[grant.range.first.value + i];
+      precacher_.OnArrived(grant.lane, grant.range);
+    }
   }
   EXPECT_THAT(times, testing::Each(1));
 }
@@ -97,7 +111,7 @@ TEST_F(PrecacherTest, ArrivalOfMoreThanWasGrantedBreaksNothing) {
   precacher_.Start();
   precacher_.OnArrived(0, {{0}, kPages});
   precacher_.OnArrived(1, {{0}, kPages});
-  EXPECT_GT(GrantedPages(), GrantWindow::kInitialBytes / kPageBytes);
+  EXPECT_GE(GrantedPages(), 2 * kSmallestWindowPages);
 }
 
 TEST_F(PrecacherTest, LanesThatAreDownEndTheGranting) {

@@ -122,11 +122,11 @@ class FakeDestinationPeer final : public DestinationPeer {
     if (status.ok()) at_.record = RecordedOutcome::kPrepared;
     return status;
   }
+  void WarmUp() override { at_.world.Note("destination warm up"); }
   absl::Status OpenIncoming(const std::string&) override { return Begin("open"); }
-  absl::Status Load(const std::string&, bool run, std::string_view) override {
-    const absl::Status status = Begin("load");
-    if (status.ok()) at_.run = run;
-    return status.ok() ? Answer("load") : status;
+  std::unique_ptr<StateTransfer> BeginLoad(const std::string&) override {
+    at_.world.Note("destination begin load");
+    return std::make_unique<FakeTransfer>(*this);
   }
   absl::StatusOr<int64_t> HandOver(const std::string&) override {
     const absl::Status status = Begin("hand-over");
@@ -156,6 +156,19 @@ class FakeDestinationPeer final : public DestinationPeer {
   }
 
  private:
+  class FakeTransfer final : public StateTransfer {
+   public:
+    explicit FakeTransfer(FakeDestinationPeer& peer) : peer_(peer) {}
+    absl::Status Finish(bool run, std::string_view) override {
+      const absl::Status status = peer_.Begin("load");
+      if (status.ok()) peer_.at_.run = run;
+      return status.ok() ? peer_.Answer("load") : status;
+    }
+
+   private:
+    FakeDestinationPeer& peer_;
+  };
+
   absl::Status Begin(const std::string& name) {
     at_.world.Note("destination " + name);
     if (!at_.reachable) return absl::UnavailableError("no route");

@@ -76,6 +76,12 @@ class LoopbackTransport final : public PageTransport {
     const std::lock_guard lock(mutex_);
     return {asked_.begin(), asked_.end()};
   }
+  // The same, and it will never be answered.
+  std::vector<Asked> TakeAsked() {
+    const std::lock_guard lock(mutex_);
+    const std::deque<Asked> asked = std::exchange(asked_, {});
+    return {asked.begin(), asked.end()};
+  }
   // Answers one message, or with a grant one run of it. False: nothing is asked for, or the lanes
   // are down.
   bool DeliverOne() {

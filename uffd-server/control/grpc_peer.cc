@@ -22,12 +22,16 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 
 constexpr seconds kOfferLimit{60};  // empties, allocates and arms all of the destination's RAM
+constexpr seconds kWarmUpLimit{1};
 constexpr seconds kOpenIncomingLimit{10};
 constexpr seconds kLoadLimit{15};
 constexpr seconds kHandOverLimit{10};
 constexpr seconds kQueryLimit{5};
 constexpr seconds kFiguresLimit{2};
 constexpr seconds kArrivedLimit{10};
+
+// Doublings of a window cost nothing over it.
+constexpr milliseconds kShortWay{1};
 
 // A daemon's address and the stub that talks to it; calls with the limits and words of this file.
 class Caller {
@@ -46,28 +50,6 @@ class Caller {
     return Named(operation, context, status);
   }
 
-  absl::Status Load(const std::string& session, bool run, std::string_view device_state) const {
-    grpc::ClientContext context;
-    Limit(context, kLoadLimit);
-    v1::SessionResponse response;
-    auto writer = stub_->Load(&context, &response);
-    v1::LoadRequest piece;
-    piece.set_session(session);
-    piece.set_run(run);
-    piece.set_total_bytes(device_state.size());
-    do {
-      const std::string_view bytes = device_state.substr(0, kMaxStatePieceBytes);
-      device_state.remove_prefix(bytes.size());
-      piece.set_device_state(bytes.data(), bytes.size());
-      if (!writer->Write(piece)) break;  // Finish() says why
-      piece.Clear();
-      piece.clear_run();
-    } while (!device_state.empty());
-    writer->WritesDone();
-    const grpc::Status status = writer->Finish();
-    return Named("load", context, status);
-  }
-
   absl::StatusOr<RecordedOutcome> Query(const std::string& session) const {
     v1::SessionRequest request;
     request.set_session(session);
@@ -78,7 +60,9 @@ class Caller {
     return RecordFromWord(response.record());
   }
 
- private:
+  v1::Peer::Stub& stub() const { return *stub_; }
+
+  // The outcome of a call in this class's words.
   absl::Status Named(std::string_view operation, const grpc::ClientContext& context,
                      const grpc::Status& status) const {
     const std::string callee = absl::StrFormat("%s to %s", operation, address_);
@@ -87,8 +71,51 @@ class Caller {
     return absl::Status(outcome.code(), absl::StrFormat("%s: %s", callee, outcome.message()));
   }
 
+ private:
   const std::string address_;
   const std::unique_ptr<v1::Peer::Stub> stub_;
+};
+
+class GrpcStateTransfer final : public StateTransfer {
+ public:
+  GrpcStateTransfer(const Caller& caller, const std::string& session) : caller_(caller) {
+    Limit(context_, kLoadLimit);
+    writer_ = caller.stub().Load(&context_, &response_);
+    v1::LoadRequest stopped;
+    stopped.set_session(session);
+    writer_->Write(stopped);  // Finish() says what is wrong
+  }
+  ~GrpcStateTransfer() override {
+    if (finished_) return;
+    context_.TryCancel();
+    [[maybe_unused]] const grpc::Status cancelled = writer_->Finish();
+  }
+  GrpcStateTransfer(const GrpcStateTransfer&) = delete;
+  GrpcStateTransfer& operator=(const GrpcStateTransfer&) = delete;
+
+  absl::Status Finish(bool run, std::string_view device_state) override {
+    v1::LoadRequest piece;
+    piece.set_run(run);
+    piece.set_total_bytes(device_state.size());
+    do {
+      const std::string_view bytes = device_state.substr(0, kMaxStatePieceBytes);
+      device_state.remove_prefix(bytes.size());
+      piece.set_device_state(bytes.data(), bytes.size());
+      if (!writer_->Write(piece)) break;  // Finish() says why
+      piece.Clear();
+    } while (!device_state.empty());
+    writer_->WritesDone();
+    finished_ = true;
+    const grpc::Status status = writer_->Finish();
+    return caller_.Named("load", context_, status);
+  }
+
+ private:
+  const Caller& caller_;
+  grpc::ClientContext context_;
+  v1::SessionResponse response_;
+  std::unique_ptr<grpc::ClientWriter<v1::LoadRequest>> writer_;
+  bool finished_ = false;
 };
 
 class GrpcDestinationPeer final : public DestinationPeer {
@@ -100,6 +127,25 @@ class GrpcDestinationPeer final : public DestinationPeer {
     return caller_.Call("offer", kOfferLimit, ToProto(offer), response, &v1::Peer::Stub::Offer);
   }
 
+  void WarmUp() override {
+    // What fits into a new connection's window (RFC 6928), then twice as much each time.
+    size_t bytes = 12 << 10;
+    auto shortest = std::chrono::steady_clock::duration::max();
+    for (size_t sent = 0; sent < kUsualDeviceStateBytes; sent += bytes, bytes *= 2) {
+      v1::WarmUpRequest request;
+      request.mutable_padding()->resize(bytes);
+      v1::WarmUpResponse response;
+      const auto began = std::chrono::steady_clock::now();
+      const absl::Status warmed =
+          caller_.Call("warm up", kWarmUpLimit, request, response, &v1::Peer::Stub::WarmUp);
+      const auto took = std::chrono::steady_clock::now() - began;
+      if (!warmed.ok() || took < kShortWay) return;
+      shortest = std::min(shortest, took);
+      // Then it is the bandwidth that counts, or who else uses it.
+      if (took > 2 * shortest) return;
+    }
+  }
+
   absl::Status OpenIncoming(const std::string& session) override {
     v1::SessionRequest request;
     request.set_session(session);
@@ -108,8 +154,8 @@ class GrpcDestinationPeer final : public DestinationPeer {
                         &v1::Peer::Stub::OpenIncoming);
   }
 
-  absl::Status Load(const std::string& session, bool run, std::string_view device_state) override {
-    return caller_.Load(session, run, device_state);
+  std::unique_ptr<StateTransfer> BeginLoad(const std::string& session) override {
+    return std::make_unique<GrpcStateTransfer>(caller_, session);
   }
 
   absl::StatusOr<int64_t> HandOver(const std::string& session) override {

@@ -18,17 +18,14 @@ struct Incoming {
   std::string bytes;
 };
 
-absl::Status TakeFirst(const v1::LoadRequest& piece, Incoming& incoming) {
-  if (auto status = CheckSession(piece.session()); !status.ok()) return status;
-  if (piece.total_bytes() > kMaxDeviceStateBytes) {
+absl::Status TakeHead(const v1::LoadRequest& head, Incoming& incoming) {
+  if (head.total_bytes() > kMaxDeviceStateBytes) {
     return absl::ResourceExhaustedError(
-        absl::StrFormat("load %s: device state of %u bytes, at most %u", piece.session(),
-                        piece.total_bytes(), kMaxDeviceStateBytes));
+        absl::StrFormat("load %s: device state of %u bytes, at most %u", incoming.session,
+                        head.total_bytes(), kMaxDeviceStateBytes));
   }
-  incoming.session = piece.session();
-  incoming.run = piece.run();
-  incoming.total_bytes = piece.total_bytes();
-  incoming.run = piece.run();
+  incoming.run = head.run();
+  incoming.total_bytes = head.total_bytes();
   return absl::OkStatus();
 }
 
@@ -49,8 +46,11 @@ absl::Status TakePiece(const v1::LoadRequest& piece, Incoming& incoming) {
 
 absl::Status Receive(grpc::ServerReader<v1::LoadRequest>* reader, Incoming& incoming) {
   v1::LoadRequest piece;
-  if (!reader->Read(&piece)) return absl::InvalidArgumentError("load: nothing was sent");
-  if (auto status = TakeFirst(piece, incoming); !status.ok()) return status;
+  if (!reader->Read(&piece)) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("load %s: no device state was sent", incoming.session));
+  }
+  if (auto status = TakeHead(piece, incoming); !status.ok()) return status;
   do {
     if (auto status = TakePiece(piece, incoming); !status.ok()) return status;
   } while (reader->Read(&piece));
@@ -71,6 +71,11 @@ grpc::Status PeerService::Offer(grpc::ServerContext* context, const v1::OfferReq
   return Answer(context, offer.ok() ? relocations_.OnOffer(*offer) : offer.status());
 }
 
+grpc::Status PeerService::WarmUp(grpc::ServerContext* context, const v1::WarmUpRequest*,
+                                 v1::WarmUpResponse*) {
+  return Answer(context, absl::OkStatus());
+}
+
 grpc::Status PeerService::OpenIncoming(grpc::ServerContext* context,
                                        const v1::SessionRequest* request, v1::SessionResponse*) {
   absl::Status status = CheckSession(request->session());
@@ -80,8 +85,15 @@ grpc::Status PeerService::OpenIncoming(grpc::ServerContext* context,
 
 grpc::Status PeerService::Load(grpc::ServerContext* context,
                                grpc::ServerReader<v1::LoadRequest>* reader, v1::SessionResponse*) {
+  v1::LoadRequest stopped;
+  if (!reader->Read(&stopped)) {
+    return Answer(context, absl::InvalidArgumentError("load: nothing was sent"));
+  }
   Incoming incoming;
-  absl::Status status = Receive(reader, incoming);
+  incoming.session = stopped.session();
+  absl::Status status = CheckSession(incoming.session);
+  if (status.ok()) status = relocations_.OnStopped(incoming.session);
+  if (status.ok()) status = Receive(reader, incoming);
   if (status.ok()) status = relocations_.OnLoad(incoming.session, incoming.run, incoming.bytes);
   return Answer(context, status);
 }

@@ -17,6 +17,8 @@ class PeerService final : public v1::Peer::Service {
 
   grpc::Status Offer(grpc::ServerContext* context, const v1::OfferRequest* request,
                      v1::OfferResponse* response) override;
+  grpc::Status WarmUp(grpc::ServerContext* context, const v1::WarmUpRequest* request,
+                      v1::WarmUpResponse* response) override;
   grpc::Status OpenIncoming(grpc::ServerContext* context, const v1::SessionRequest* request,
                             v1::SessionResponse* response) override;
   // A device state that is not complete is never passed on.

@@ -39,16 +39,30 @@ absl::Status DestinationSession::OpenIncoming() {
   return opened;
 }
 
-absl::Status DestinationSession::Load(bool run, std::string_view device_state) {
-  Turn::Holder turn(turn_);
+absl::Status DestinationSession::CheckLoading() {
   {
     absl::MutexLock lock(&mutex_);
     if (aborting_) return absl::AbortedError("the session was given up");
   }
-  if (status_.state() != SessionState::kStopping) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("the session is ", std::string(Name(status_.state()))));
-  }
+  if (status_.state() == SessionState::kStopping) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat("the session is ", std::string(Name(status_.state()))));
+}
+
+absl::Status DestinationSession::SourceStopped() {
+  Turn::Holder turn(turn_);
+  const absl::Status loading = CheckLoading();
+  if (!loading.ok()) return loading;
+  engine_->AskForMap();
+  return absl::OkStatus();
+}
+
+absl::Status DestinationSession::Load(bool run, std::string_view device_state) {
+  Turn::Holder turn(turn_);
+  const absl::Status loading = CheckLoading();
+  if (!loading.ok()) return loading;
+  // Not earlier, where it would delay the state.
+  if (!parts_.faults.bulk_delay().has_value()) engine_->StartBulk();
   const absl::Status loaded = vmm_->LoadDeviceState(device_state);
   if (!loaded.ok()) {
     // Not left to the source, which may be out of reach: a VMM that somebody told to go on while it
@@ -162,7 +176,7 @@ absl::StatusOr<int64_t> DestinationSession::HandOver() {
   }
   status_.Update([&](Progress& progress) { progress.resumed_at_us = resumed_at_us; });
   status_.Apply(SessionEvent::kResumed);
-  if (!taken_up_ && !parts_.faults.bulk_delay().has_value()) engine_->StartBulk();
+  engine_->GuestRuns();
   parts_.faults.Reach("resumed");
   return resumed_at_us;
 }

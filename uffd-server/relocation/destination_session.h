@@ -43,6 +43,9 @@ class DestinationSession {
   ~DestinationSession();
 
   absl::Status OpenIncoming();
+  // The guest has stopped at the source: its memory begins to come. What has come is worth nothing
+  // if the guest goes on there.
+  absl::Status SourceStopped();
   absl::Status Load(bool run, std::string_view device_state);
   // RESUME in microseconds since the epoch, 0 if it stays paused. Asking twice is harmless.
   //   kAborted    "never" is recorded: the source may run it
@@ -79,6 +82,8 @@ class DestinationSession {
   absl::Status OpenLanes(const Offer& offer);
   // Makes the engine of a session that is taken up, and lets it answer faults.
   absl::Status TakeUpEngine();
+  // ok: between OpenIncoming() and the end of Load().
+  absl::Status CheckLoading();
   // Makes this host the owner. Other statuses than ok: as HandOver().
   absl::Status TakeOwnership();
   // Connects to the VMM first where that has not been done. REQUIRES: the turn.

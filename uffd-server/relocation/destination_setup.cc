@@ -242,6 +242,7 @@ absl::Status DestinationSession::TakeUpEngine() {
   const auto started = engine_->Start();
   if (!started.ok()) return StatusOf(started.error());
   engine_->StartBulk();
+  engine_->GuestRuns();
   return absl::OkStatus();
 }
 

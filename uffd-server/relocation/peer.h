@@ -50,16 +50,28 @@ enum class RecordedOutcome {
   kUnreadable,
 };
 
+// A device state on its way to the destination. One that is not finished is given up.
+class StateTransfer {
+ public:
+  virtual ~StateTransfer() = default;
+  // Sends it. Returns when the destination's VMM has loaded it. Once.
+  // `run`: the guest is to run once it is handed over; false: its operator had paused it.
+  virtual absl::Status Finish(bool run, std::string_view device_state) = 0;
+};
+
 // Calls that the source's daemon makes at the destination's.
 class DestinationPeer {
  public:
   virtual ~DestinationPeer() = default;
   // kFailedPrecondition: the sides do not fit; the message names each difference.
   virtual absl::Status MakeOffer(const Offer& offer) = 0;
+  // Makes a device state that is sent soon afterwards travel fast, where the way is long. May do
+  // nothing; fails silently.
+  virtual void WarmUp() = 0;
   virtual absl::Status OpenIncoming(const std::string& session) = 0;
-  // `run`: the guest is to run once it is handed over; false: its operator had paused it.
-  virtual absl::Status Load(const std::string& session, bool run,
-                            std::string_view device_state) = 0;
+  // Tells that the guest has stopped, so that its memory can be had from now on; does not wait for an
+  // answer: what is wrong Finish() says. The limit of time begins here.
+  virtual std::unique_ptr<StateTransfer> BeginLoad(const std::string& session) = 0;
   // Returns when the guest runs (or stays paused): RESUME in microseconds since the epoch.
   //   kAborted: the destination has recorded that it never runs it; kDataLoss: it owns it and the
   //   VM has ended as in a crash; anything else: ask again.

@@ -78,6 +78,8 @@ class Relocations {
 
   virtual absl::Status OnOffer(const Offer& offer) = 0;
   virtual absl::Status OnOpenIncoming(const std::string& session) = 0;
+  // Its guest has stopped at the source: the memory can be had from now on.
+  virtual absl::Status OnStopped(const std::string& session) = 0;
   virtual absl::Status OnLoad(const std::string& session, bool run,
                               std::string_view device_state) = 0;
   virtual absl::StatusOr<int64_t> OnHandOver(const std::string& session) = 0;

@@ -258,6 +258,11 @@ absl::Status Relocator::OnOpenIncoming(const std::string& session) {
   return destination == nullptr ? NoSession(session) : destination->OpenIncoming();
 }
 
+absl::Status Relocator::OnStopped(const std::string& session) {
+  const auto destination = sessions_.FindDestination(session);
+  return destination == nullptr ? NoSession(session) : destination->SourceStopped();
+}
+
 absl::Status Relocator::OnLoad(const std::string& session, bool run,
                                std::string_view device_state) {
   const auto destination = sessions_.FindDestination(session);

@@ -33,6 +33,7 @@ class Relocator final : public Relocations {
 
   absl::Status OnOffer(const Offer& offer) override;
   absl::Status OnOpenIncoming(const std::string& session) override;
+  absl::Status OnStopped(const std::string& session) override;
   absl::Status OnLoad(const std::string& session, bool run, std::string_view device_state) override;
   absl::StatusOr<int64_t> OnHandOver(const std::string& session) override;
   absl::Status OnAbort(const std::string& session, std::string_view reason) override;

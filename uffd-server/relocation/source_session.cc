@@ -178,6 +178,7 @@ absl::StatusOr<double> SourceSession::Switch() {
 }
 
 absl::Status SourceSession::StopAndLoad() {
+  destination_->WarmUp();
   absl::Status opened = destination_->OpenIncoming(session_text_);
   if (!opened.ok()) return Prefixed("destination", opened);
   parts_.faults.Reach("opened");
@@ -189,11 +190,12 @@ absl::Status SourceSession::StopAndLoad() {
   status_.Update([&](Progress& progress) { progress.stopped_at_us = held->stopped.us; });
   parts_.page_server.Freeze(session_);
   parts_.faults.Reach("held");
+  const auto transfer = destination_->BeginLoad(session_text_);
   const auto state = vmm_->TakeDeviceState();
   if (!state.ok()) return Prefixed("source", state.status());
   status_.Apply(SessionEvent::kStateTaken);
   parts_.faults.Reach("taken");
-  const absl::Status loaded = destination_->Load(session_text_, was_running_, state->bytes);
+  const absl::Status loaded = transfer->Finish(was_running_, state->bytes);
   if (!loaded.ok()) return Prefixed("destination", loaded);
   parts_.faults.Reach("loaded");
   return absl::OkStatus();
