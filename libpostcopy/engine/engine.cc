@@ -68,7 +68,7 @@ void Engine::StartBulk() {
   AskForMap();
   {
     MutexLock lock(mutex_);
-    bulk_wanted_ = true;
+    if (std::exchange(bulk_wanted_, true)) return;
     if (!map_known_ || !bulk_up_) return;  // OnMap() or OnBulkRestored() begins
   }
   precacher_.Start();

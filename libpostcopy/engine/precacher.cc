@@ -18,6 +18,8 @@ void Precacher::Start() {
   {
     MutexLock lock(mutex_);
     started_ = true;
+    const auto way = transport_.RoundTrip();
+    if (way > std::chrono::nanoseconds(0)) window_.OnRoundTrip(way);
   }
   GrantMore(0);
 }

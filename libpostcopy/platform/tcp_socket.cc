@@ -1,15 +1,16 @@
 #include "platform/tcp_socket.h"
 
 #include <fcntl.h>
+#include <linux/tcp.h>
 #include <netdb.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
 #include <cerrno>
+#include <cstddef>
 #include <cstring>
 #include <memory>
 
@@ -276,6 +277,18 @@ void EnableKeepalive(int socket) {
   SetInt(socket, IPPROTO_TCP, TCP_KEEPINTVL, 2);
   SetInt(socket, IPPROTO_TCP, TCP_KEEPCNT, 5);
   SetInt(socket, IPPROTO_TCP, TCP_USER_TIMEOUT, 15000);
+}
+
+std::chrono::microseconds ShortestRoundTrip(int socket) {
+  tcp_info info{};
+  socklen_t size = sizeof info;
+  constexpr uint32_t kNoneYet = ~uint32_t{0};
+  if (getsockopt(socket, IPPROTO_TCP, TCP_INFO, &info, &size) != 0 ||
+      size < offsetof(tcp_info, tcpi_min_rtt) + sizeof info.tcpi_min_rtt ||
+      info.tcpi_min_rtt == kNoneYet) {
+    return {};
+  }
+  return std::chrono::microseconds(info.tcpi_min_rtt);
 }
 
 void Shutdown(int socket) { shutdown(socket, SHUT_RDWR); }

@@ -73,6 +73,8 @@ bool HasEnded(int socket);
 // The kernel notices a dead peer after about 15 s without an answer.
 void EnableKeepalive(int socket);
 // Unblocks whoever receives or sends on it, in any thread.
+// That the kernel has seen on it, in the last minutes; 0: none, or not a connection.
+std::chrono::microseconds ShortestRoundTrip(int socket);
 void Shutdown(int socket);
 
 }  // namespace postcopy

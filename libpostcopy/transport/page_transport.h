@@ -59,6 +59,8 @@ class PageTransport {
   virtual bool Request(uint32_t id, PageAddress page) = 0;
   virtual bool RequestMap() = 0;
   virtual bool Grant(size_t lane, RegionId region, PageRange range) = 0;
+  // Of the way to the source, the shortest that was seen; 0: not known. Any time.
+  virtual std::chrono::nanoseconds RoundTrip() = 0;
   // Ends all lanes. When it returns no thread of the transport is left and the sink is not called
   // any more. Must not be called from the sink.
   virtual void Stop() = 0;

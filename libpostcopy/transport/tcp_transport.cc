@@ -127,6 +127,12 @@ Result<void> TcpTransport::Welcomed(LaneState& lane, TcpConnector::Connected con
   return {};
 }
 
+std::chrono::nanoseconds TcpTransport::RoundTrip() {
+  LaneState& urgent = *lanes_.front();
+  MutexLock lock(urgent.socket_mutex);
+  return ShortestRoundTrip(urgent.socket.get());
+}
+
 Result<void> TcpTransport::StartReceiver(LaneState& lane) {
   lane.reader = std::make_unique<PageFrameReader>(lane.urgent() ? kUrgentBufferBytes
                                                                 : kBulkBufferBytes);

@@ -53,6 +53,7 @@ class TcpTransport final : public PageTransport {
   bool Request(uint32_t id, PageAddress page) override;
   bool RequestMap() override;
   bool Grant(size_t lane, RegionId region, PageRange range) override;
+  std::chrono::nanoseconds RoundTrip() override;
   void Stop() override;
 
  private:

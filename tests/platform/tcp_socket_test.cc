@@ -143,6 +143,13 @@ TEST(TcpSocketTest, PortThatIsTakenIsAnErrorThatNamesIt) {
   EXPECT_THAT(second.error().message, HasSubstr("listen tcp://" + address));
 }
 
+TEST(TcpSocketTest, TheRoundTripOfAConnectionIsKnownAndOfNothingElse) {
+  const Pair pair = ConnectedPair();
+  EXPECT_GT(ShortestRoundTrip(pair.client.get()).count(), 0);
+  EXPECT_LT(ShortestRoundTrip(pair.client.get()), std::chrono::seconds(1));
+  EXPECT_EQ(ShortestRoundTrip(-1).count(), 0);
+}
+
 TEST(TcpSocketTest, TrySendNeverWaits) {
   const Pair pair = ConnectedPair();
   const std::string text(1 << 20, 'x');

@@ -75,6 +75,7 @@ class FakeVmm final : public VmmDriver {
   absl::Status Quit() override { return Step("quit"); }
   absl::Status PrepareDestination() override { return Step("prepare-destination"); }
   absl::Status OpenIncoming() override { return Step("open"); }
+  absl::Status StayStopped() override { return Step("stay stopped"); }
   absl::Status LoadDeviceState(std::string_view) override { return Step("load"); }
   absl::StatusOr<EventTime> StartGuest() override {
     const absl::Status status = Step("start");

@@ -70,6 +70,7 @@ class LoopbackTransport final : public PageTransport {
   // --- the test's ----------------------------------------------------------------------------------
 
   // The answer to RequestMap(), instead of "all pages have data".
+  void SetRoundTrip(std::chrono::nanoseconds time) { round_trip_ = time; }
   void SetMap(std::vector<wire::MapFields> map) { map_ = std::move(map); }
   // What was asked for and has not been answered, oldest first.
   std::vector<Asked> asked() {
@@ -136,6 +137,7 @@ class LoopbackTransport final : public PageTransport {
   bool Grant(size_t lane, RegionId region, PageRange range) override {
     return Ask({Asked::Kind::kGrant, 0, lane, region, range});
   }
+  std::chrono::nanoseconds RoundTrip() override { return round_trip_; }
   void Stop() override {
     const std::lock_guard lock(mutex_);
     stopped_ = true;
@@ -211,6 +213,7 @@ class LoopbackTransport final : public PageTransport {
   }
   const MemoryLayout layout_;
   const size_t bulk_lanes_;
+  std::chrono::nanoseconds round_trip_{};
   LoopbackPlan plan_;
   std::vector<wire::MapFields> map_;
   std::vector<std::byte> content_;

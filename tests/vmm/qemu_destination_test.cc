@@ -113,7 +113,16 @@ TEST(QemuDestinationTest, VmmThatIsGoneBeforeTheLoadIsAborted) {
   const auto driver = qemu.Driver();
   ASSERT_TRUE(driver->OpenIncoming().ok());
   qemu.server().HangUp();
+  EXPECT_TRUE(absl::IsAborted(driver->StayStopped()));
   EXPECT_TRUE(absl::IsAborted(driver->LoadDeviceState("state")));
+}
+
+TEST(QemuDestinationTest, AStartOfAWaitingVmmIsTakenBack) {
+  FakeQemu qemu("inmigrate");
+  const auto driver = qemu.Driver();
+  ASSERT_TRUE(driver->OpenIncoming().ok());
+  ASSERT_TRUE(driver->StayStopped().ok());
+  EXPECT_EQ(qemu.Count("stop"), 1);
 }
 
 TEST(QemuDestinationTest, LoadThatNeverEndsIsATimeout) {
@@ -129,10 +138,23 @@ TEST(QemuDestinationTest, MachineThatRunsByItselfAfterTheLoadIsReported) {
   FakeQemu qemu("inmigrate");
   const auto driver = qemu.Driver();
   ASSERT_TRUE(driver->OpenIncoming().ok());
-  Loader loader(qemu, "running", MigrationEventLine("completed"));
+  Loader loader(qemu, "running", QmpEventLine("RESUME") + MigrationEventLine("completed"));
   const auto loaded = driver->LoadDeviceState("state");
   EXPECT_TRUE(absl::IsAborted(loaded));
-  EXPECT_THAT(std::string(loaded.message()), HasSubstr("is in state running"));
+  EXPECT_THAT(std::string(loaded.message()), HasSubstr("should be paused after it, and runs"));
+}
+
+TEST(QemuDestinationTest, AMachineThatSomebodyHasStartedAfterItsLoadRuns) {
+  FakeQemu qemu("inmigrate");
+  const auto driver = qemu.Driver();
+  ASSERT_TRUE(driver->OpenIncoming().ok());
+  Loader loader(qemu, "paused", MigrationEventLine("completed"));
+  ASSERT_TRUE(driver->LoadDeviceState("state").ok());
+  loader.Finish();
+  qemu.Set("running", "completed");
+  qemu.server().Say(QmpEventLine("RESUME"));
+  qemu.Override("cont", [](const Json& request) -> QmpAnswer { return {{QmpReturn(request)}}; });
+  EXPECT_TRUE(driver->StartGuest().ok());
 }
 
 TEST(QemuDestinationTest, StartNeverSendsContToAnIncomingMachine) {

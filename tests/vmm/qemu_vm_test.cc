@@ -272,6 +272,7 @@ TEST_F(QemuVmTest, NeitherAMissingDashSNorContMakesTheDestinationRunByItself) {
   Open(*destination);
   EXPECT_TRUE(absl::IsFailedPrecondition(destination->StartGuest().status()));
   ASSERT_TRUE(b->Operator().Command("cont", Json::object(), RealQemu::kLimit).ok());
+  ASSERT_TRUE(destination->StayStopped().ok());
   const absl::Status loaded = destination->LoadDeviceState(state.bytes);
   EXPECT_TRUE(loaded.ok()) << loaded;
   EXPECT_EQ(b->RunState(), "paused");

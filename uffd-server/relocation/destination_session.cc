@@ -53,7 +53,9 @@ absl::Status DestinationSession::SourceStopped() {
   Turn::Holder turn(turn_);
   const absl::Status loading = CheckLoading();
   if (!loading.ok()) return loading;
-  engine_->AskForMap();
+  const absl::Status stays_stopped = vmm_->StayStopped();
+  if (!stays_stopped.ok()) return stays_stopped;
+  if (IsWayLong()) engine_->AskForMap();
   return absl::OkStatus();
 }
 
@@ -61,8 +63,8 @@ absl::Status DestinationSession::Load(bool run, std::string_view device_state) {
   Turn::Holder turn(turn_);
   const absl::Status loading = CheckLoading();
   if (!loading.ok()) return loading;
-  // Not earlier, where it would delay the state.
-  if (!parts_.faults.bulk_delay().has_value()) engine_->StartBulk();
+  // Not earlier, where it would delay the state; and not where it would only delay the load.
+  if (IsWayLong() && !parts_.faults.bulk_delay().has_value()) engine_->StartBulk();
   const absl::Status loaded = vmm_->LoadDeviceState(device_state);
   if (!loaded.ok()) {
     // Not left to the source, which may be out of reach: a VMM that somebody told to go on while it
@@ -177,6 +179,7 @@ absl::StatusOr<int64_t> DestinationSession::HandOver() {
   status_.Update([&](Progress& progress) { progress.resumed_at_us = resumed_at_us; });
   status_.Apply(SessionEvent::kResumed);
   engine_->GuestRuns();
+  if (!taken_up_ && !parts_.faults.bulk_delay().has_value()) engine_->StartBulk();
   parts_.faults.Reach("resumed");
   return resumed_at_us;
 }

@@ -43,8 +43,8 @@ class DestinationSession {
   ~DestinationSession();
 
   absl::Status OpenIncoming();
-  // The guest has stopped at the source: its memory begins to come. What has come is worth nothing
-  // if the guest goes on there.
+  // The guest has stopped at the source: its memory can be had. What has come is worth nothing if the
+  // guest goes on there.
   absl::Status SourceStopped();
   absl::Status Load(bool run, std::string_view device_state);
   // RESUME in microseconds since the epoch, 0 if it stays paused. Asking twice is harmless.
@@ -72,6 +72,8 @@ class DestinationSession {
   SessionState state() const { return status_.state(); }
 
  private:
+  static constexpr std::chrono::milliseconds kLongWay{1};
+
   DestinationSession(const DaemonParts& parts, Progress initial, VmRecord record,
                      SessionId session);
   absl::Status MakeKeepsake(const Offer& offer, const std::vector<size_t>& blocks);
@@ -82,6 +84,8 @@ class DestinationSession {
   absl::Status OpenLanes(const Offer& offer);
   // Makes the engine of a session that is taken up, and lets it answer faults.
   absl::Status TakeUpEngine();
+  // The load's own pages take so long that others should come meanwhile.
+  bool IsWayLong() { return engine_->RoundTrip() >= kLongWay; }
   // ok: between OpenIncoming() and the end of Load().
   absl::Status CheckLoading();
   // Makes this host the owner. Other statuses than ok: as HandOver().

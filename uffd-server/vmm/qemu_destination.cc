@@ -44,18 +44,19 @@ absl::Status QemuDriver::OpenIncoming() {
   return opened;
 }
 
+absl::Status QemuDriver::StayStopped() {
+  const absl::Status stopped = Ask("stop").status();
+  return absl::IsUnavailable(stopped)
+             ? Fail(absl::StatusCode::kAborted, "keep the machine stopped", "the VMM is gone")
+             : stopped;
+}
+
 absl::Status QemuDriver::LoadDeviceState(std::string_view bytes) {
   if (!incoming_.valid()) {
     return Fail(absl::StatusCode::kFailedPrecondition, "load device state",
                 "the VMM was not opened for it");
   }
   const TimePoint deadline = steady_clock::now() + limits_.load;
-  const absl::Status stays_stopped = Ask("stop").status();
-  if (!stays_stopped.ok()) {
-    return absl::IsUnavailable(stays_stopped)
-               ? Fail(absl::StatusCode::kAborted, "load device state", "the VMM is gone")
-               : stays_stopped;
-  }
   const StreamResult sent = SendBytes(incoming_.get(), bytes, -1, limits_.load);
   switch (sent.outcome) {
     case StreamOutcome::kDone:
@@ -72,12 +73,8 @@ absl::Status QemuDriver::LoadDeviceState(std::string_view bytes) {
   const absl::Status loaded = WaitForLoad(TimeLeft(deadline));
   if (!loaded.ok()) return loaded;
   incoming_.Reset();
-
-  absl::StatusOr<std::string> run = RunState();
-  if (!run.ok()) return run.status();
-  if (*run == "paused" || *run == "prelaunch") return absl::OkStatus();
-  return Fail(absl::StatusCode::kAborted, "load device state",
-              "the machine should be paused after it, and is in state " + *run);
+  loaded_ = true;
+  return absl::OkStatus();
 }
 
 absl::Status QemuDriver::WaitForLoad(milliseconds timeout) {
@@ -92,6 +89,11 @@ absl::Status QemuDriver::WaitForLoad(milliseconds timeout) {
       return Fail(absl::StatusCode::kAborted, "load device state",
                   "the VMM ended during it; its own log says why");
     }
+    // QEMU says so before it says that the load is complete.
+    if (event->name == "RESUME") {
+      return Fail(absl::StatusCode::kAborted, "load device state",
+                  "the machine should be paused after it, and runs");
+    }
     if (event->name != "MIGRATION") continue;
     const std::string status = StringAt(event->data, "status");
     if (status == "completed") return absl::OkStatus();
@@ -103,15 +105,20 @@ absl::Status QemuDriver::WaitForLoad(milliseconds timeout) {
 }
 
 absl::StatusOr<EventTime> QemuDriver::StartGuest() {
-  absl::StatusOr<std::string> run = RunState();
-  if (!run.ok()) return run.status();
-  if (*run == "running") return EventTime{};
-  if (*run != "paused" && *run != "prelaunch") {
-    return Fail(absl::StatusCode::kFailedPrecondition, "start machine",
-                "it is in state " + *run + ", not paused with a complete device state");
+  // A machine that this driver has loaded is paused, or somebody has started it since: then the event is
+  // behind the load's.
+  uint64_t cursor = incoming_cursor_;
+  if (!loaded_) {
+    absl::StatusOr<std::string> run = RunState();
+    if (!run.ok()) return run.status();
+    if (*run == "running") return EventTime{};
+    if (*run != "paused" && *run != "prelaunch") {
+      return Fail(absl::StatusCode::kFailedPrecondition, "start machine",
+                  "it is in state " + *run + ", not paused with a complete device state");
+    }
+    cursor = qmp_->EventCursor();
   }
   const TimePoint deadline = steady_clock::now() + limits_.start;
-  uint64_t cursor = qmp_->EventCursor();
   const absl::Status sent = Ask("cont").status();
   if (!sent.ok()) return sent;
   for (;;) {

@@ -64,6 +64,7 @@ class QemuDriver final : public VmmDriver {
 
   absl::Status PrepareDestination() override;
   absl::Status OpenIncoming() override;
+  absl::Status StayStopped() override;
   absl::Status LoadDeviceState(std::string_view bytes) override;
   absl::StatusOr<EventTime> StartGuest() override;
   absl::Status AwaitStart(std::chrono::milliseconds timeout) override;
@@ -89,6 +90,8 @@ class QemuDriver final : public VmmDriver {
   absl::Status WaitForCompletion(uint64_t cursor, TimePoint deadline);
   absl::Status EndMigration(TimePoint deadline);
   absl::Status BringTo(bool running, TimePoint deadline);
+  // The bytes that have travelled; kFailedPrecondition: more than may.
+  absl::StatusOr<uint64_t> CheckRamStaysOut(const std::string& operation);
   std::string MigrationError();
   uint64_t StreamedRamLimitNow();
 
@@ -103,7 +106,8 @@ class QemuDriver final : public VmmDriver {
   uint64_t streamed_ram_limit_bytes_ = kDefaultStreamedRamBytes;
   std::unique_ptr<StateStream> outgoing_;
   UniqueFd incoming_;
-  uint64_t incoming_cursor_ = 0;  // events since OpenIncoming()
+  uint64_t incoming_cursor_ = 0;  // events since OpenIncoming(), behind those that were read
+  bool loaded_ = false;           // by LoadDeviceState()
 
   // Set by OpenIncoming(), then AwaitStart()'s own.
   uint64_t start_cursor_ = 0;

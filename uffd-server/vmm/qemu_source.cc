@@ -90,18 +90,27 @@ absl::StatusOr<VmmDriver::Held> QemuDriver::WaitForSwitchover(uint64_t cursor) {
     if (event->name == "STOP") held = {.was_running = true, .stopped = event->time};
     if (event->name != "MIGRATION") continue;
     const std::string status = StringAt(event->data, "status");
-    if (status == "pre-switchover") break;
+    if (status == "pre-switchover") return held;
+    if (status == "active") {
+      // As long as the guest runs: all that would travel is known.
+      const absl::Status ram = CheckRamStaysOut("hold machine").status();
+      if (!ram.ok()) return ram;
+      continue;
+    }
     if (!MigrationUnderWay(status)) {
       return Fail(absl::StatusCode::kFailedPrecondition, "hold machine",
                   "the migration ended before pre-switchover (" + status + "): " +
                       MigrationError());
     }
   }
+}
+
+absl::StatusOr<uint64_t> QemuDriver::CheckRamStaysOut(const std::string& operation) {
   absl::StatusOr<Json> migrate = Ask("query-migrate");
   if (!migrate.ok()) return migrate.status();
   const absl::Status ram = CheckStreamedRam(*migrate, streamed_ram_limit_bytes_);
-  if (!ram.ok()) return Fail(ram.code(), "hold machine", std::string(ram.message()));
-  return held;
+  if (!ram.ok()) return Fail(ram.code(), operation, std::string(ram.message()));
+  return UnsignedAt(MemberAt(*migrate, "ram"), "transferred");
 }
 
 std::string QemuDriver::MigrationError() {
@@ -121,6 +130,9 @@ absl::StatusOr<DeviceState> QemuDriver::TakeDeviceState() {
   if (!sent.ok()) return sent;
   const absl::Status completed = WaitForCompletion(cursor, deadline);
   if (!completed.ok()) return completed;
+  // While the rest of the stream is being read.
+  const absl::StatusOr<uint64_t> ram_bytes = CheckRamStaysOut("take device state");
+  if (!ram_bytes.ok()) return ram_bytes.status();
   // QEMU closes its end after the machine has reached "postmigrate": the end of the stream also
   // says that nothing will make it run by itself.
   absl::StatusOr<std::string> bytes = outgoing_->TakeAll(TimeLeft(deadline));
@@ -129,13 +141,8 @@ absl::StatusOr<DeviceState> QemuDriver::TakeDeviceState() {
                 std::string(bytes.status().message()));
   }
   outgoing_.reset();
-
-  absl::StatusOr<Json> migrate = Ask("query-migrate");
-  if (!migrate.ok()) return migrate.status();
-  const absl::Status ram = CheckStreamedRam(*migrate, streamed_ram_limit_bytes_);
-  if (!ram.ok()) return Fail(ram.code(), "take device state", std::string(ram.message()));
   return DeviceState{.bytes = *std::move(bytes),
-                     .ram_bytes_sent = UnsignedAt(MemberAt(*migrate, "ram"), "transferred")};
+                     .ram_bytes_sent = *ram_bytes};
 }
 
 absl::Status QemuDriver::WaitForCompletion(uint64_t cursor, TimePoint deadline) {

@@ -108,8 +108,11 @@ class VmmDriver {
   // Opens the VMM for the incoming state. From here on this VMM process is used up: it either gets
   // a machine or must be ended.
   virtual absl::Status OpenIncoming() = 0;
+  // Takes back a start that somebody may have asked of the waiting VMM since PrepareDestination().
+  // kAborted: it is gone.
+  virtual absl::Status StayStopped() = 0;
   // Writes the whole device state and returns when the VMM has reported that it has loaded it and
-  // is paused. kAborted: the VMM reported that the load failed, or it is gone, or runs already.
+  // is paused. kAborted: the VMM reported that the load failed, or it is gone, or has run since.
   // kDeadlineExceeded: it may still be loading, and must be ended if it is not to be used.
   virtual absl::Status LoadDeviceState(std::string_view bytes) = 0;
   // Starts the guest; returns when the VMM has reported that it runs. Time 0: it ran already.
