@@ -12,19 +12,29 @@ constexpr double kKeptOfBandwidth = 0.9;
 constexpr double kGrowth = 1.25;
 constexpr int kRoundsWithoutGrowth = 3;
 
+double Rate(uint64_t bytes, std::chrono::nanoseconds time) {
+  return static_cast<double>(bytes) / static_cast<double>(time.count());
+}
+
 }  // namespace
 
 void GrantWindow::OnArrived(uint64_t bytes, const Sent& grant, TimePoint now) {
   in_flight_bytes_ -= std::min(in_flight_bytes_, bytes);
   arrived_bytes_ += bytes;
   const std::chrono::nanoseconds took = now - grant.when;
-  if (took <= std::chrono::nanoseconds(0)) return;
   OnRoundTrip(took);
-  const double rate = static_cast<double>(arrived_bytes_ - grant.arrived_bytes) /
-                      static_cast<double>(took.count());
-  round_bytes_per_ns_ = std::max(round_bytes_per_ns_, rate);
+  if (round_began_ == TimePoint{}) {
+    round_began_ = now;
+    round_began_at_bytes_ = arrived_bytes_;
+  }
   const bool round_ends =
       grant.arrived_bytes >= round_began_at_bytes_ && now - round_began_ >= kShortestRound;
+  double rate = 0;
+  if (took >= kShortestRound) rate = Rate(arrived_bytes_ - grant.arrived_bytes, took);
+  if (round_ends) {
+    rate = std::max(rate, Rate(arrived_bytes_ - round_began_at_bytes_, now - round_began_));
+  }
+  round_bytes_per_ns_ = std::max(round_bytes_per_ns_, rate);
   if (round_ends) EndRound(now);
   if (!round_ends && rate <= bytes_per_ns_) return;
   bytes_per_ns_ = std::max(bytes_per_ns_, rate);
@@ -32,8 +42,7 @@ void GrantWindow::OnArrived(uint64_t bytes, const Sent& grant, TimePoint now) {
 }
 
 void GrantWindow::EndRound(TimePoint now) {
-  bytes_per_ns_ =
-      std::max(std::exchange(round_bytes_per_ns_, 0), kKeptOfBandwidth * bytes_per_ns_);
+  bytes_per_ns_ = std::max(std::exchange(round_bytes_per_ns_, 0), kKeptOfBandwidth * bytes_per_ns_);
   round_began_ = now;
   round_began_at_bytes_ = arrived_bytes_;
   if (bytes_per_ns_ >= kGrowth * reached_bytes_per_ns_) {

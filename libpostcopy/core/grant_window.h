@@ -1,25 +1,29 @@
 // How many bytes of bulk may be on their way: enough to keep the link busy, little enough that a
 // demanded page does not wait behind them.
 //
-// The window follows the measured bandwidth-delay product. It begins small and doubles each round trip
-// as long as that brings more, so that it finds a fast or long link soon and never floods a slow one.
-// Afterwards it is the product plus a queue, by which it finds out whether the link carries more (a
-// window-limited flow measures window / RTT; the extra lets it grow by that share each round trip until
-// the link is the limit): a quarter of the round trip, or one millisecond if that is more. While demand is
-// outstanding the queue is the quarter, whatever that is: so nearly nothing queues before a demanded
-// page, and a guest that waits all the time over a long way does not bring the bulk to a stop. Never below
-// kMinBytes, so that the bulk always ends, and never above kMaxBytes.
+// The window follows the measured bandwidth-delay product. It begins small and doubles each round
+// trip as long as that brings more, so that it finds a fast or long link soon and never floods a
+// slow one. Afterwards it is the product plus a queue, by which it finds out whether the link
+// carries more (a window-limited flow measures window / RTT; the extra lets it grow by that share
+// each round trip until the link is the limit): a quarter of the round trip, or one millisecond if
+// that is more. While demand is outstanding the queue is the quarter, whatever that is: so nearly
+// nothing queues before a demanded page, and a guest that waits all the time over a long way does
+// not bring the bulk to a stop. Never below kMinBytes, so that the bulk always ends, and never
+// above kMaxBytes.
 //
-// Before the guest runs only the machine's load waits for pages, one after the other, and all of that is
-// downtime: the window is the product without a queue then, or kMinBeforeGuestBytes.
+// Before the guest runs only the machine's load waits for pages, one after the other, and all of
+// that is downtime: the window is the product without a queue then, or kMinBeforeGuestBytes.
 //
-// The bandwidth is the largest measured lately, of what came between a grant and its arrival (the delivery
-// rate of Cardwell et al., "BBR: Congestion-Based Congestion Control", ACM Queue 14(5), 2016, whose start
-// this follows, too): what the window or the scheduler kept idle is not the link's. The round trip is the shortest ever, of grants or of single pages: it has the least queue in it.
+// The bandwidth is the largest measured lately, of what came between a grant and its arrival (the
+// delivery rate of Cardwell et al., "BBR: Congestion-Based Congestion Control", ACM Queue 14(5),
+// 2016, whose start this follows, too), or of rounds of five milliseconds where that is longer: in
+// less the lanes' threads come to look when it suits the processor. What the window or the
+// scheduler kept idle is not the link's. The round trip is the shortest ever, of grants or of
+// single pages: it has the least queue in it.
 //
-// A grant is a part of the window, never all of it: that would leave the link idle for a round trip after
-// each. And nothing is granted until a part is free: grants of just what each arrival frees get smaller
-// and smaller, and stay so (the silly window syndrome, RFC 9293 section 3.8.6.2).
+// A grant is a part of the window, never all of it: that would leave the link idle for a round trip
+// after each. And nothing is granted until a part is free: grants of just what each arrival frees
+// get smaller and smaller, and stay so (the silly window syndrome, RFC 9293 section 3.8.6.2).
 //
 // Pure: time is an argument. Not thread-safe.
 #pragma once
@@ -61,8 +65,8 @@ class GrantWindow {
   void GuestRuns() { guest_runs_ = true; }
   // From now on kMaxBytes, whoever waits and however long a demanded page then queues.
   void Hurry() { hurried_ = true; }
-  // After a reconnect: nothing is on its way, and the way may be another. A hurry stays, and so does
-  // the guest.
+  // After a reconnect: nothing is on its way, and the way may be another. A hurry stays, and so
+  // does the guest.
   void Reset();
 
   uint64_t in_flight_bytes() const { return in_flight_bytes_; }

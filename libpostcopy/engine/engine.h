@@ -80,11 +80,11 @@ class Engine final : private PageSink {
   Result<void> Start();
   // Asks the source where it has data. After Start(); the guest must have stopped at the source.
   void AskForMap() POSTCOPY_EXCLUDES(mutex_);
-  // Begins with the bulk when the map has come; asks for that if nobody has. After Start(); harmless
-  // if it has begun.
+  // Begins with the bulk when the map has come; asks for that if nobody has. After Start();
+  // harmless if it has begun.
   void StartBulk() POSTCOPY_EXCLUDES(mutex_);
-  // The guest runs from now on. Before, the bulk leaves the way to what the machine's load waits for
-  // (GrantWindow). Once, any thread.
+  // The guest runs from now on. Before, the bulk leaves the way to what the machine's load waits
+  // for (GrantWindow). Once, any thread.
   void GuestRuns() { precacher_.GuestRuns(); }
 
   // Of the way to the source; 0: not known.

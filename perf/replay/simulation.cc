@@ -14,7 +14,6 @@ namespace {
 
 using std::chrono::nanoseconds;
 
-
 struct Event {
   enum class Kind { kTouch, kBulkBegins, kPushed, kDemanded };
   nanoseconds time{};

@@ -10,7 +10,8 @@
 //   bulk      One lane; the policy says what, the daemon's own GrantWindow how much may be on its
 //             way, as in the daemon (engine/precacher.h): more is granted when a grant has arrived.
 //             It begins a round trip after the guest's RESUME, with what the source knows of holes:
-//             what the daemon's brings before, around what the machine's load waits for, is left out.
+//             what the daemon's brings before, around what the machine's load waits for, is left
+//             out.
 //   guest     touches.h. A touch of a page that is there costs nothing; otherwise it is asked for,
 //             even if it is on its way already, as the daemon does, and the touch ends when the
 //             page is there, whichever copy was first. Before the bulk begins nobody knows which

@@ -84,10 +84,10 @@ TEST_F(PeerTest, EveryCallReachesItsMethod) {
   EXPECT_TRUE(source_->Arrived(session, figures).ok());
   EXPECT_EQ(relocations_.figures().faults, 4711u);
   EXPECT_THAT(relocations_.calls(),
-              ElementsAre("open " + session, "stopped " + session,
-                          "load " + session + " paused", "hand-over " + session,
-                          "abort " + session + " cut", "hurry " + session, "figures " + session,
-                          "query " + session, "query " + session, "arrived " + session));
+              ElementsAre("open " + session, "stopped " + session, "load " + session + " paused",
+                          "hand-over " + session, "abort " + session + " cut", "hurry " + session,
+                          "figures " + session, "query " + session, "query " + session,
+                          "arrived " + session));
 }
 
 TEST_F(PeerTest, OfferArrivesWhole) {
@@ -179,8 +179,9 @@ TEST_F(PeerTest, MalformedSessionIsRefusedBeforeAnythingActsOnIt) {
   for (const std::string session : {"", "../../etc", "00112233445566778899AABBCCDDEEFF"}) {
     for (const absl::Status& status :
          {destination_->OpenIncoming(session), Load(*destination_, session, true, "x"),
-          destination_->HandOver(session).status(), destination_->Abort(session, "", std::chrono::seconds(10)),
-          destination_->Hurry(session), destination_->Figures(session).status(), destination_->Query(session).status(),
+          destination_->HandOver(session).status(),
+          destination_->Abort(session, "", std::chrono::seconds(10)), destination_->Hurry(session),
+          destination_->Figures(session).status(), destination_->Query(session).status(),
           source_->Arrived(session, ProgressIn(SessionState::kCommitted))}) {
       EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
     }

@@ -111,8 +111,8 @@ TEST(GrantWindowTest, WhatComesPageByPageIsNotGrantedPageByPage) {
     window.OnArrived(kPageBytes, {}, TimePoint{microseconds(i)});
     grants += static_cast<uint64_t>(GrantAll(window).grants);
   }
-  EXPECT_LE(grants, kPages / (GrantWindow::kMinBytes / kPageBytes /
-                              GrantWindow::kSmallestGrantsInWindow));
+  EXPECT_LE(grants,
+            kPages / (GrantWindow::kMinBytes / kPageBytes / GrantWindow::kSmallestGrantsInWindow));
 }
 
 TEST(GrantWindowTest, DoublesEachRoundTripWhileThatBringsMore) {
@@ -125,6 +125,25 @@ TEST(GrantWindowTest, ASlowLinkIsNotFloodedWhileItsBandwidthIsNotKnown) {
   SimulatedLink link(kGigabit / 10, microseconds(300));
   link.RunFor(std::chrono::seconds(1));
   EXPECT_LE(link.TakeHighestInFlight(), GrantWindow::kMinBytes);
+}
+
+TEST(GrantWindowTest, WhatIsLookedAtInBunchesIsNoBandwidth) {
+  // 128 KiB each millisecond, all within a tenth of it: eight times as fast as the link.
+  constexpr uint64_t kRunBytes = 16 << 10;
+  constexpr int kRuns = 8;
+  GrantWindow window = WindowOfRunningGuest();
+  TimePoint now{milliseconds(1)};
+  uint64_t arrived_bytes = 0;
+  for (int i = 0; i < 200; ++i) {
+    now += milliseconds(1);
+    const GrantWindow::Sent sent{now - microseconds(200), arrived_bytes};
+    for (int run = 1; run <= kRuns; ++run) {
+      window.OnArrived(kRunBytes, sent, now + run * microseconds(12));
+      arrived_bytes += kRunBytes;
+    }
+  }
+  // A millisecond and a quarter's worth, and a little of what the edges of a round add.
+  EXPECT_LT(window.limit_bytes(), 1.5 * kRuns * kRunBytes);
 }
 
 TEST(GrantWindowTest, BeforeTheGuestRunsNothingQueuesButTheSmallestWindow) {

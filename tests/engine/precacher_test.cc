@@ -20,13 +20,14 @@ class PrecacherTest : public testing::Test {
     }
     return pages;
   }
-  // Lets everything come at once, so that a larger window is found than the smallest; what is on its
-  // way then.
+  // Lets everything come at once, so that a larger window is found than the smallest; what is on
+  // its way then.
   std::vector<LoopbackTransport::Asked> GrowWindow() {
     precacher_.OnRoundTrip(std::chrono::nanoseconds(10));
     precacher_.Start();
     while (GrantedPages() > 0 && GrantedPages() <= 4 * kSmallestWindowPages) {
-      for (const auto& grant : transport_.TakeAsked()) precacher_.OnArrived(grant.lane, grant.range);
+      for (const auto& grant : transport_.TakeAsked())
+        precacher_.OnArrived(grant.lane, grant.range);
     }
     return transport_.asked();
   }

@@ -43,8 +43,8 @@ class DestinationSession {
   ~DestinationSession();
 
   absl::Status OpenIncoming();
-  // The guest has stopped at the source: its memory can be had. What has come is worth nothing if the
-  // guest goes on there.
+  // The guest has stopped at the source: its memory can be had. What has come is worth nothing if
+  // the guest goes on there.
   absl::Status SourceStopped();
   absl::Status Load(bool run, std::string_view device_state);
   // RESUME in microseconds since the epoch, 0 if it stays paused. Asking twice is harmless.

@@ -69,8 +69,8 @@ class DestinationPeer {
   // nothing; fails silently.
   virtual void WarmUp() = 0;
   virtual absl::Status OpenIncoming(const std::string& session) = 0;
-  // Tells that the guest has stopped, so that its memory can be had from now on; does not wait for an
-  // answer: what is wrong Finish() says. The limit of time begins here.
+  // Tells that the guest has stopped, so that its memory can be had from now on; does not wait for
+  // an answer: what is wrong Finish() says. The limit of time begins here.
   virtual std::unique_ptr<StateTransfer> BeginLoad(const std::string& session) = 0;
   // Returns when the guest runs (or stays paused): RESUME in microseconds since the epoch.
   //   kAborted: the destination has recorded that it never runs it; kDataLoss: it owns it and the

@@ -105,8 +105,8 @@ absl::Status QemuDriver::WaitForLoad(milliseconds timeout) {
 }
 
 absl::StatusOr<EventTime> QemuDriver::StartGuest() {
-  // A machine that this driver has loaded is paused, or somebody has started it since: then the event is
-  // behind the load's.
+  // A machine that this driver has loaded is paused, or somebody has started it since: then the
+  // event is behind the load's.
   uint64_t cursor = incoming_cursor_;
   if (!loaded_) {
     absl::StatusOr<std::string> run = RunState();

@@ -141,8 +141,7 @@ absl::StatusOr<DeviceState> QemuDriver::TakeDeviceState() {
                 std::string(bytes.status().message()));
   }
   outgoing_.reset();
-  return DeviceState{.bytes = *std::move(bytes),
-                     .ram_bytes_sent = *ram_bytes};
+  return DeviceState{.bytes = *std::move(bytes), .ram_bytes_sent = *ram_bytes};
 }
 
 absl::Status QemuDriver::WaitForCompletion(uint64_t cursor, TimePoint deadline) {
