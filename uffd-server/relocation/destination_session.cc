@@ -63,8 +63,13 @@ absl::Status DestinationSession::Load(bool run, std::string_view device_state) {
   Turn::Holder turn(turn_);
   const absl::Status loading = CheckLoading();
   if (!loading.ok()) return loading;
-  // Not earlier, where it would delay the state; and not where it would only delay the load.
-  if (IsWayLong() && !parts_.faults.bulk_delay().has_value()) engine_->StartBulk();
+  if (IsWayLong()) {
+    // It is a while since SourceStopped().
+    const absl::Status stays_stopped = vmm_->StayStopped();
+    if (!stays_stopped.ok()) return stays_stopped;
+    // Not earlier, where it would delay the state; and over a short way it would only delay the load.
+    if (!parts_.faults.bulk_delay().has_value()) engine_->StartBulk();
+  }
   const absl::Status loaded = vmm_->LoadDeviceState(device_state);
   if (!loaded.ok()) {
     // Not left to the source, which may be out of reach: a VMM that somebody told to go on while it
