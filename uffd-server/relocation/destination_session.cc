@@ -67,7 +67,7 @@ absl::Status DestinationSession::Load(bool run, std::string_view device_state) {
     // It is a while since SourceStopped().
     const absl::Status stays_stopped = vmm_->StayStopped();
     if (!stays_stopped.ok()) return stays_stopped;
-    // Not earlier, where it would delay the state; and over a short way it would only delay the load.
+    // Not earlier, where it would delay the state; over a short way it would only delay the load.
     if (!parts_.faults.bulk_delay().has_value()) engine_->StartBulk();
   }
   const absl::Status loaded = vmm_->LoadDeviceState(device_state);
