@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "attach/arming.h"
+#include "attach/fencing.h"
 
 namespace postcopy {
 namespace {
@@ -14,6 +15,21 @@ using std::chrono::milliseconds;
 constexpr milliseconds kSendTimeout{10'000};
 constexpr milliseconds kRegisterTimeout{10'000};
 constexpr milliseconds kForEver{-1};
+
+bool Contains(const std::vector<uint64_t>& ids, uint64_t id) {
+  return std::find(ids.begin(), ids.end(), id) != ids.end();
+}
+
+std::vector<uint64_t> IdsOf(const std::vector<BlockTable::Block>& blocks) {
+  std::vector<uint64_t> ids;
+  for (const BlockTable::Block& block : blocks) ids.push_back(block.id);
+  return ids;
+}
+
+// What an answer of failure says.
+std::string FailureText(const Error& error) {
+  return wire::CutText(error.message, wire::kMaxAgentTextBytes);
+}
 
 }  // namespace
 
@@ -115,14 +131,19 @@ Result<void> AttachClient::SendRegister(AgentConnection& connection) {
   message.problem = sent_.problem;
   std::vector<int> descriptors;
   bool any_armed = false;
+  bool any_fenced = false;
   for (const BlockTable::Block& found : sent_.blocks) {
     wire::RegisterBlock& block = message.blocks.emplace_back(found.block);
-    block.armed = armed_.has_value() && std::count(armed_->block_ids.begin(),
-                                                   armed_->block_ids.end(), found.id) > 0;
+    block.armed = armed_.has_value() && Contains(armed_->block_ids, found.id);
+    block.fenced = fenced_.has_value() && Contains(fenced_->block_ids, found.id);
     any_armed = any_armed || block.armed;
+    any_fenced = any_fenced || block.fenced;
     if (block.kind == wire::BlockKind::kSharedFile) descriptors.push_back(found.ram_file);
   }
-  if (armed_.has_value() && !any_armed) armed_.reset();  // the VMM has unmapped all of them
+  // The VMM has unmapped all of them.
+  if (armed_.has_value() && !any_armed) armed_.reset();
+  if (fenced_.has_value() && !any_fenced) fenced_.reset();
+  if (fenced_.has_value()) message.fenced_session = fenced_->session_id;
   if (armed_.has_value()) {
     message.armed_session = armed_->session_id;
     descriptors.push_back(armed_->userfault.get());
@@ -160,6 +181,10 @@ std::optional<AttachClient::Ending> AttachClient::Handle(AgentConnection& connec
     answered = OnArm(connection, *arm, std::move(received.descriptors.front()));
   } else if (const auto* release = std::get_if<wire::ReleaseMessage>(&received.message)) {
     answered = OnRelease(connection, *release);
+  } else if (const auto* fence = std::get_if<wire::FenceMessage>(&received.message)) {
+    answered = OnFence(connection, *fence);
+  } else if (const auto* unfence = std::get_if<wire::UnfenceMessage>(&received.message)) {
+    answered = OnUnfence(connection, *unfence);
   } else {
     Say("the daemon sent a message that only a VMM sends; connecting again");
     return Ending::kRejected;
@@ -190,9 +215,7 @@ Result<void> AttachClient::OnArm(AgentConnection& connection, const wire::ArmMes
                                  UniqueFd keepsake) {
   if (auto armed = Arm(message, std::move(keepsake)); !armed.ok()) {
     return connection.Send(
-        wire::ArmFailedMessage{message.session_id,
-                               wire::CutText(armed.error().message, wire::kMaxAgentTextBytes)},
-        {}, kSendTimeout);
+        wire::ArmFailedMessage{message.session_id, FailureText(armed.error())}, {}, kSendTimeout);
   }
   const int userfault = armed_->userfault.get();
   return connection.Send(wire::ArmedMessage{message.session_id}, {&userfault, 1}, kSendTimeout);
@@ -203,45 +226,91 @@ Result<void> AttachClient::Arm(const wire::ArmMessage& message, UniqueFd keepsak
     return Error{ErrorCode::kMismatch,
                  "armed already, for session " + armed_->session_id.ToString()};
   }
-  if (message.snapshot != count_registers_ || blocks_.CountChanges() != sent_.changes) {
+  if (fenced_.has_value()) {
+    return Error{ErrorCode::kMismatch, "fenced, for session " + fenced_->session_id.ToString()};
+  }
+  auto blocks = BlocksAt(message.snapshot, message.blocks);
+  if (!blocks.ok()) return blocks.error();
+  if (!page_table_.ok()) return page_table_.error();
+  auto userfault = ArmBlocks(device_.get(), *blocks, *page_table_);
+  if (!userfault.ok()) {
+    AllowHugePagesAgain(*blocks);
+    return userfault.error();
+  }
+  armed_.emplace(Armed{message.session_id, std::move(*userfault), std::move(keepsake),
+                       IdsOf(*blocks)});
+  return {};
+}
+
+Result<std::vector<BlockTable::Block>> AttachClient::BlocksAt(
+    uint32_t snapshot, const std::vector<uint16_t>& positions) const {
+  if (snapshot != count_registers_ || blocks_.CountChanges() != sent_.changes) {
     return Error{ErrorCode::kMismatch, "the VM's RAM blocks have changed meanwhile"};
   }
-  if (!page_table_.ok()) return page_table_.error();
   std::vector<BlockTable::Block> blocks;
-  std::vector<uint64_t> ids;
-  for (const uint16_t position : message.blocks) {
+  for (const uint16_t position : positions) {
     if (position >= sent_.blocks.size()) {
       return Error{ErrorCode::kMismatch, "there is no RAM block " + std::to_string(position)};
     }
     blocks.push_back(sent_.blocks[position]);
-    ids.push_back(sent_.blocks[position].id);
   }
-  auto userfault = ArmBlocks(device_.get(), blocks, *page_table_);
-  if (!userfault.ok()) {
-    AllowHugePagesAgain(blocks);
-    return userfault.error();
-  }
-  armed_.emplace(
-      Armed{message.session_id, std::move(*userfault), std::move(keepsake), std::move(ids)});
-  return {};
+  return blocks;
 }
 
 Result<void> AttachClient::OnRelease(AgentConnection& connection,
                                      const wire::ReleaseMessage& message) {
   if (armed_.has_value() && armed_->session_id == message.session_id) {
-    const std::vector<BlockTable::Block> blocks = ArmedBlocks();
+    const std::vector<BlockTable::Block> blocks = BlocksOf(armed_->block_ids);
     armed_.reset();
     AllowHugePagesAgain(blocks);
   }
   return connection.Send(wire::ReleasedMessage{message.session_id}, {}, kSendTimeout);
 }
 
-std::vector<BlockTable::Block> AttachClient::ArmedBlocks() const {
+Result<void> AttachClient::OnFence(AgentConnection& connection,
+                                   const wire::FenceMessage& message) {
+  if (auto fenced = Fence(message); !fenced.ok()) {
+    return connection.Send(
+        wire::FenceFailedMessage{message.session_id, FailureText(fenced.error())}, {},
+        kSendTimeout);
+  }
+  return connection.Send(wire::FencedMessage{message.session_id}, {}, kSendTimeout);
+}
+
+Result<void> AttachClient::Fence(const wire::FenceMessage& message) {
+  if (armed_.has_value()) {
+    return Error{ErrorCode::kMismatch, "armed, for session " + armed_->session_id.ToString()};
+  }
+  if (fenced_.has_value()) {
+    return Error{ErrorCode::kMismatch,
+                 "fenced already, for session " + fenced_->session_id.ToString()};
+  }
+  auto blocks = BlocksAt(message.snapshot, message.blocks);
+  if (!blocks.ok()) return blocks.error();
+  if (auto fenced = FenceBlocks(*blocks); !fenced.ok()) return fenced;
+  fenced_.emplace(Fenced{message.session_id, IdsOf(*blocks)});
+  Say("guest RAM is fenced: another host owns this VM; a guest that is started here ends by SIGSEGV");
+  return {};
+}
+
+Result<void> AttachClient::OnUnfence(AgentConnection& connection,
+                                     const wire::UnfenceMessage& message) {
+  if (fenced_.has_value() && fenced_->session_id == message.session_id) {
+    if (auto lifted = UnfenceBlocks(BlocksOf(fenced_->block_ids)); !lifted.ok()) {
+      return connection.Send(
+          wire::UnfenceFailedMessage{message.session_id, FailureText(lifted.error())}, {},
+          kSendTimeout);
+    }
+    fenced_.reset();
+    Say("guest RAM is no longer fenced: this host runs the VM");
+  }
+  return connection.Send(wire::UnfencedMessage{message.session_id}, {}, kSendTimeout);
+}
+
+std::vector<BlockTable::Block> AttachClient::BlocksOf(const std::vector<uint64_t>& ids) const {
   std::vector<BlockTable::Block> blocks;
   for (const BlockTable::Block& block : blocks_.Collect().blocks) {
-    if (std::count(armed_->block_ids.begin(), armed_->block_ids.end(), block.id) > 0) {
-      blocks.push_back(block);
-    }
+    if (Contains(ids, block.id)) blocks.push_back(block);
   }
   return blocks;
 }

@@ -1,5 +1,5 @@
 // The VMM's side of the agent protocol: registers the process's RAM blocks with the host's daemon,
-// stays registered, and arms and releases on its request (docs/agent-protocol.md).
+// stays registered, and arms, releases, fences and unfences on its request (docs/agent-protocol.md).
 //
 // Owns one thread, asleep on its socket but for a connection that has to be made again. Not
 // responsible for finding the blocks (preload/, abi/) and for deciding when to arm (the daemon).
@@ -65,6 +65,11 @@ class AttachClient {
     UniqueFd keepsake;   // the daemon's, kept for the next one
     std::vector<uint64_t> block_ids;
   };
+  // What the daemon has had made inaccessible, until it has that undone.
+  struct Fenced {
+    SessionId session_id;
+    std::vector<uint64_t> block_ids;
+  };
   enum class Ending {
     kLost,      // the daemon is gone or does not answer: try again soon
     kRejected,  // it refused, or one side broke the protocol: trying again soon would not help
@@ -87,7 +92,14 @@ class AttachClient {
                      UniqueFd keepsake);
   Result<void> Arm(const wire::ArmMessage& message, UniqueFd keepsake);
   Result<void> OnRelease(AgentConnection& connection, const wire::ReleaseMessage& message);
-  std::vector<BlockTable::Block> ArmedBlocks() const;
+  Result<void> OnFence(AgentConnection& connection, const wire::FenceMessage& message);
+  Result<void> Fence(const wire::FenceMessage& message);
+  Result<void> OnUnfence(AgentConnection& connection, const wire::UnfenceMessage& message);
+  // Of the last REGISTER's blocks those at `positions`, if they are still what they were then.
+  Result<std::vector<BlockTable::Block>> BlocksAt(uint32_t snapshot,
+                                                  const std::vector<uint16_t>& positions) const;
+  // Those of `ids` that are still mapped.
+  std::vector<BlockTable::Block> BlocksOf(const std::vector<uint64_t>& ids) const;
   void Pause(std::chrono::milliseconds pause);
   // Says `text` once for as long as the daemon is missing.
   void SayMissing(const std::string& text);
@@ -105,6 +117,7 @@ class AttachClient {
   const Result<PageTableView> page_table_;
   UniqueFd device_;
   std::optional<Armed> armed_;
+  std::optional<Fenced> fenced_;
   BlockTable::Snapshot sent_;     // what the last REGISTER said
   uint32_t count_registers_ = 0;  // its snapshot number
   int count_awaited_ = 0;         // REGISTERs of this connection without an answer

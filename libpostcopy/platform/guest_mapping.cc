@@ -26,6 +26,16 @@ Result<void> Advise(uint64_t address, uint64_t size_bytes, int advice, const cha
   return {};
 }
 
+Result<void> Protect(uint64_t address, uint64_t size_bytes, int protection,
+                     const char* operation) {
+  if (mprotect(reinterpret_cast<void*>(address), size_bytes, protection) == 0) return {};
+  if (errno == ENOMEM) {
+    return Error{ErrorCode::kNotFound,
+                 std::string(operation) + ": a part of it is not mapped, or out of memory"};
+  }
+  return ErrnoError(errno, operation);
+}
+
 }  // namespace
 
 Result<void> DropGuestPages(uint64_t address, uint64_t size_bytes) {
@@ -43,6 +53,14 @@ Result<void> AllowHugePages(uint64_t address, uint64_t size_bytes) {
   auto result = Advise(address, size_bytes, MADV_HUGEPAGE, "allow huge pages for guest RAM");
   if (!result.ok() && result.error().code == ErrorCode::kInvalidArgument) return {};
   return result;
+}
+
+Result<void> ForbidAccess(uint64_t address, uint64_t size_bytes) {
+  return Protect(address, size_bytes, PROT_NONE, "make guest RAM inaccessible");
+}
+
+Result<void> AllowAccess(uint64_t address, uint64_t size_bytes) {
+  return Protect(address, size_bytes, PROT_READ | PROT_WRITE, "make guest RAM accessible again");
 }
 
 Result<PageTableView> PageTableView::Open() {

@@ -1,5 +1,5 @@
 // What a VMM does to its own mapping of guest RAM before and after userfaultfd has it: empty it,
-// keep huge pages off, and see what is present.
+// keep huge pages off, and see what is present; and how it keeps itself out of it.
 //
 // Not responsible for: the RAM file behind a shared mapping (ram_file.h) and for userfaultfd
 // (userfault.h). Works on the calling process only; addresses and sizes are page-aligned.
@@ -21,6 +21,13 @@ Result<void> DropGuestPages(uint64_t address, uint64_t size_bytes);
 
 Result<void> ForbidHugePages(uint64_t address, uint64_t size_bytes);
 Result<void> AllowHugePages(uint64_t address, uint64_t size_bytes);
+
+// From then on whatever this process does with the range raises SIGSEGV; system calls that are given
+// it fail with EFAULT. What it holds stays. kNotFound: a part of the range is not mapped; some of it
+// may be inaccessible then. A range on hugetlbfs has to consist of whole huge pages.
+Result<void> ForbidAccess(uint64_t address, uint64_t size_bytes);
+// The range may be read and written again. Fails as ForbidAccess() does.
+Result<void> AllowAccess(uint64_t address, uint64_t size_bytes);
 
 // Where the calling process's pages are, from /proc/self/pagemap. Open early and keep: after a
 // process has changed its user it may not open its own any more.

@@ -9,7 +9,13 @@
 namespace postcopy::wire {
 namespace {
 
+// Of a REGISTER and of its blocks. One session at a time: not both.
 constexpr uint16_t kFlagArmed = 1;
+constexpr uint16_t kFlagFenced = 2;
+
+bool IsSpoken(uint16_t version) {
+  return version >= kOldestAgentProtocolVersion && version <= kAgentProtocolVersion;
+}
 
 Error Invalid(std::string cause) { return {ErrorCode::kInvalidArgument, std::move(cause)}; }
 
@@ -27,6 +33,12 @@ const char* NameOf(AgentFrameType type) {
     case AgentFrameType::kRelease: return "RELEASE";
     case AgentFrameType::kReleased: return "RELEASED";
     case AgentFrameType::kError: return "ERROR";
+    case AgentFrameType::kFence: return "FENCE";
+    case AgentFrameType::kFenced: return "FENCED";
+    case AgentFrameType::kFenceFailed: return "FENCE_FAILED";
+    case AgentFrameType::kUnfence: return "UNFENCE";
+    case AgentFrameType::kUnfenced: return "UNFENCED";
+    case AgentFrameType::kUnfenceFailed: return "UNFENCE_FAILED";
   }
   return "unknown";
 }
@@ -55,7 +67,7 @@ Result<void> CheckVmName(const std::string& name) {
   return {};
 }
 
-Result<void> CheckBlock(const RegisterBlock& block, bool armed_message) {
+Result<void> CheckBlock(const RegisterBlock& block, const RegisterMessage& message) {
   if (auto text = CheckText(block.name, kMaxRegionNameBytes, "block name"); !text.ok()) return text;
   if (auto text = CheckText(block.path, kMaxBlockPathBytes, "block path"); !text.ok()) return text;
   if (block.kind != BlockKind::kSharedFile && block.kind != BlockKind::kAnonymous) {
@@ -74,7 +86,12 @@ Result<void> CheckBlock(const RegisterBlock& block, bool armed_message) {
   if (block.kind == BlockKind::kAnonymous && (block.file_offset != 0 || !block.path.empty())) {
     return Invalid("anonymous block with a file");
   }
-  if (block.armed && !armed_message) return Invalid("armed block without a session");
+  if (block.armed && !message.armed_session.has_value()) {
+    return Invalid("armed block without a session");
+  }
+  if (block.fenced && !message.fenced_session.has_value()) {
+    return Invalid("fenced block without a session");
+  }
   return {};
 }
 
@@ -86,6 +103,16 @@ Result<void> CheckSession(const SessionId& id) {
 Result<void> CheckFailure(const std::string& text, const char* field) {
   if (text.empty()) return Invalid(std::string(field) + " is empty");
   return CheckText(text, kMaxAgentTextBytes, field);
+}
+
+Result<void> CheckFenced(const RegisterMessage& message) {
+  if (message.version < kFirstVersionWithFence) return Invalid("fenced in a version that knows no fence");
+  if (message.armed_session.has_value()) return Invalid("both armed and fenced");
+  if (std::none_of(message.blocks.begin(), message.blocks.end(),
+                   [](const RegisterBlock& block) { return block.fenced; })) {
+    return Invalid("fenced without a fenced block");
+  }
+  return CheckSession(*message.fenced_session);
 }
 
 Result<void> Check(const RegisterMessage& message) {
@@ -101,8 +128,12 @@ Result<void> Check(const RegisterMessage& message) {
   }
   if (message.blocks.empty() && message.problem.empty()) return Invalid("neither block nor problem");
   for (const RegisterBlock& block : message.blocks) {
-    if (auto ok = CheckBlock(block, message.armed_session.has_value()); !ok.ok()) return ok;
+    if (auto ok = CheckBlock(block, message); !ok.ok()) return ok;
   }
+  if (!IsSpoken(message.version)) {
+    return Invalid("protocol version " + std::to_string(message.version));
+  }
+  if (message.fenced_session.has_value()) return CheckFenced(message);
   if (message.armed_session.has_value()) {
     if (std::none_of(message.blocks.begin(), message.blocks.end(),
                      [](const RegisterBlock& block) { return block.armed; })) {
@@ -115,45 +146,50 @@ Result<void> Check(const RegisterMessage& message) {
 
 Result<void> Check(const RegisteredMessage& message) {
   if (message.accepted && !message.refusal.empty()) return Invalid("accepted with a refusal");
-  if (message.accepted && message.version != kAgentProtocolVersion) {
+  if (message.accepted && !IsSpoken(message.version)) {
     return Invalid("accepted in protocol version " + std::to_string(message.version));
   }
   return message.accepted ? Result<void>() : CheckFailure(message.refusal, "refusal");
 }
 
-Result<void> Check(const ArmMessage& message) {
-  if (message.blocks.empty() || message.blocks.size() > kMaxAgentBlocks) {
-    return Invalid(std::to_string(message.blocks.size()) + " blocks");
+Result<void> CheckPositions(const std::vector<uint16_t>& blocks) {
+  if (blocks.empty() || blocks.size() > kMaxAgentBlocks) {
+    return Invalid(std::to_string(blocks.size()) + " blocks");
   }
-  std::vector<uint16_t> sorted = message.blocks;
+  std::vector<uint16_t> sorted = blocks;
   std::sort(sorted.begin(), sorted.end());
   if (std::adjacent_find(sorted.begin(), sorted.end()) != sorted.end()) {
     return Invalid("a block is named twice");
   }
-  return CheckSession(message.session_id);
-}
-
-Result<void> Check(const ArmFailedMessage& message) {
-  if (auto text = CheckFailure(message.text, "failure"); !text.ok()) return text;
-  return CheckSession(message.session_id);
+  return {};
 }
 
 Result<void> Check(const ErrorMessage& message) { return CheckFailure(message.text, "error"); }
-Result<void> Check(const ArmedMessage& message) { return CheckSession(message.session_id); }
-Result<void> Check(const ReleaseMessage& message) { return CheckSession(message.session_id); }
-Result<void> Check(const ReleasedMessage& message) { return CheckSession(message.session_id); }
+
+// Of a message that names a session: what else it holds is checked first.
+template <typename Message>
+Result<void> Check(const Message& message) {
+  Result<void> rest;
+  if constexpr (requires { message.blocks; }) rest = CheckPositions(message.blocks);
+  if constexpr (requires { message.text; }) rest = CheckFailure(message.text, "failure");
+  return rest.ok() ? CheckSession(message.session_id) : rest;
+}
 
 // --- message to bytes ----------------------------------------------------------------------------
 
 void Write(ByteWriter& out, const SessionId& id) { out.Bytes(id.bytes); }
 
+uint16_t Flags(bool armed, bool fenced) {
+  return static_cast<uint16_t>((armed ? kFlagArmed : 0) | (fenced ? kFlagFenced : 0));
+}
+
 void Write(ByteWriter& out, const RegisterMessage& message) {
-  out.U16(kAgentProtocolVersion);
-  out.U16(message.armed_session.has_value() ? kFlagArmed : 0);
+  out.U16(message.version);
+  out.U16(Flags(message.armed_session.has_value(), message.fenced_session.has_value()));
   out.U32(message.snapshot);
   out.U16(static_cast<uint16_t>(message.blocks.size()));
   out.U16(0);
-  Write(out, message.armed_session.value_or(SessionId{}));
+  Write(out, message.fenced_session.value_or(message.armed_session.value_or(SessionId{})));
   out.Text(message.vm_name);
   out.Text(message.qmp_path);
   out.Text(message.problem);
@@ -162,7 +198,7 @@ void Write(ByteWriter& out, const RegisterMessage& message) {
     out.U64(block.size_bytes);
     out.U64(block.file_offset);
     out.U8(static_cast<uint8_t>(block.kind));
-    out.U8(block.armed ? kFlagArmed : 0);
+    out.U8(static_cast<uint8_t>(Flags(block.armed, block.fenced)));
     out.Text(block.name);
     out.Text(block.path);
   }
@@ -176,22 +212,20 @@ void Write(ByteWriter& out, const RegisteredMessage& message) {
   out.Text(message.refusal);
 }
 
-void Write(ByteWriter& out, const ArmMessage& message) {
-  Write(out, message.session_id);
-  out.U32(message.snapshot);
-  out.U16(static_cast<uint16_t>(message.blocks.size()));
-  for (const uint16_t block : message.blocks) out.U16(block);
-}
-
-void Write(ByteWriter& out, const ArmFailedMessage& message) {
-  Write(out, message.session_id);
-  out.Text(message.text);
-}
-
-void Write(ByteWriter& out, const ArmedMessage& message) { Write(out, message.session_id); }
-void Write(ByteWriter& out, const ReleaseMessage& message) { Write(out, message.session_id); }
-void Write(ByteWriter& out, const ReleasedMessage& message) { Write(out, message.session_id); }
 void Write(ByteWriter& out, const ErrorMessage& message) { out.Text(message.text); }
+
+// Of a message that names a session: what else it holds follows.
+template <typename Message>
+void Write(ByteWriter& out, const Message& message) {
+  Write(out, message.session_id);
+  if constexpr (requires { message.blocks; }) {
+    out.U32(message.snapshot);
+    out.U16(static_cast<uint16_t>(message.blocks.size()));
+    for (const uint16_t block : message.blocks) out.U16(block);
+  } else if constexpr (requires { message.text; }) {
+    out.Text(message.text);
+  }
+}
 
 // --- bytes to message ----------------------------------------------------------------------------
 // Each reader leaves the check of "too short, too long" to its caller, and says false where a field
@@ -205,14 +239,15 @@ SessionId ReadSession(ByteReader& in) {
 }
 
 bool Read(ByteReader& in, RegisterMessage& message) {
-  in.U16();  // the version, which the caller has looked at
+  message.version = in.U16();
   const uint16_t flags = in.U16();
   message.snapshot = in.U32();
   const uint16_t count_blocks = in.U16();
   const uint16_t reserved = in.U16();
   const SessionId session = ReadSession(in);
-  if (flags > kFlagArmed || reserved != 0 || count_blocks > kMaxAgentBlocks) return false;
+  if (flags > kFlagFenced || reserved != 0 || count_blocks > kMaxAgentBlocks) return false;
   if (flags == kFlagArmed) message.armed_session = session;
+  if (flags == kFlagFenced) message.fenced_session = session;
   if (flags == 0 && session != SessionId{}) return false;
   message.vm_name = in.Text(kMaxVmNameBytes);
   message.qmp_path = in.Text(kMaxQmpPathBytes);
@@ -224,8 +259,9 @@ bool Read(ByteReader& in, RegisterMessage& message) {
     block.file_offset = in.U64();
     block.kind = static_cast<BlockKind>(in.U8());
     const uint8_t block_flags = in.U8();
-    if (block_flags > kFlagArmed) return false;
+    if (block_flags > kFlagFenced) return false;
     block.armed = block_flags == kFlagArmed;
+    block.fenced = block_flags == kFlagFenced;
     block.name = in.Text(kMaxRegionNameBytes);
     block.path = in.Text(kMaxBlockPathBytes);
   }
@@ -242,29 +278,22 @@ bool Read(ByteReader& in, RegisteredMessage& message) {
   return accepted <= 1 && reserved == 0;
 }
 
-bool Read(ByteReader& in, ArmMessage& message) {
-  message.session_id = ReadSession(in);
-  message.snapshot = in.U32();
-  const uint16_t count = in.U16();
-  if (count > kMaxAgentBlocks) return false;
-  for (uint16_t i = 0; i < count && in.ok(); ++i) message.blocks.push_back(in.U16());
-  return true;
-}
-
-bool Read(ByteReader& in, ArmFailedMessage& message) {
-  message.session_id = ReadSession(in);
-  message.text = in.Text(kMaxAgentTextBytes);
-  return true;
-}
-
 bool Read(ByteReader& in, ErrorMessage& message) {
   message.text = in.Text(kMaxAgentTextBytes);
   return true;
 }
 
-template <typename SessionOnly>
-bool Read(ByteReader& in, SessionOnly& message) {
+template <typename Message>
+bool Read(ByteReader& in, Message& message) {
   message.session_id = ReadSession(in);
+  if constexpr (requires { message.blocks; }) {
+    message.snapshot = in.U32();
+    const uint16_t count = in.U16();
+    if (count > kMaxAgentBlocks) return false;
+    for (uint16_t i = 0; i < count && in.ok(); ++i) message.blocks.push_back(in.U16());
+  } else if constexpr (requires { message.text; }) {
+    message.text = in.Text(kMaxAgentTextBytes);
+  }
   return true;
 }
 
@@ -301,14 +330,12 @@ size_t CountDescriptors(const AgentMessage& message) {
   if (const auto* registered = std::get_if<RegisteredMessage>(&message)) {
     return registered->has_device ? 1 : 0;
   }
-  if (std::holds_alternative<ArmMessage>(message)) return 1;
-  if (std::holds_alternative<ArmedMessage>(message)) return 1;
+  if (std::get_if<ArmMessage>(&message) || std::get_if<ArmedMessage>(&message)) return 1;
   const auto* offer = std::get_if<RegisterMessage>(&message);
   if (offer == nullptr) return 0;
   const auto shared =
-      std::count_if(offer->blocks.begin(), offer->blocks.end(), [](const RegisterBlock& block) {
-        return block.kind == BlockKind::kSharedFile;
-      });
+      std::count_if(offer->blocks.begin(), offer->blocks.end(),
+                    [](const auto& block) { return block.kind == BlockKind::kSharedFile; });
   return static_cast<size_t>(shared) + (offer->armed_session.has_value() ? 2 : 0);
 }
 
@@ -335,11 +362,12 @@ Result<AgentMessage> DecodeAgentFrame(const Frame& frame) {
     case AgentFrameType::kRegister: {
       ByteReader in(frame.body);
       const uint16_t version = in.U16();
-      if (in.ok() && version != kAgentProtocolVersion) {
+      if (in.ok() && !IsSpoken(version)) {
         return Error{ErrorCode::kUnsupported,
                      "agent protocol version " + std::to_string(version) +
-                         " is not spoken here, version " + std::to_string(kAgentProtocolVersion) +
-                         " is: libpostcopy of the VMM and the daemon do not fit"};
+                         " is not spoken here, " + std::to_string(kOldestAgentProtocolVersion) +
+                         " to " + std::to_string(kAgentProtocolVersion) +
+                         " are: libpostcopy of the VMM and the daemon do not fit"};
       }
       return Decode<RegisterMessage>(frame);
     }
@@ -350,6 +378,12 @@ Result<AgentMessage> DecodeAgentFrame(const Frame& frame) {
     case AgentFrameType::kRelease: return Decode<ReleaseMessage>(frame);
     case AgentFrameType::kReleased: return Decode<ReleasedMessage>(frame);
     case AgentFrameType::kError: return Decode<ErrorMessage>(frame);
+    case AgentFrameType::kFence: return Decode<FenceMessage>(frame);
+    case AgentFrameType::kFenced: return Decode<FencedMessage>(frame);
+    case AgentFrameType::kFenceFailed: return Decode<FenceFailedMessage>(frame);
+    case AgentFrameType::kUnfence: return Decode<UnfenceMessage>(frame);
+    case AgentFrameType::kUnfenced: return Decode<UnfencedMessage>(frame);
+    case AgentFrameType::kUnfenceFailed: return Decode<UnfenceFailedMessage>(frame);
   }
   return Error{ErrorCode::kProtocol,
                "agent frame of unknown type " + std::to_string(frame.header.type)};

@@ -19,7 +19,11 @@
 
 namespace postcopy::wire {
 
-inline constexpr uint16_t kAgentProtocolVersion = 2;
+inline constexpr uint16_t kAgentProtocolVersion = 3;
+// The oldest version whose hooks a daemon accepts.
+inline constexpr uint16_t kOldestAgentProtocolVersion = 2;
+// From this one on a hook knows FENCE and UNFENCE.
+inline constexpr uint16_t kFirstVersionWithFence = 3;
 
 inline constexpr size_t kMaxAgentBlocks = kMaxRegions;
 inline constexpr size_t kMaxVmNameBytes = 128;
@@ -40,6 +44,12 @@ enum class AgentFrameType : uint8_t {
   kRelease = 6,
   kReleased = 7,
   kError = 8,
+  kFence = 9,
+  kFenced = 10,
+  kFenceFailed = 11,
+  kUnfence = 12,
+  kUnfenced = 13,
+  kUnfenceFailed = 14,
 };
 
 enum class BlockKind : uint8_t {
@@ -55,6 +65,7 @@ struct RegisterBlock {
   bool armed = false;  // only where RegisterMessage::armed_session is set
   std::string name;    // may be empty
   std::string path;    // kSharedFile only
+  bool fenced = false;  // only where RegisterMessage::fenced_session is set
 
   friend bool operator==(const RegisterBlock&, const RegisterBlock&) = default;
 };
@@ -69,6 +80,8 @@ struct RegisterMessage {
   std::string problem;   // not empty: why RAM can't be relocated
   std::optional<SessionId> armed_session;
   std::vector<RegisterBlock> blocks;
+  std::optional<SessionId> fenced_session;  // not beside armed_session; from version 3 on
+  uint16_t version = kAgentProtocolVersion;
 
   friend bool operator==(const RegisterMessage&, const RegisterMessage&) = default;
 };
@@ -119,6 +132,48 @@ struct ReleasedMessage {
   friend bool operator==(const ReleasedMessage&, const ReleasedMessage&) = default;
 };
 
+// Daemon → VMM: make these blocks inaccessible, so that a guest that is started all the same touches
+// none of its memory.
+struct FenceMessage {
+  SessionId session_id;
+  uint32_t snapshot = 0;         // whose blocks are numbered
+  std::vector<uint16_t> blocks;  // 1 to 64 positions in RegisterMessage::blocks, each once
+
+  friend bool operator==(const FenceMessage&, const FenceMessage&) = default;
+};
+
+// VMM → daemon: every access to the blocks ends the VMM from now on.
+struct FencedMessage {
+  SessionId session_id;
+  friend bool operator==(const FencedMessage&, const FencedMessage&) = default;
+};
+
+// VMM → daemon: nothing is fenced for this session.
+struct FenceFailedMessage {
+  SessionId session_id;
+  std::string text;
+  friend bool operator==(const FenceFailedMessage&, const FenceFailedMessage&) = default;
+};
+
+// Daemon → VMM: make the blocks accessible again.
+struct UnfenceMessage {
+  SessionId session_id;
+  friend bool operator==(const UnfenceMessage&, const UnfenceMessage&) = default;
+};
+
+// VMM → daemon: nothing is fenced for this session.
+struct UnfencedMessage {
+  SessionId session_id;
+  friend bool operator==(const UnfencedMessage&, const UnfencedMessage&) = default;
+};
+
+// VMM → daemon: at least one block is fenced still.
+struct UnfenceFailedMessage {
+  SessionId session_id;
+  std::string text;
+  friend bool operator==(const UnfenceFailedMessage&, const UnfenceFailedMessage&) = default;
+};
+
 // Either way: why the sender closes the connection now.
 struct ErrorMessage {
   std::string text;
@@ -126,7 +181,9 @@ struct ErrorMessage {
 };
 
 using AgentMessage = std::variant<RegisterMessage, RegisteredMessage, ArmMessage, ArmedMessage,
-                                  ArmFailedMessage, ReleaseMessage, ReleasedMessage, ErrorMessage>;
+                                  ArmFailedMessage, ReleaseMessage, ReleasedMessage, ErrorMessage,
+                                  FenceMessage, FencedMessage, FenceFailedMessage, UnfenceMessage,
+                                  UnfencedMessage, UnfenceFailedMessage>;
 
 // How many descriptors travel with the message.
 size_t CountDescriptors(const AgentMessage& message);
@@ -138,7 +195,7 @@ Result<void> Validate(const AgentMessage& message);
 // The whole frame, header included. REQUIRES: Validate(message).ok().
 std::vector<std::byte> Encode(const AgentMessage& message);
 
-// kUnsupported: a REGISTER of another protocol version; its text may be sent as a refusal.
+// kUnsupported: a REGISTER of a protocol version that is not spoken here; its text may be sent as a refusal.
 // kProtocol: anything else that the document does not allow, naming the message.
 Result<AgentMessage> DecodeAgentFrame(const Frame& frame);
 

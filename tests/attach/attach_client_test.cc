@@ -117,6 +117,17 @@ class AttachClientTest : public ::testing::Test {
   }
   char Read(uint64_t page) { return memory_[page * kPage]; }
 
+  uint64_t address() const { return reinterpret_cast<uintptr_t>(memory_); }
+  absl::Status Fence(const SessionId& session) {
+    const auto fence = registry_->BeginFence("vm", session, {address()});
+    return fence.ok() ? registry_->AwaitFence(*fence, kSoon) : fence.status();
+  }
+  // Whether this process may read guest RAM: a system call that is given it says so, without dying.
+  bool MayTouch() const {
+    const UniqueFd sink(memfd_create("sink", MFD_CLOEXEC));
+    return write(sink.get(), const_cast<const char*>(memory_), 1) == 1;
+  }
+
   std::string directory_;
   UniqueFd file_;
   volatile char* memory_ = nullptr;
@@ -145,7 +156,7 @@ TEST_F(AttachClientTest, SendsTheListAgainWhenItGrowsOrShrinks) {
   StartClient();
   ASSERT_TRUE(Registered(1));
   BlockTable::NewBlock block;
-  block.address = reinterpret_cast<uintptr_t>(memory_) + (uint64_t{1} << 40);
+  block.address = address() + (uint64_t{1} << 40);
   block.size_bytes = kBytes;
   table_->Add(block);
   client_->BlocksChanged();
@@ -220,6 +231,61 @@ TEST_F(AttachClientTest, TellsARestartedDaemonWhatIsArmed) {
   guest.join();
   EXPECT_EQ(seen, 42);
   EXPECT_THAT(Notices(), Contains(HasSubstr("lost the daemon")).Times(1));
+}
+
+TEST_F(AttachClientTest, FencesAndUnfences) {
+  AddRam();
+  memory_[0] = 42;
+  StartClient();
+  ASSERT_TRUE(Registered());
+  ASSERT_TRUE(Fence(kSession).ok());
+  EXPECT_FALSE(MayTouch());
+  const absl::Status again = Fence(kOther);
+  EXPECT_THAT(std::string(again.message()), HasSubstr("fenced already, for session 01"));
+  const auto armed = registry_->Arm("vm", kOther, kSoon, keepsake_);
+  EXPECT_THAT(std::string(armed.status().message()), HasSubstr("fenced, for session 01"));
+  EXPECT_TRUE(registry_->Unfence("vm", kOther).ok());
+  EXPECT_FALSE(MayTouch()) << "the fence is another session's";
+  EXPECT_TRUE(registry_->Unfence("vm", kSession).ok());
+  EXPECT_TRUE(MayTouch());
+  EXPECT_EQ(Read(0), 42) << "nothing is lost behind a fence";
+  EXPECT_TRUE(Fence(kOther).ok());
+}
+
+TEST_F(AttachClientTest, AFenceOutlivesTheDaemonAndTheNextOneLiftsIt) {
+  AddRam();
+  StartClient();
+  ASSERT_TRUE(Registered());
+  ASSERT_TRUE(Fence(kSession).ok());
+  StopDaemon();
+  EXPECT_FALSE(MayTouch());
+  StartDaemon();
+  ASSERT_TRUE(Registered());
+  EXPECT_EQ(registry_->Find("vm")->fenced_for, kSession);
+  EXPECT_TRUE(registry_->Unfence("vm", kSession).ok());
+  EXPECT_TRUE(MayTouch());
+}
+
+TEST_F(AttachClientTest, ABlockThatIsUnmappedLeavesTheFence) {
+  AddRam();
+  StartClient();
+  ASSERT_TRUE(Registered());
+  ASSERT_TRUE(Fence(kSession).ok());
+  BlockTable::NewBlock block;
+  block.address = address() + (uint64_t{1} << 40);
+  block.size_bytes = kBytes;
+  table_->Add(block);
+  table_->RemoveOverlapping(address(), kBytes);
+  client_->BlocksChanged();
+  ASSERT_TRUE(Eventually([&] { return !registry_->Find("vm")->fenced_for.has_value(); }));
+}
+
+TEST_F(AttachClientTest, WhatIsArmedIsNotFenced) {
+  AddRam();
+  StartClient();
+  ASSERT_TRUE(Registered());
+  ASSERT_TRUE(registry_->Arm("vm", kSession, kSoon, keepsake_).ok());
+  EXPECT_THAT(std::string(Fence(kSession).message()), HasSubstr("armed, for session 01"));
 }
 
 TEST_F(AttachClientTest, SaysOnceThatTheDaemonIsMissingAndOnceThatItCame) {

@@ -32,16 +32,33 @@ std::map<std::string, AgentMessage> Expected() {
   problem.snapshot = 1;
   problem.vm_name = "web";
   problem.problem = "RAM is private";
+  RegisterMessage fenced;
+  fenced.snapshot = 2;
+  fenced.vm_name = "web";
+  fenced.fenced_session = session;
+  fenced.blocks = {
+      {0x7f0000000000, 0x10000000, 0, BlockKind::kSharedFile, false, "", "/dev/shm/r", true}};
+  RegisterMessage older = plain;
+  older.version = 2;
+  older.qmp_path = "";
   return {{"register", plain},
+          {"register-fenced", fenced},
+          {"register-version-2", older},
           {"register-armed", armed},
           {"register-problem", problem},
-          {"registered", RegisteredMessage{2, 1, true, true, ""}},
-          {"registered-refused", RegisteredMessage{2, 1, false, false, "name taken"}},
+          {"registered", RegisteredMessage{3, 1, true, true, ""}},
+          {"registered-refused", RegisteredMessage{3, 1, false, false, "name taken"}},
           {"arm", ArmMessage{session, 3, {0, 1}}},
           {"armed", ArmedMessage{session}},
           {"arm-failed", ArmFailedMessage{session, "busy"}},
           {"release", ReleaseMessage{session}},
           {"released", ReleasedMessage{session}},
+          {"fence", FenceMessage{session, 2, {0}}},
+          {"fenced", FencedMessage{session}},
+          {"fence-failed", FenceFailedMessage{session, "busy"}},
+          {"unfence", UnfenceMessage{session}},
+          {"unfenced", UnfencedMessage{session}},
+          {"unfence-failed", UnfenceFailedMessage{session, "busy"}},
           {"error", ErrorMessage{"bye"}}};
 }
 

@@ -23,6 +23,21 @@ RegisterMessage FullRegister() {
   return message;
 }
 
+RegisterMessage FencedRegister() {
+  RegisterMessage message = FullRegister();
+  message.armed_session.reset();
+  message.blocks[0].armed = false;
+  message.fenced_session = kSession;
+  message.blocks[0].fenced = true;
+  return message;
+}
+
+RegisterMessage OldRegister() {
+  RegisterMessage message = FullRegister();
+  message.version = kOldestAgentProtocolVersion;
+  return message;
+}
+
 std::vector<AgentMessage> EveryMessage() {
   RegisteredMessage accepted;
   accepted.snapshot = 7;
@@ -32,6 +47,8 @@ std::vector<AgentMessage> EveryMessage() {
   refused.version = 9;
   refused.refusal = "name taken";
   return {FullRegister(),
+          FencedRegister(),
+          OldRegister(),
           accepted,
           refused,
           ArmMessage{kSession, 7, {1, 0}},
@@ -39,7 +56,13 @@ std::vector<AgentMessage> EveryMessage() {
           ArmFailedMessage{kSession, "busy"},
           ReleaseMessage{kSession},
           ReleasedMessage{kSession},
-          ErrorMessage{"bye"}};
+          ErrorMessage{"bye"},
+          FenceMessage{kSession, 7, {1, 0}},
+          FencedMessage{kSession},
+          FenceFailedMessage{kSession, "busy"},
+          UnfenceMessage{kSession},
+          UnfencedMessage{kSession},
+          UnfenceFailedMessage{kSession, "busy"}};
 }
 
 Frame Split(const std::vector<std::byte>& bytes) {
@@ -179,9 +202,29 @@ TEST(AgentProtocolTest, WhatARegisterMayNotSay) {
       {"armed block without", [](auto& m) { m.armed_session.reset(); }},
       {"armed without", [](auto& m) { m.blocks[0].armed = false; }},
       {"session id is zero", [](auto& m) { m.armed_session = SessionId{}; }},
+      {"fenced block without", [](auto& m) { m.blocks[0].fenced = true; }},
+      {"both armed and fenced", [](auto& m) { m.fenced_session = kSession; }},
+      {"protocol version", [](auto& m) { m.version = kAgentProtocolVersion + 1; }},
+      {"protocol version", [](auto& m) { m.version = kOldestAgentProtocolVersion - 1; }},
   };
   for (const Refused& rule : refused) {
     RegisterMessage message = FullRegister();
+    rule.change(message);
+    const auto valid = Validate(message);
+    ASSERT_FALSE(valid.ok()) << rule.why;
+    EXPECT_THAT(valid.error().message, HasSubstr(rule.why));
+  }
+}
+
+TEST(AgentProtocolTest, WhatAFencedRegisterMayNotSay) {
+  const Refused refused[] = {
+      {"fenced without", [](auto& m) { m.blocks[0].fenced = false; }},
+      {"knows no fence", [](auto& m) { m.version = kFirstVersionWithFence - 1; }},
+      {"armed block without", [](auto& m) { m.blocks[1].armed = true; }},
+      {"session id is zero", [](auto& m) { m.fenced_session = SessionId{}; }},
+  };
+  for (const Refused& rule : refused) {
+    RegisterMessage message = FencedRegister();
     rule.change(message);
     const auto valid = Validate(message);
     ASSERT_FALSE(valid.ok()) << rule.why;
@@ -195,6 +238,12 @@ TEST(AgentProtocolTest, WhatOtherMessagesMayNotSay) {
   EXPECT_FALSE(Validate(ArmMessage{kSession, 1, std::vector<uint16_t>(65)}).ok());
   EXPECT_FALSE(Validate(ArmMessage{SessionId{}, 1, {0}}).ok());
   EXPECT_FALSE(Validate(ArmFailedMessage{kSession, ""}).ok());
+  EXPECT_FALSE(Validate(FenceMessage{kSession, 1, {}}).ok());
+  EXPECT_FALSE(Validate(FenceMessage{kSession, 1, {3, 3}}).ok());
+  EXPECT_FALSE(Validate(FenceMessage{SessionId{}, 1, {0}}).ok());
+  EXPECT_FALSE(Validate(FenceFailedMessage{kSession, ""}).ok());
+  EXPECT_FALSE(Validate(UnfenceFailedMessage{kSession, ""}).ok());
+  EXPECT_FALSE(Validate(UnfencedMessage{}).ok());
   EXPECT_FALSE(Validate(ErrorMessage{std::string(1024, 'e')}).ok());
   RegisteredMessage registered;
   EXPECT_FALSE(Validate(registered).ok()) << "a refusal without a reason";

@@ -73,6 +73,13 @@ absl::Status CheckUserfault(const UniqueFd& fd) {
   return absl::InvalidArgumentError("a descriptor is not a userfaultfd: " + target.string());
 }
 
+wire::AgentMessage MessageOf(const VmRegistry::Command& command) {
+  if (command.arm.has_value()) return *command.arm;
+  if (command.fence.has_value()) return *command.fence;
+  if (command.unfence.has_value()) return *command.unfence;
+  return command.release;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<AgentServer>> AgentServer::Start(AgentServerOptions options,
@@ -203,11 +210,9 @@ void AgentServer::SendCommands() {
   for (VmRegistry::Command& command : registry_.TakeCommands()) {
     const auto found = clients_.find(command.client);
     if (found == clients_.end()) continue;  // OnDisconnected() has told whoever waits
-    const wire::AgentMessage message = command.arm.has_value()
-                                           ? wire::AgentMessage(std::move(*command.arm))
-                                           : wire::AgentMessage(command.release);
     const int keepsake = command.keepsake.get();
     const std::span<const int> descriptors(&keepsake, command.arm.has_value() ? 1 : 0);
+    const wire::AgentMessage message = MessageOf(command);
     if (auto sent = found->second.connection.Send(message, descriptors, kNoWaiting); !sent.ok()) {
       spdlog::warn("agent: client dropped, vm {} pid {}: {}", found->second.vm_name,
                    found->second.process.pid(), sent.error().message);
@@ -258,6 +263,14 @@ bool AgentServer::Handle(AgentClientId id, AgentConnection::Received received) {
     asked_for = registry_.OnArmFailed(id, failed->session_id, std::move(failed->text));
   } else if (const auto* released = std::get_if<wire::ReleasedMessage>(&received.message)) {
     asked_for = registry_.OnReleased(id, released->session_id);
+  } else if (const auto* fenced = std::get_if<wire::FencedMessage>(&received.message)) {
+    asked_for = registry_.OnFenced(id, fenced->session_id);
+  } else if (auto* fence = std::get_if<wire::FenceFailedMessage>(&received.message)) {
+    asked_for = registry_.OnFenceFailed(id, fence->session_id, std::move(fence->text));
+  } else if (const auto* unfenced = std::get_if<wire::UnfencedMessage>(&received.message)) {
+    asked_for = registry_.OnUnfenced(id, unfenced->session_id);
+  } else if (auto* unfence = std::get_if<wire::UnfenceFailedMessage>(&received.message)) {
+    asked_for = registry_.OnUnfenceFailed(id, unfence->session_id, std::move(unfence->text));
   } else if (const auto* error = std::get_if<wire::ErrorMessage>(&received.message)) {
     spdlog::warn("agent: hook closes the connection, vm {} pid {}: {}", clients_.at(id).vm_name,
                  clients_.at(id).process.pid(), error->text);
@@ -299,9 +312,11 @@ bool AgentServer::HandleRegister(AgentClientId id, AgentConnection::Received rec
   }
   registration.process = std::move(*process);
   const uint32_t snapshot = message.snapshot;
+  const uint16_t version = message.version;
   const std::string text = absl::StrFormat(
-      "name %s pid %d blocks %d armed %s%s%s", message.vm_name, client.process.pid(),
+      "name %s pid %d blocks %d armed %s fenced %s%s%s", message.vm_name, client.process.pid(),
       message.blocks.size(), message.armed_session ? message.armed_session->ToString() : "no",
+      message.fenced_session ? message.fenced_session->ToString() : "no",
       message.problem.empty() ? "" : " problem ", message.problem);
   client.vm_name = message.vm_name;
   if (absl::Status added = registry_.Register(id, std::move(registration)); !added.ok()) {
@@ -310,7 +325,12 @@ bool AgentServer::HandleRegister(AgentClientId id, AgentConnection::Received rec
   }
   client.registered = true;
   spdlog::info("agent: vm registered, {}", text);
+  if (version < wire::kFirstVersionWithFence) {
+    spdlog::warn("agent: vm {} speaks protocol {}: after a hand-over it cannot be fenced, start its "
+                 "QEMU again to get the new hook", client.vm_name, version);
+  }
   wire::RegisteredMessage answer;
+  answer.version = version;
   answer.snapshot = snapshot;
   answer.accepted = true;
   answer.has_device = device_.valid();

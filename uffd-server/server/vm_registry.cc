@@ -45,6 +45,8 @@ absl::StatusOr<VmRecord> Duplicate(const VmRecord& record) {
   copy.qmp_path = record.qmp_path;
   copy.problem = record.problem;
   copy.connected = record.connected;
+  copy.fenced_for = record.fenced_for;
+  copy.can_be_fenced = record.can_be_fenced;
   for (const VmBlock& block : record.blocks) {
     auto duplicate = Duplicate(block);
     if (!duplicate.ok()) return duplicate.status();
@@ -69,6 +71,8 @@ VmRecord MakeRecord(VmRegistry::Registration registration) {
   record.qmp_path = std::move(message.qmp_path);
   record.problem = std::move(message.problem);
   record.connected = true;
+  record.fenced_for = message.fenced_session;
+  record.can_be_fenced = message.version >= wire::kFirstVersionWithFence;
   std::vector<size_t> armed_blocks;
   size_t next_file = 0;
   for (wire::RegisterBlock& block : message.blocks) {
@@ -296,12 +300,7 @@ bool VmRegistry::OnArmed(AgentClientId client, const SessionId& session_id, Uniq
 }
 
 bool VmRegistry::OnArmFailed(AgentClientId client, const SessionId& session_id, std::string text) {
-  absl::MutexLock lock(&mutex_);
-  auto request = TakeRequest(FindByClient(client), RequestKind::kArm, session_id);
-  if (request == nullptr) return false;
-  request->failure = std::move(text);
-  if (request->state == RequestState::kWaiting) request->state = RequestState::kFailed;
-  return true;
+  return FailRequest(client, RequestKind::kArm, session_id, std::move(text));
 }
 
 bool VmRegistry::OnReleased(AgentClientId client, const SessionId& session_id) {

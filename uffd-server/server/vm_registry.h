@@ -1,9 +1,11 @@
 // The VMs of this host that have registered with its daemon, by name.
 //
 // Knows what each VM's hook has said (RAM blocks, monitor socket, armed or not) and carries the
-// orchestrator's two requests, arm and release, to it and back. Not responsible for: sockets and
-// frames (agent_server.h moves them), for the VM's state (vmm/) and for what is done with its
-// memory. Thread-safe; nothing but Arm() and Release() blocks.
+// orchestrator's requests (arm, release, fence, unfence) to it and back. Not responsible for: sockets
+// and frames (agent_server.h moves them), for the VM's state (vmm/) and for what is done with its
+// memory. Thread-safe; nothing but Arm(), Release(), AwaitFence() and Unfence() blocks.
+//
+// vm_fence.cc has the fence, vm_registry.cc the rest.
 #pragma once
 
 #include <chrono>
@@ -14,6 +16,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -55,6 +58,9 @@ struct VmRecord {
   std::string problem;          // not empty: why this VM's RAM can't be relocated
   bool connected = false;       // false: the process lives, its hook has yet to come back
   std::optional<VmArming> arming;
+  // The session whose fence keeps the VMM out of its own guest RAM; not beside `arming`.
+  std::optional<SessionId> fenced_for;
+  bool can_be_fenced = true;  // false: its hook speaks a protocol without FENCE
 
   int pid() const { return process.pid(); }
 };
@@ -99,6 +105,25 @@ class VmRegistry {
   // is a success. kNotFound, kUnavailable and kDeadlineExceeded as with Arm().
   absl::Status Release(std::string_view name, const SessionId& session_id);
 
+  class FenceRequest;
+  // Asks the VM's hook to make the blocks at `addresses` inaccessible to the VMM, and returns at once:
+  // AwaitFence() waits for the answer.
+  //   kUnimplemented       its hook speaks a protocol that knows no fence
+  //   kFailedPrecondition  there is no block at one of the addresses
+  //   kNotFound, kUnavailable  as with Arm()
+  absl::StatusOr<FenceRequest> BeginFence(std::string_view name, const SessionId& session_id,
+                                          const std::vector<uint64_t>& addresses)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  // ok: the fence is laid. kFailedPrecondition: it is not, in the hook's words. kUnavailable,
+  // kDeadlineExceeded: it may be laid, or be laid later; only Unfence() makes sure that it is not.
+  absl::Status AwaitFence(const FenceRequest& fence, std::chrono::milliseconds timeout)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  // ok: no fence of this session is there or is laid later. Waits up to 5 seconds for the answer to a
+  // request before it, and as long for its own. kFailedPrecondition: the hook could not lift it.
+  // kNotFound, kUnavailable and kDeadlineExceeded as with Arm().
+  absl::Status Unfence(std::string_view name, const SessionId& session_id)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+
   // `registered` is called under no lock, in the agent's thread, each time a VM has registered, and at
   // once for those that are there. Empty: nobody is told any more; the last call has returned.
   void SetObserver(std::function<void(const std::string& name)> registered)
@@ -125,6 +150,10 @@ class VmRegistry {
   bool OnArmed(AgentClientId client, const SessionId& session_id, UniqueFd userfault);
   bool OnArmFailed(AgentClientId client, const SessionId& session_id, std::string text);
   bool OnReleased(AgentClientId client, const SessionId& session_id);
+  bool OnFenced(AgentClientId client, const SessionId& session_id);
+  bool OnFenceFailed(AgentClientId client, const SessionId& session_id, std::string text);
+  bool OnUnfenced(AgentClientId client, const SessionId& session_id);
+  bool OnUnfenceFailed(AgentClientId client, const SessionId& session_id, std::string text);
   // The connection is gone. The VM stays, as not connected, while its process lives.
   void OnDisconnected(AgentClientId client);
   // Removes every VM whose process has ended; returns their names.
@@ -135,15 +164,17 @@ class VmRegistry {
 
   struct Command {
     AgentClientId client = 0;
-    std::optional<wire::ArmMessage> arm;  // otherwise: release
+    std::optional<wire::ArmMessage> arm;  // none of arm, fence, unfence: release
     wire::ReleaseMessage release;
     UniqueFd keepsake;  // travels with `arm`
+    std::optional<wire::FenceMessage> fence = std::nullopt;
+    std::optional<wire::UnfenceMessage> unfence = std::nullopt;
   };
   // What is to be sent to the hooks; each command is returned once.
   std::vector<Command> TakeCommands();
 
  private:
-  enum class RequestKind { kArm, kRelease };
+  enum class RequestKind { kArm, kRelease, kFence, kUnfence };
   enum class RequestState { kWaiting, kDone, kFailed, kLost, kAbandoned };
   // One request of the orchestrator that a hook has not answered yet.
   struct Request {
@@ -166,6 +197,9 @@ class VmRegistry {
   // The VM's request, if it is of this kind and session; the VM has none afterwards.
   static std::shared_ptr<Request> TakeRequest(Vm* vm, RequestKind kind, const SessionId& session_id);
   static void LoseRequest(Vm& vm);
+  // The hook's answer that `kind` failed. False: nobody requested it.
+  bool FailRequest(AgentClientId client, RequestKind kind, const SessionId& session_id,
+                   std::string text) ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status StartRequest(std::string_view name, const std::shared_ptr<Request>& request)
       ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status AwaitRequest(std::string_view name, const std::shared_ptr<Request>& request,
@@ -182,6 +216,17 @@ class VmRegistry {
   std::map<std::string, Vm, std::less<>> vms_ ABSL_GUARDED_BY(mutex_);
   std::vector<Command> commands_ ABSL_GUARDED_BY(mutex_);
   std::function<void()> wake_ ABSL_GUARDED_BY(mutex_);
+};
+
+// A FENCE that a hook has been sent.
+class VmRegistry::FenceRequest {
+ private:
+  friend class VmRegistry;
+  FenceRequest(std::string name, std::shared_ptr<Request> request)
+      : name_(std::move(name)), request_(std::move(request)) {}
+
+  std::string name_;
+  std::shared_ptr<Request> request_;
 };
 
 }  // namespace postcopy
