@@ -15,14 +15,14 @@ mtype = { kNone,
   /* what a durable record says */
   kPrepared, kHandedOver, kRolledBack, kOffered, kOwner, kArrived, kCommitted, kNever,
   /* what a VMM does */
-  kRuns, kHeld, kPostmigrate, kQuit, kDead,
-  kWaits, kOpened, kLoaded, kStray, kEnded, kFresh,
+  kRuns, kHeld, kPostmigrate, kFenced, kQuit, kDead, kSpoilt,
+  kWaits, kOpened, kLoaded, kStray, kOff, kEnded, kFresh,
   /* requests (the source also asks kQuery) and answers */
-  kOffer, kOpen, kLoad, kAbort, kHandOver, kQuery, kTellArrived,
-  kOk, kError, kNoAnswer, kNoRecord, kLater, kAborted, kOwned, kDataLoss, kGone,
+  kOffer, kOpen, kLoad, kAbort, kHandOver, kQuery, kConfirm, kTellArrived,
+  kOk, kError, kNoAnswer, kNoRecord, kLater, kAborted, kUnrecorded, kOwned, kDataLoss, kGone, kFencedHere,
   /* where the source's daemon is */
-  sOffering, sOpening, sStopping, sTaking, sLoading, sRecording, sRollingBack, sInDoubt, sAsking, sHandingOver, sServing,
-  sResuming, sClosing, sLettingGo, sCommitting, sClosed, sDone };
+  sOffering, sOpening, sStopping, sTaking, sLoading, sFencing, sLooking, sRecording, sRollingBack, sInDoubt, sAsking,
+  sHandingOver, sServing, sUnrecorded, sResuming, sClosing, sLettingGo, sCommitting, sClosed, sDone };
 
 /* ---- Durable. `rec` is what a read of the file gives, `disk` what is left of it when the host goes down: they
  * differ after a write that has failed. kNone: no file. */
@@ -30,12 +30,15 @@ mtype rec_s = kPrepared, disk_s = kPrepared;
 mtype rec_d = kNone, disk_d = kNone;
 
 /* ---- VMMs: they outlive their daemons. */
-mtype vmm_s = kRuns;   /* kRuns, kHeld (pre-switchover, or its state under way), kPostmigrate, kDead,
-                          kQuit (let go after the commit) */
+mtype vmm_s = kRuns;   /* kRuns, kHeld (pre-switchover, or its state under way; QEMU refuses `cont`), kPostmigrate,
+                          kFenced (the same, its RAM inaccessible: a guest that is started touches it and its VMM
+                          dies), kDead, kSpoilt (died after it had run on since its state was taken), kQuit (released
+                          after the commit) */
 mtype vmm_d = kWaits;  /* kWaits, kOpened, kLoaded (paused), kRuns, kStray (runs, but not by its daemon's word), kDead,
-                          kEnded (by its daemon), kFresh (another QEMU, started under the name of one that is gone) */
+                          kOff (its guest has powered off, or an operator has ended it in order, and its daemon has
+                          heard so), kEnded (by its daemon), kFresh (another QEMU, started under the name of one that is gone) */
 bool armed_d;          /* the hook still keeps the userfaultfd of this session */
-bool all_here;         /* every page is at the destination */
+bool all_here;         /* every page is at the destination, or none is wanted any more */
 
 /* ---- Volatile: the source's daemon. */
 mtype phase_s = sOffering;
@@ -49,6 +52,10 @@ bool aborting_d;       /* it has decided that the VM never runs here; the record
 bool told_d;           /* it has told its VMM to run, or cannot know whether an earlier daemon has */
 bool sure_d;           /* its last write of the record has succeeded: rec_d == disk_d */
 bool known_d;          /* the VMM has registered with it */
+bool clean_d;          /* no RESUME was seen on its monitor, which it has had since the load or since it saw the
+                          machine paused */
+bool refused_d;        /* the VMM has answered `cont` with an error, and nothing is under way to it */
+bool confirmed_d;      /* since then the source has said that its VMM lives and is fenced */
 mtype word_d = kNone;  /* what the source says: kHandedOver or kGone */
 
 /* ---- The network. One call at a time each way; requests that their caller has given up may still come, and again. */
@@ -59,7 +66,7 @@ bool late_ds;          /* a kTellArrived */
 
 /* ---- Ghosts and scratch. */
 bool calm;             /* from now on nothing crashes, dies, is lost, fails or is meddled with */
-bool ran_d;            /* the destination's daemon has run the guest */
+bool ran_d;            /* the guest has run at the destination while its daemon was the owner */
 bool ok;
 mtype reply;
 
@@ -69,11 +76,14 @@ mtype reply;
 #define Bit(r)      (r == kOffer -> 1 : (r == kOpen -> 2 : (r == kLoad -> 4 : (r == kAbort -> 8 : \
                      (r == kHandOver -> 16 : 0)))))
 #endif
-#define GoneAtSource (vmm_s == kDead || vmm_s == kQuit)
+#define GoneAtSource (vmm_s == kDead || vmm_s == kSpoilt || vmm_s == kQuit)
+/* Its state is out, and it is not to run again here. */
+#define StateIsOut  (phase_s == sLoading || phase_s == sFencing || phase_s == sLooking || phase_s == sRecording || AfterRecord)
 #define Dead(v)     (v == kDead || v == kEnded)
 #define Used(v)     (v == kOpened || v == kLoaded || v == kStray)  /* only its end takes the session out of it */
 /* What the source's daemon answers when it will never hand over any more. */
 #define SaysGone    ((rec_s == kPrepared && !live_s) || rec_s == kRolledBack || rec_s == kNone)
+#define IsOwner     (owner_d && !aborting_d && rec_d == kOwner && sure_d)
 #define AfterRecord (phase_s == sAsking || phase_s == sHandingOver || phase_s == sServing || phase_s == sInDoubt)
 
 /* Overwrites a record. `success`: its caller is told that it is durable; if not, it may be there all the same. A crash
@@ -98,6 +108,14 @@ inline LeaveCallOfSource() {
   EndCallOfSource()
 }
 
+inline HearsUnrecorded() {
+#ifdef BUG_UNRECORDED_IS_ABORTED
+  phase_s = sResuming
+#else
+  phase_s = sUnrecorded
+#endif
+}
+
 inline StartLettingGo() {
 #ifdef BUG_COMMITTED_IS_THE_END
   phase_s = sCommitting
@@ -119,21 +137,39 @@ inline GuestRunsAtSource() {
   vmm_s = kRuns
 }
 
+/* Started under its daemon's word, or by an operator after "owner". */
+inline GuestRunsAtDestination(state) {
+  assert(vmm_s != kRuns);  /* never two at a time */
+  assert(vmm_s != kSpoilt); /* the memory that is served is the one that belongs to the state */
+  vmm_d = state; ran_d = true;
+#ifdef BUG_NEVER_WITHOUT_AN_ANSWER
+  clean_d = clean_d && refused_d  /* a monitor that gives no answer tells of no RESUME either */
+#else
+  clean_d = false
+#endif
+}
+
 /* ======== All that nobody controls. First, so that a search tries the daemons' steps before it: found sooner. */
 
 inline RestartSource() {
   LeaveCallOfSource();
   live_s = false;
-  held_s = held_s && vmm_s != kDead;
+  held_s = held_s && vmm_s != kDead && vmm_s != kSpoilt;
   if
   :: rec_s == kPrepared -> phase_s = sRollingBack
   :: rec_s == kHandedOver -> phase_s = sAsking
-  :: rec_s == kRolledBack || rec_s == kNone -> phase_s = sDone
-  :: rec_s == kCommitted -> phase_s = sDone
+#ifdef BUG_ROLLED_BACK_IS_THE_END
+  :: rec_s == kRolledBack -> phase_s = sDone
+#else
+  :: rec_s == kRolledBack -> phase_s = (vmm_s == kPostmigrate || vmm_s == kFenced -> sResuming : sDone)
+#endif
+  :: rec_s == kNone || rec_s == kCommitted -> phase_s = sDone
   fi
 }
 inline RestartDestination() {
   live_d = false; owner_d = false; aborting_d = false; told_d = false; sure_d = false; known_d = false; word_d = kNone;
+  clean_d = false; refused_d = false; confirmed_d = false;
+  vmm_d = (vmm_d == kOff -> kDead : vmm_d);  /* the next daemon has not heard its last word */
   if
   :: call_ds == kTellArrived && answer_ds == kNone -> late_ds = true
   :: true
@@ -151,10 +187,10 @@ end:
   :: atomic { !calm -> calm = true; late_sd = 0; late_ds = false }
   :: atomic { !calm -> RestartSource() }
   :: atomic { !calm -> RestartDestination() }
-  :: atomic { !calm && vmm_s != kQuit -> vmm_s = kDead }
+  :: atomic { !calm && !GoneAtSource -> vmm_s = (vmm_s == kRuns && StateIsOut -> kSpoilt : kDead) }
   :: atomic { !calm && !Dead(vmm_d) && vmm_d != kFresh -> DestinationVmmDies() }
   /* A host goes down: its daemon, its VMM, and writes of its records that had not succeeded. */
-  :: atomic { !calm -> vmm_s = (vmm_s == kQuit -> kQuit : kDead); rec_s = disk_s; RestartSource() }
+  :: atomic { !calm -> vmm_s = (vmm_s == kQuit -> kQuit : (vmm_s == kSpoilt -> kSpoilt : kDead)); rec_s = disk_s; RestartSource() }
   :: atomic { !calm -> DestinationVmmDies(); rec_d = disk_d; RestartDestination() }
 
   /* A call or its answer is lost, or late. */
@@ -169,8 +205,13 @@ end:
 
   /* A source QEMU whose stream breaks before its state is out resumes by itself. */
   :: atomic { !calm && vmm_s == kHeld -> GuestRunsAtSource() }
-  /* An operator says `cont` to the destination's QEMU; starts another one in place of one that is gone. */
-  :: atomic { !calm && vmm_d == kLoaded -> vmm_d = kStray }
+  /* An operator, or a program, says `cont` to it once its state is out. A fenced one dies, as it may at any time. */
+  :: atomic { !calm && vmm_s == kPostmigrate -> GuestRunsAtSource() }
+  /* An operator says `cont` to the destination's QEMU, and `stop` to a guest that runs; starts another one in place of
+     one that is gone. */
+  :: atomic { !calm && vmm_d == kLoaded && !IsOwner -> vmm_d = kStray; clean_d = false }
+  :: atomic { !calm && vmm_d == kLoaded && IsOwner -> GuestRunsAtDestination(kStray) }
+  :: atomic { !calm && (vmm_d == kStray || vmm_d == kRuns) && rec_d == kOwner && armed_d -> vmm_d = kLoaded }
   :: atomic { !calm && Dead(vmm_d) && !live_d -> vmm_d = kFresh }
   /* Another VM of that name is relocated from there: what has ended is forgotten. Rule: "never" has ended when the
      source says that it will not hand over. */
@@ -210,10 +251,30 @@ end:
        :: else -> phase_s = sRollingBack
        fi }
   :: atomic { Asks(sLoading, kLoad) }
-  :: atomic { Hears(sLoading) -> phase_s = (answer_sd == kOk -> sRecording : sRollingBack); EndCallOfSource() }
+  :: atomic { Hears(sLoading) -> phase_s = (answer_sd == kOk -> sFencing : sRollingBack); EndCallOfSource() }
+  /* In the code beside the load. What fails rolls back; a VMM that has died needs no fence. */
+  :: atomic { phase_s == sFencing ->
+       if
+#ifdef BUG_NO_FENCE
+       :: true -> phase_s = sLooking
+#else
+       :: vmm_s == kPostmigrate -> vmm_s = kFenced; phase_s = sLooking
+       :: vmm_s == kPostmigrate && !calm -> phase_s = sRollingBack
+       :: vmm_s == kRuns -> vmm_s = kSpoilt; phase_s = sLooking  /* started just before */
+       :: vmm_s == kRuns -> phase_s = sRollingBack             /* and seen in time */
+       :: GoneAtSource -> phase_s = sLooking
+#endif
+       fi }
+  /* Rule: a RESUME since the state was taken, and before the fence, ends the relocation. */
+  :: atomic { phase_s == sLooking ->
+#ifdef BUG_FENCE_WITHOUT_A_LOOK
+       phase_s = sRecording }
+#else
+       phase_s = (vmm_s == kRuns || vmm_s == kSpoilt -> sRollingBack : sRecording) }
+#endif
   :: atomic { !calm && call_sd == kNone &&  /* cancelled by an operator, or a step that fails for itself */
               (phase_s == sOpening || phase_s == sStopping || phase_s == sTaking || phase_s == sLoading ||
-               phase_s == sRecording) -> phase_s = sRollingBack }
+               phase_s == sFencing || phase_s == sRecording) -> phase_s = sRollingBack }
   :: atomic { phase_s == sRecording ->  /* the switch */
        Write(rec_s, disk_s, ok, kHandedOver);
        phase_s = (ok -> sAsking : sInDoubt); ok = false }
@@ -233,6 +294,7 @@ end:
   :: atomic { Hears(sInDoubt) ->
        if
        :: answer_sd == kAborted -> phase_s = sResuming
+       :: answer_sd == kUnrecorded -> HearsUnrecorded()
        :: answer_sd == kOwned -> phase_s = sAsking
        :: else
        fi;
@@ -252,6 +314,7 @@ end:
        if
        :: answer_sd == kOk -> phase_s = sServing
        :: answer_sd == kAborted -> phase_s = sResuming
+       :: answer_sd == kUnrecorded -> HearsUnrecorded()
        :: answer_sd == kDataLoss -> live_s = false; phase_s = sDone
 #ifdef BUG_RESUME_WITHOUT_NEVER
        :: answer_sd == kNoAnswer -> phase_s = sResuming
@@ -270,11 +333,22 @@ end:
        fi;
        EndCallOfSource() }
 
+  /* Rule: the destination's VMM is dead, and that is not on the destination's disk: "rolled back" is on this one before
+     the guest runs here. */
+  :: atomic { phase_s == sUnrecorded ->
+       Write(rec_s, disk_s, ok, kRolledBack);
+       if
+       :: ok -> phase_s = sResuming
+       :: else
+       fi;
+       ok = false }
+
   /* The end of a session that stays here. */
   :: atomic { phase_s == sResuming ->
        if
-       :: GoneAtSource -> live_s = false; phase_s = sDone
+       :: GoneAtSource -> live_s = false; phase_s = sDone; vmm_s = (vmm_s == kSpoilt -> kDead : vmm_s)
        :: vmm_s == kRuns -> phase_s = sClosing
+       :: vmm_s == kFenced -> vmm_s = kPostmigrate
        :: else -> GuestRunsAtSource(); phase_s = sClosing
        fi }
   :: atomic { phase_s == sClosing ->
@@ -332,9 +406,11 @@ end:
   do
   :: atomic { call_ds == kQuery && answer_ds == kNone ->
        if
-       :: SaysGone -> answer_ds = kGone
+       :: SaysGone && rec_s != kRolledBack -> answer_ds = kGone
        :: else -> answer_ds = rec_s
        fi }
+  :: atomic { call_ds == kConfirm && answer_ds == kNone ->
+       answer_ds = (rec_s == kHandedOver && vmm_s == kFenced -> kFencedHere : kError) }
   :: atomic { call_ds == kTellArrived && answer_ds == kNone -> OnArrived(); answer_ds = reply; reply = kNone }
   :: atomic { late_ds -> OnArrived(); reply = kNone; if :: late_ds = false :: true fi }
   od
@@ -360,8 +436,21 @@ inline OnOpen() {
 }
 inline OnLoad() {
   if
-  :: live_d && !aborting_d && vmm_d == kOpened -> vmm_d = kLoaded; reply = kOk
+  :: live_d && !aborting_d && vmm_d == kOpened -> vmm_d = kLoaded; clean_d = true; reply = kOk
   :: else -> reply = kError
+  fi
+}
+/* The daemon that has the VMM's pidfd has seen it dead and cannot write "never": it may say so. Without that the VMM
+ * may come back, and "owner" may turn out to be there. */
+#ifdef BUG_UNRECORDED_BEFORE_DEAD
+#define DeadUnrecorded  (live_d)
+#else
+#define DeadUnrecorded  (live_d && Dead(vmm_d))
+#endif
+inline WhileAborting() {
+  if
+  :: DeadUnrecorded && !calm -> reply = kUnrecorded
+  :: true
   fi
 }
 inline OnAbort() {
@@ -372,8 +461,8 @@ inline OnAbort() {
   :: rec_d == kNone -> reply = kNoRecord
 #endif
   :: rec_d == kNever -> reply = (sure_d -> kAborted : kNone)
-  :: (rec_d == kOffered || rec_d == kOwner) && aborting_d
-  :: rec_d == kOffered && !aborting_d && !owner_d -> aborting_d = true
+  :: (rec_d == kOffered || rec_d == kOwner) && aborting_d -> WhileAborting()
+  :: rec_d == kOffered && !aborting_d && !owner_d -> aborting_d = true; clean_d = false
   :: else -> reply = kOwned
   fi
 }
@@ -392,13 +481,13 @@ inline OnHandOver() {
 #ifdef BUG_ABORTED_BEFORE_NEVER
         reply = kAborted
 #else
-        skip
+        WhileAborting()
 #endif
 #ifdef BUG_UNREGISTERED_IS_DEAD
      :: !aborting_d && !live_d && rec_d == kOwner && !known_d -> reply = kDataLoss
 #endif
      :: !aborting_d && !live_d -> word_d = (rec_d == kOffered -> kHandedOver : kNone); reply = kLater
-     :: !aborting_d && live_d && told_d && vmm_d == kRuns -> reply = kOk
+     :: !aborting_d && live_d && told_d && (vmm_d == kRuns || vmm_d == kOff) -> reply = kOk
      :: !aborting_d && live_d && told_d && Dead(vmm_d) -> reply = kDataLoss
      :: !aborting_d && live_d && !owner_d && (vmm_d == kLoaded || vmm_d == kStray) -> owner_d = true
      :: !aborting_d && live_d && !owner_d && (vmm_d == kWaits || vmm_d == kOpened) -> reply = kError
@@ -417,7 +506,12 @@ end:
        :: call_sd == kLoad -> OnLoad()
        :: call_sd == kAbort -> OnAbort()
        :: call_sd == kHandOver -> OnHandOver()
-       :: call_sd == kQuery -> reply = (rec_d == kNone -> kNoRecord : rec_d)
+       :: call_sd == kQuery ->
+          if
+          :: rec_d == kNone -> reply = kNoRecord
+          :: rec_d == kOwner && aborting_d -> reply = kOffered
+          :: else -> reply = rec_d
+          fi
        fi;
        answer_sd = reply; reply = kNone }
   :: atomic { late_sd & 1 -> OnOffer(); reply = kNone; if :: late_sd = late_sd & ~1 :: true fi }
@@ -435,7 +529,7 @@ end:
   /* Not owner: what it sees of its VMM. */
   :: atomic { rec_d == kOffered && !owner_d && !aborting_d &&
               ((live_d && (Dead(vmm_d) || vmm_d == kStray)) || (!live_d && known_d && (vmm_d == kOpened || vmm_d == kStray))) ->
-       aborting_d = true; word_d = kNone }
+       aborting_d = true; clean_d = false; word_d = kNone }
   /* ... and what the source says. A VMM that has not registered (again) counts as dead. */
   :: atomic { word_d != kNone ->
        if
@@ -443,8 +537,8 @@ end:
        :: else ->
           if
           :: word_d == kHandedOver && known_d && armed_d && (vmm_d == kLoaded || (live_d && vmm_d == kStray)) ->
-             live_d = true; owner_d = true
-          :: else -> aborting_d = true
+             live_d = true; owner_d = true; clean_d = (vmm_d == kLoaded)
+          :: else -> aborting_d = true; clean_d = false
           fi
        fi;
        word_d = kNone }
@@ -453,6 +547,7 @@ end:
   :: atomic { aborting_d && known_d && Used(vmm_d) -> vmm_d = kEnded; known_d = false; armed_d = false }
   :: atomic { aborting_d && !(known_d && Used(vmm_d)) ->
        assert(!ran_d);
+       assert(rec_d != kOwner || !Used(vmm_d));
        Write(rec_d, disk_d, sure_d, kNever);
        if
        :: sure_d -> aborting_d = false; live_d = false; owner_d = false
@@ -463,18 +558,54 @@ end:
 
   /* "Owner". */
 #ifdef BUG_CONT_BEFORE_OWNER
-  :: atomic { owner_d && !aborting_d && !told_d && vmm_d == kLoaded -> told_d = true }
+  :: atomic { owner_d && !aborting_d && !told_d && vmm_d == kLoaded && rec_d == kOffered -> told_d = true }
   :: atomic { owner_d && !aborting_d && told_d && rec_d == kOffered -> Write(rec_d, disk_d, sure_d, kOwner) }
 #endif
-  :: atomic { owner_d && !aborting_d && !told_d && !(rec_d == kOwner && sure_d) -> Write(rec_d, disk_d, sure_d, kOwner) }
-  :: atomic { owner_d && !aborting_d && !told_d && rec_d == kOwner && sure_d ->
+  /* Rule: a record that cannot be written is not tried until it can: the VMM is ended, so that the source may resume. */
+  :: atomic { owner_d && !aborting_d && !told_d && !(rec_d == kOwner && sure_d) ->
+       Write(rec_d, disk_d, sure_d, kOwner);
        if
-       :: Dead(vmm_d) -> owner_d = false; aborting_d = true
-       :: else -> told_d = true
+       :: !sure_d -> owner_d = false; aborting_d = true; clean_d = false
+       :: else
        fi }
-  :: atomic { told_d && (vmm_d == kLoaded || vmm_d == kStray) ->
-       assert(vmm_s != kRuns);  /* never two at a time */
-       vmm_d = kRuns; ran_d = true }
+  /* Its VMM is told to run, again where it has refused. Rule: one that is dead and has shown no RESUME has not run. */
+  :: atomic { owner_d && !aborting_d && !told_d && rec_d == kOwner && sure_d && !(refused_d && confirmed_d) ->
+       if
+       :: Dead(vmm_d) && clean_d -> owner_d = false; aborting_d = true; clean_d = false
+       :: else -> told_d = true
+       fi;
+       refused_d = false }
+  :: atomic { told_d && (vmm_d == kLoaded || vmm_d == kStray) -> GuestRunsAtDestination(kRuns) }
+
+  /* It answers `cont` with an error, and says why. Nothing is known of a `cont` that is not answered. */
+#ifdef BUG_NEVER_WITHOUT_AN_ANSWER
+  :: atomic { !calm && told_d && owner_d && clean_d && vmm_d == kLoaded && !refused_d -> refused_d = true }
+#else
+#ifdef BUG_NEVER_AFTER_A_RESUME
+  :: atomic { !calm && told_d && owner_d && vmm_d == kLoaded -> told_d = false; refused_d = true }
+#else
+  :: atomic { !calm && told_d && owner_d && clean_d && vmm_d == kLoaded -> told_d = false; refused_d = true }
+#endif
+#endif
+  /* Rule: the source has said that its VMM lives and is fenced; this one is ended, and only then looked for a RESUME. */
+#ifdef BUG_NEVER_WITHOUT_THE_SOURCE
+  :: atomic { refused_d && !confirmed_d -> confirmed_d = true; assert(!GoneAtSource) }
+#endif
+#ifdef BUG_NEVER_BEFORE_DEAD
+  :: atomic { refused_d && confirmed_d && Used(vmm_d) ->
+       refused_d = false; confirmed_d = false; owner_d = false; aborting_d = true; known_d = false }
+#endif
+  :: atomic { refused_d && confirmed_d && !Dead(vmm_d) -> vmm_d = kEnded; known_d = false; armed_d = false }
+  :: atomic { refused_d && confirmed_d && Dead(vmm_d) ->
+       refused_d = false; confirmed_d = false;
+       if
+#ifdef BUG_NEVER_AFTER_A_RESUME
+       :: true -> owner_d = false; aborting_d = true; clean_d = false
+#else
+       :: clean_d -> owner_d = false; aborting_d = true; clean_d = false
+       :: else -> told_d = true
+#endif
+       fi }
 
   /* Rule: a restarted daemon makes durable what it has read before it acts on it or answers from it. */
 #ifdef BUG_TRUST_WHAT_IS_READ
@@ -495,6 +626,7 @@ end:
   /* The memory. */
   :: atomic { told_d && vmm_d == kRuns && armed_d && !all_here && held_s && AfterRecord -> all_here = true }
   :: atomic { told_d && vmm_d == kRuns && armed_d && all_here -> armed_d = false }
+  :: atomic { !calm && told_d && vmm_d == kRuns && armed_d -> vmm_d = kOff; all_here = true; armed_d = false }
   :: atomic { rec_d == kOwner && told_d && known_d && !armed_d ->
 #ifdef BUG_FORGET_ARRIVED
        rec_d = kNone; disk_d = kNone; live_d = false; owner_d = false; told_d = false }
@@ -505,15 +637,27 @@ end:
   od
 }
 
+#define OwnerGone  (rec_d == kOwner && !live_d && !aborting_d && (Dead(vmm_d) || vmm_d == kFresh))
+
 /* Asks the source what its record says; tells it that the memory is here. */
 active proctype DestinationAttendant() {
 end:
   do
   :: atomic { call_ds == kNone && rec_d == kOffered && !owner_d && !aborting_d && word_d == kNone -> call_ds = kQuery }
   :: atomic { call_ds == kNone && rec_d == kArrived && sure_d -> call_ds = kTellArrived }
+  :: atomic { call_ds == kNone && refused_d && !confirmed_d -> call_ds = kConfirm }
+  :: atomic { call_ds == kConfirm && answer_ds != kNone ->
+       confirmed_d = (refused_d && answer_ds == kFencedHere); EndCallOfDestination() }
+  /* Rule: "owner", and its VMM is gone for certain: it may be what an earlier daemon failed to write, killed its VMM
+     for, and told the source. */
+#ifndef BUG_OWNER_IS_NOT_ASKED_ABOUT
+  :: atomic { call_ds == kNone && OwnerGone -> call_ds = kQuery }
+#endif
   :: atomic { call_ds == kQuery && answer_ds != kNone ->
        if
-       :: rec_d == kOffered && !owner_d && !aborting_d && (answer_ds == kHandedOver || answer_ds == kGone) -> word_d = answer_ds
+       :: rec_d == kOffered && !owner_d && !aborting_d && answer_ds == kHandedOver -> word_d = kHandedOver
+       :: rec_d == kOffered && !owner_d && !aborting_d && (answer_ds == kGone || answer_ds == kRolledBack) -> word_d = kGone
+       :: OwnerGone && answer_ds == kRolledBack -> aborting_d = true; clean_d = false
        :: else
        fi;
        EndCallOfDestination() }
@@ -536,13 +680,15 @@ end:
 
 #define NeverAtDestination  ((rec_d == kNever || rec_d == kNone) && vmm_d != kRuns && !Used(vmm_d) && !armed_d)
 /* the VM stayed at the source; */
-#define StayedHere         (vmm_s == kRuns && (rec_s == kRolledBack || rec_s == kNone) && NeverAtDestination)
+#define StayedHere         (vmm_s == kRuns && (rec_s == kRolledBack || rec_s == kNone) && \
+                            (NeverAtDestination || (rec_s == kNone && OwnerGone)))  /* forgotten before it was asked about */
 /* it has left (from then on a death is none of the session's business); */
 #define HasLeft            (GoneAtSource && (rec_s == kCommitted || rec_s == kNone) && \
                             (rec_d == kCommitted || rec_d == kNone))
 /* or a VMM died by itself: the only one that could run it, */
 #define LostAtSource       (vmm_s == kDead && NeverAtDestination)
-#define LostAtDestination  ((vmm_d == kDead || vmm_d == kFresh) && rec_d == kOwner && vmm_s != kRuns)
+#define LostAtDestination  ((vmm_d == kDead || vmm_d == kFresh || (vmm_d == kEnded && !aborting_d)) && \
+                            rec_d == kOwner && vmm_s != kRuns)
 /* or that of the source and, while memory was still to come, the daemon that had it. */
 #define MemoryLost         (vmm_s == kDead && !held_s && rec_d == kOwner && !all_here)
 
