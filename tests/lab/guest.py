@@ -20,6 +20,8 @@ from .initramfs import Archive
 
 _SOURCES = pathlib.Path(__file__).resolve().parent / "guest"
 _MODULES = ["virtio_pci", "virtio_net", "virtio_balloon"]
+_DEVICE_MODULES = ["virtio_blk", "virtio_scsi", "sd_mod", "virtio-rng", "virtio_console", "virtio_mem",
+                   "pvpanic-mmio", "pvpanic-pci", "efivarfs"]  # only loaded where a guest has devices
 _CFLAGS = ["-std=gnu11", "-O2", "-fno-tree-vectorize", "-static", "-Wall", "-Wextra", "-Werror"]
 _LIBRARIES = {"memtouch": ["-lm"], "webapp": ["-lfcgi"]}
 
@@ -43,6 +45,9 @@ class Parameters:
     touch_pause_us: int = 1000      # sleep after each 1,024 touches
     memcached_mib: int = 0          # memcached on port 11211 has room for so many MiB of values; 0: none
     web_dirs: int = 0               # directories of the web site's files, 8.5 MiB each; 0: no web site
+    devices: int = 0                # 1: drivers of more devices, and a shell that tests talk to (ask())
+    disks: str = ""                 # names of disks with an ext4, e.g. "vda,sda": written and verified
+    disk_mib: int = 1               # of each, that the disk's checker verifies over and over
     seed: int = 1                   # of the files' and the checked memory's content
     kernel_words: str = ""          # more of the kernel's command line, e.g. "mem=2G"
 
@@ -167,12 +172,15 @@ def _build(initramfs, kernel_tree, nginx, memcached):
     archive.add_file("/etc/group", b"root:x:0:\n")
     for library in _libraries_of(nginx, memcached):
         archive.add_file(str(library), library.read_bytes(), executable=True)
-    order = module_paths(kernel_tree, _MODULES)
-    for module in order:
+    archive.add_file("/bin/disk", (_SOURCES / "disk").read_bytes(), executable=True)
+    base = module_paths(kernel_tree, _MODULES)
+    more = [module for module in module_paths(kernel_tree, _DEVICE_MODULES) if module not in base]
+    for module in (*base, *more):
         archive.add_file(f"/modules/{module.name}", module.read_bytes())
-    archive.add_file("/modules/order", "".join(f"{module.name}\n" for module in order).encode())
+    for name, order in (("order", base), ("devices", more)):
+        archive.add_file(f"/modules/{name}", "".join(f"{module.name}\n" for module in order).encode())
     with tempfile.TemporaryDirectory() as scratch:
-        for name in ("mkfiles", "memcheck", "memtouch", "mkwebfiles", "webapp"):
+        for name in ("mkfiles", "memcheck", "diskcheck", "memtouch", "mkwebfiles", "webapp"):
             archive.add_file(f"/bin/{name}", compiled(name, scratch), executable=True)
     fresh = initramfs.with_suffix(".new")
     fresh.write_bytes(archive.finish())

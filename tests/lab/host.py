@@ -77,7 +77,8 @@ class Host:
         self.network, self.name, self.programs = network, name, programs
         self.folder = pathlib.Path(folder)
         self.faults, self.options, self.log_level = list(faults), list(options), log_level
-        self.address = f"{network.address(name)}:{PORT}"
+        address = network.address(name)
+        self.address = f"[{address}]:{PORT}" if ":" in address else f"{address}:{PORT}"
         self.runtime_dir = self.folder / "run"
         self.state_dir = self.folder / "state"
         self.agent = self.runtime_dir / "agent.sock"

@@ -44,7 +44,9 @@ class Network:
     entering or leaving; the other calls are.
     """
 
-    def __init__(self, hosts=("a", "b"), prefix=None):
+    def __init__(self, hosts=("a", "b"), prefix=None, ipv6=False):
+        """With `ipv6` the hosts have IPv6 addresses only; the guest and the client keep IPv4."""
+        self.ipv6 = ipv6
         self.prefix = prefix or f"lab{os.getpid()}-{os.urandom(2).hex()}"
         self.hosts = tuple(hosts)
         self.client = f"{self.prefix}-client"
@@ -64,8 +66,9 @@ class Network:
         return f"{self.prefix}-{host}"
 
     def address(self, host):
-        """The host's own IPv4 address, text."""
-        return f"10.77.0.{11 + self.hosts.index(host)}"
+        """The host's own address, text."""
+        number = 11 + self.hosts.index(host)
+        return f"fd77::{number}" if self.ipv6 else f"10.77.0.{number}"
 
     def exec_argv(self, host, argv):
         """`argv` prefixed to run in the host's namespace; the pid started is the program's."""
@@ -101,9 +104,9 @@ class Network:
             return file
         return self.inside(host, attach)
 
-    def add_tap(self, host, tap):
+    def add_tap(self, host, tap, multi_queue=False):
         """Another tap on the host's bridge, for a second QEMU there (tap0 exists)."""
-        _ip(self.namespace(host), f"tuntap add {tap} mode tap\n"
+        _ip(self.namespace(host), f"tuntap add {tap} mode tap{' multi_queue' if multi_queue else ''}\n"
                                   f"link set {tap} master br0 up")
 
     def shape(self, host, mbit):
@@ -166,6 +169,19 @@ class Network:
                         what="try to end a connection")
         return bool(ended.strip())
 
+    def filter(self, host, *ports):
+        """From now on the host itself sends and takes TCP to these ports only, and what answers it, until the
+        network ends; what its bridge carries for guests is not concerned. LabError without nftables."""
+        allowed = ", ".join(map(str, ports))
+        rules = "".join(f"""chain {hook} {{ type filter hook {hook} priority 0; policy drop;
+            iif lo accept
+            meta l4proto {{ icmp, ipv6-icmp }} accept
+            ct state established,related accept
+            tcp dport {{ {allowed} }} accept
+        }}\n""".replace("iif lo", "oif lo" if hook == "output" else "iif lo") for hook in ("input", "output"))
+        run(self.exec_argv(host, ["nft", "-f", "-"]), stdin=f"table inet lab {{\n{rules}}}\n",
+            what=f"filter what host {host} sends and takes")
+
     def fix_neighbour(self, address, mac):
         """The client need not ask who has `address`: during seconds without an answer its kernel would
         refuse new connections at once."""
@@ -194,8 +210,7 @@ class Network:
                 _ip(self.namespace(host),
                     "link add name br0 type bridge forward_delay 0 stp_state 0\n"
                     "link set uplink master br0 up\n"
-                    f"addr add {self.address(host)}/24 dev br0\n"
-                    "link set br0 up")
+                    "link set br0 up\n" + self._host_address(host))
                 self.add_tap(host, "tap0")
             self._join("client", "uplink")
             _ip(self.client, f"addr add {self.client_address}/24 dev uplink\nlink set uplink up")
@@ -213,6 +228,15 @@ class Network:
             reaper.remove("netns", namespace)
             reaper.forget("netns", namespace)
         self._stack.close()
+
+    def _host_address(self, host):
+        """What gives the host's bridge, which is made after this call, its address: a line for _ip()."""
+        if not self.ipv6:
+            return f"addr add {self.address(host)}/24 dev br0"
+        for device in ("all", "default"):
+            run(self.exec_argv(host, ["sh", "-c", f"echo 0 >/proc/sys/net/ipv6/conf/{device}/disable_ipv6"]),
+                what=f"give host {host} IPv6")
+        return f"addr add {self.address(host)}/64 dev br0 nodad"
 
     def _join(self, host, device):
         """Makes the host's namespace and a cable from `device` in it to a port of the switch."""

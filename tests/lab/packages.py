@@ -24,7 +24,9 @@ from .commands import LabError, run
 
 # libpcre2-8-0, libssl3 and zlib1g are libraries of the guest's nginx, libevent-2.1-7 and libsasl2-2 of its
 # memcached, copied from this machine.
-TO_RUN = ["qemu-system-x86", "busybox-static", "iproute2", "kmod", "gcc", "libc6-dev",
+# ovmf, swtpm: firmware and TPM of guests; qemu-utils and e2fsprogs make and check their disks.
+TO_RUN = ["qemu-system-x86", "qemu-utils", "ovmf", "swtpm", "e2fsprogs", "nftables",
+          "busybox-static", "iproute2", "kmod", "gcc", "libc6-dev",
           "libcrypt1", "libevent-2.1-7", "libfcgi-dev", "libpcre2-8-0", "libsasl2-2", "libssl3", "zlib1g"]
 TO_BUILD_LOAD_CLIENT = ["g++", "cmake", "ninja-build", "libcli11-dev", "nlohmann-json3-dev",
                         "libssl-dev"]

@@ -9,6 +9,7 @@ import os
 import pathlib
 import pwd
 import re
+import select
 import signal
 import subprocess
 import time
@@ -42,11 +43,35 @@ class Config:
     tap: str = "tap0"
     mac: str = "52:54:00:77:00:02"   # the same wherever the guest runs
     qemu: Release = Release(INSTALLED)
-    extra: tuple = ()                # more arguments of QEMU, last
+    first: tuple = ()                # more arguments of QEMU, before its network card
+    extra: tuple = ()                # and last
+    nic: str = ""                    # more properties of the network card, e.g. "bus=port0"
+    queues: int = 1                  # of the network card; more than one: `tap` is a multiqueue one
+    daemonize: bool = False          # QEMU leaves for the background by itself
     hook: str = ""                   # path of libpostcopy-preload.so; "": not hooked
     agent: str = ""                  # POSTCOPY_AGENT for the hook: the daemon's socket
     preload_before: str = ""         # libraries in LD_PRELOAD before the hook, e.g. libasan
     environment: dict = dataclasses.field(default_factory=dict)
+
+
+class Daemonized:
+    """What subprocess.Popen is to a child, for a process that has left for the background. How it ended is
+    not known: its exit status counts as 0."""
+
+    def __init__(self, pid):
+        self.pid = pid
+        self._pidfd = os.pidfd_open(pid)
+
+    def poll(self):
+        return 0 if select.select([self._pidfd], [], [], 0)[0] else None
+
+    def wait(self, timeout=None):
+        if not select.select([self._pidfd], [], [], timeout)[0]:
+            raise subprocess.TimeoutExpired("qemu", timeout)
+        return 0
+
+    def send_signal(self, number):
+        signal.pidfd_send_signal(self._pidfd, number)
 
 
 class Vm:
@@ -66,6 +91,7 @@ class Vm:
         self.error_log = self.folder / "qemu.err"
         self.qmp_path = self.folder / "test.qmp"
         self.daemon_qmp_path = self.folder / "daemon.qmp"
+        self.pid_path = self.folder / "qemu.pid"
         self.watch_path = self.folder / "watch.qmp"  # a monitor for whoever watches: run_watch.py
         stem = f"{name}-{host}-{os.urandom(3).hex()}"
         folder = pathlib.Path(self.config.ram_folder or ram_folder)
@@ -111,6 +137,10 @@ class Vm:
         c = self.config
         tap = (f"fd={self._tap.fileno()}" if self._tap
                else f"ifname={c.tap},script=no,downscript=no")
+        nic = f"virtio-net-pci,netdev=net0,mac={c.mac},romfile="
+        if c.queues > 1:
+            tap += f",queues={c.queues}"
+            nic += f",mq=on,vectors={2 * c.queues + 2}"
         firmware = [word for folder in c.qemu.firmware for word in ("-L", folder)]
         return [c.qemu.program, *firmware, "-name", self.name, "-nodefaults", "-no-user-config",
                 *([] if c.reboots else ["-no-reboot"]), "-vga", "none", "-display", "none",
@@ -120,14 +150,15 @@ class Vm:
                 "-m", f"{c.memory_mib}M" + (f",slots=1,maxmem={c.memory_mib + c.added_mib}M"
                                             if c.added_mib else ""), *self._memory(),
                 "-kernel", str(self.image.kernel), "-initrd", str(self.image.initramfs),
-                "-append", c.guest.command_line(),
+                "-append", c.guest.command_line(), *c.first,
                 "-netdev", f"tap,id=net0,{tap}",
-                "-device", f"virtio-net-pci,netdev=net0,mac={c.mac},romfile=",
+                "-device", f"{nic},{c.nic}" if c.nic else nic,
                 "-chardev", f"file,id=serial0,path={self.serial_log}", "-serial", "chardev:serial0",
                 "-qmp", f"unix:{self.qmp_path},server=on,wait=off",
                 "-qmp", f"unix:{self.daemon_qmp_path},server=on,wait=off",
                 "-qmp", f"unix:{self.watch_path},server=on,wait=off",
-                *(["-S", "-incoming", "defer"] if c.incoming else []), *c.extra]
+                *(["-S", "-incoming", "defer"] if c.incoming else []),
+                *(["-daemonize", "-pidfile", str(self.pid_path)] if c.daemonize else []), *c.extra]
 
     def environment(self):
         """What QEMU finds in its environment beside what this process has."""
@@ -155,12 +186,20 @@ class Vm:
             self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                             pass_fds=[*([self._tap.fileno()] if self._tap else []),
                                                       *self._memfds])
+        if self.config.daemonize:
+            self._find_daemon()
         while not self.qmp_path.exists():
             self._require_running("start")
             if time.monotonic() - self._started > 30:
                 raise LabError(f"start {self.name} on {self.host}: no monitor after 30 s")
             time.sleep(0.01)
         return self
+
+    def _find_daemon(self):
+        """Puts the process in the place of the one that was started, which ends when QEMU is in the
+        background."""
+        if self.process.wait(30) == 0:
+            self.process = Daemonized(int(self.pid_path.read_text()))
 
     def _make_memfds(self):
         size = (self.config.memory_mib << 20) // self.config.nodes
@@ -272,7 +311,7 @@ class Vm:
             self._tap.close()
             self._tap = None
         made = [] if self._memfds else self.ram_paths
-        for path in (*made, self.qmp_path, self.daemon_qmp_path, self.watch_path):
+        for path in (*made, self.qmp_path, self.daemon_qmp_path, self.watch_path, self.pid_path):
             path.unlink(missing_ok=True)
         while self._memfds:
             os.close(self._memfds.pop())

@@ -22,8 +22,8 @@ _process = None  # one reaper a lab process, started when first needed, guarded 
 
 
 def note(kind, name):
-    """Puts something that is about to be made on the list: kind `netns`, `folder`, `mount`, or
-    `hugepages` (by how many the machine's pool grows)."""
+    """Puts something that is about to be made on the list: kind `netns`, `folder`, `mount`, `process`
+    (its pid), or `hugepages` (by how many the machine's pool grows)."""
     _say(f"+{kind} {name}")
 
 
@@ -44,6 +44,11 @@ def remove(kind, name):
         shutil.rmtree(name, ignore_errors=True)
     elif kind == "mount":
         _quietly("umount", "-l", name)
+    elif kind == "process":
+        try:
+            os.kill(int(name), signal.SIGKILL)
+        except ProcessLookupError:
+            pass
     elif kind == "hugepages":
         HUGE_PAGE_POOL.write_text(str(max(int(HUGE_PAGE_POOL.read_text()) - int(name), 0)))
 

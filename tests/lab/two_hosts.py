@@ -36,17 +36,18 @@ class TwoHosts:
     `folder` takes logs, sockets and records and stays; keep its path short. `config` is what the
     VMs have in common (but not the QEMU release: POSTCOPY_LAB_QEMU), `source_faults` the fault
     plans of host a's daemon, `daemon_options` more arguments of both daemons, `saved_in` a folder:
-    guests are booted once, kept there, and go on from what is kept (saved_guest.py).
+    guests are booted once, kept there, and go on from what is kept (saved_guest.py). `network` is one
+    that was not entered yet, where it is not to be a plain Network().
     """
 
     def __init__(self, programs, folder, config=None, source_faults=(), log_level="info",
-                 daemon_options=(), saved_in=""):
+                 daemon_options=(), saved_in="", network=None):
         self.programs, self.folder = programs, pathlib.Path(folder)
         self.config = config or qemu.Config()
         self._source_faults, self._log_level = source_faults, log_level
         self._daemon_options = daemon_options
         self._saved_in = saved_in
-        self.network = Network()
+        self.network = network or Network()
         self._image = None
         self._ram = RamFolder(2 * self.config.memory_mib + 128)
         self._stack = contextlib.ExitStack()

@@ -7,6 +7,7 @@ A test file defines unittest cases, reads as facts, prints what it measured and 
 
 import contextlib
 import pathlib
+import pwd
 import shutil
 import sys
 import tempfile
@@ -17,6 +18,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from lab import guest, qemu, saved_guest  # noqa: E402
 from lab.commands import LabError, await_that  # noqa: E402, F401
 from lab.host import Programs  # noqa: E402
+from lab.network import Network  # noqa: E402
 from lab.postcopyctl import (CANCELLED, MISFIT, NO_SUCH_VM, OK, ROLLED_BACK, UNFINISHED,  # noqa: E402, F401
                              UNREACHABLE, USAGE, Background, Ended, ctl)
 from lab.two_hosts import VM, TwoHosts, lacks  # noqa: E402
@@ -47,10 +49,15 @@ class EditedVm(qemu.Vm):
 class Stage(TwoHosts):
     """TwoHosts with VMs that come and go, and daemons that are given fault plans later."""
 
-    def __init__(self, folder, config):
-        super().__init__(Programs.built(), folder, config)
+    def __init__(self, folder, config, network=None):
+        super().__init__(Programs.built(), folder, config, network=network)
         self._started = 0
         self._ready_guest = self.folder / "ready.guest"
+
+    @property
+    def ram_folder(self):
+        """Where guests' RAM files are."""
+        return self._ram.path
 
     def renew_daemons(self, **faults):
         """Both daemons start again, without records; `faults` are their plans by host, e.g.
@@ -99,6 +106,12 @@ class Stage(TwoHosts):
         return self.relocating(*options, **which).end()
 
 
+def user_ids(name):
+    """The ids of that user and its group."""
+    entry = pwd.getpwnam(name)
+    return entry.pw_uid, entry.pw_gid
+
+
 def held_file(host, step):
     return host.runtime_dir / f"held-{step}"
 
@@ -124,13 +137,14 @@ class StageTest(unittest.TestCase):
     """A test case with one Stage for all its tests; `config` is what its VMs have in common."""
 
     config = qemu.Config(memory_mib=256, guest=SMALL)
+    ipv6 = False  # hosts with IPv6 addresses only
 
     @classmethod
     def setUpClass(cls):
         require()
         folder = pathlib.Path(tempfile.mkdtemp(prefix="pcvm-"))
         cls.addClassCleanup(shutil.rmtree, folder, ignore_errors=True)
-        cls.stage = cls.enterClassContext(Stage(folder, cls.config))
+        cls.stage = cls.enterClassContext(Stage(folder, cls.config, Network(ipv6=cls.ipv6)))
 
     def run(self, result=None):
         seen = len(result.failures) + len(result.errors) if result else 0
