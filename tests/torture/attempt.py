@@ -4,6 +4,7 @@ Sees and says; injector.py disturbs it, player.py judges it.
 """
 
 import re
+import signal
 import time
 
 from lab.postcopyctl import Background
@@ -19,20 +20,26 @@ _OWNER = re.compile(r'"mark":\s*"(owner|arrived|committed)"')
 class Side:
     """A QEMU on a host, and what it tells: `vm`, `watch`, `host` (the lab's Host)."""
 
-    def __init__(self, stage, name, incoming):
+    def __init__(self, stage, name, incoming, disk):
+        """`disk` is a GuestDisk."""
         balloon = ("-device", "virtio-balloon-pci,id=balloon0")
         self.host = stage.hosts[name]
-        self.vm = stage.start_vm(name, incoming=incoming, extra=balloon)
+        self.vm = stage.start_vm(name, incoming=incoming, extra=(*balloon, *disk.words()))
         self.monitor = self.vm.qmp  # opened while it is sure to answer
         self.watch = QemuWatch(self.vm, _SAMPLE_S)
+        self.foreign_cont_at = 0.0  # when somebody said `cont` to it though the guest had left; 0: never
 
     def runs_guest(self):
+        """Whether the guest runs there. Where a foreign `cont` has ended it, it does not."""
         return self.vm.running() and self.watch.runs_guest()
 
     def end(self):
         """Ends it, if that has not happened, and returns the Runs of its guest."""
         runs = self.watch.finish()
         self.vm.__exit__()  # its RAM file goes now rather than at the end
+        if self.foreign_cont_at and self.vm.exit_status == -signal.SIGSEGV:
+            # Its vCPUs touched fenced memory before their first instruction: it says RESUME, and is dead.
+            runs = [run for run in runs if run.start < self.foreign_cont_at]
         return runs
 
 

@@ -16,7 +16,8 @@ from lab.postcopyctl import Background
 from lab.qmp import QmpTimeout
 from lab.two_hosts import VM
 
-_BALLOON_TIMEOUT_S = 0.3
+_MONITOR_TIMEOUT_S = 0.3
+_RESUME_AGAIN_S = 0.2
 
 
 class Missed(Exception):
@@ -38,7 +39,9 @@ class Injector:
                     schedule.RESETS: self._reset, schedule.DAEMON_KILLS: self._kill_daemon,
                     schedule.ARRIVING_KILLS: self._kill_daemon, schedule.DAEMON_STALLS: self._stall,
                     schedule.VMM_KILLS: self._kill_waiting, schedule.BALLOONS: self._balloon,
-                    schedule.CANCELS: self._cancel}
+                    schedule.CANCELS: self._cancel, schedule.PAUSES: self._pause,
+                    schedule.FOREIGN_CONTS: self._foreign_cont,
+                    schedule.SOURCE_ENDS: self._end_source}
 
     def inject(self, injection, attempt):
         """Injects it now, into that Attempt. Returns of which kind it turned out to be: a daemon that was
@@ -152,12 +155,69 @@ class Injector:
         side = attempt.destination if attempt.destination.runs_guest() else attempt.source
         if not side.runs_guest():
             raise Missed("the guest did not run")
+        self._command(side, "balloon", value=injection.mib << 20)
+        self._agenda.disturb()
+
+    def _pause(self, injection, attempt):
+        side = attempt.destination if attempt.destination.runs_guest() else attempt.source
+        if not side.runs_guest():
+            raise Missed("the guest did not run")
+        self._command(side, "stop")
+        self._agenda.disturb((injection.seconds, lambda: self._resume(attempt)))
+
+    def _resume(self, attempt):
+        """Lets a paused guest run where it is; where that is not certain yet, or its QEMU waits for a page,
+        a little later. At the source its daemon is stopped meanwhile: the guest must not leave just then."""
+        host = attempt.source.host
+        self._stop(host)
         try:
-            side.monitor.command("balloon", timeout_s=_BALLOON_TIMEOUT_S, value=injection.mib << 20)
+            side = attempt.destination if attempt.owned() else attempt.source
+            if not side.vm.running():
+                return  # the attempt is over, or the player finds out
+            if side.runs_guest() or self._status(side) == "running":
+                return
+            if self._status(side) == "paused" and (side is attempt.destination or self._stays(side)):
+                side.monitor.command("cont", timeout_s=_MONITOR_TIMEOUT_S)
+                return
+        except LabError:  # no answer: it waits for a page
+            pass
+        finally:
+            self._go_on(host)
+        self._agenda.disturb((_RESUME_AGAIN_S, lambda: self._resume(attempt)))
+
+    @staticmethod
+    def _status(side):
+        return side.monitor.command("query-status", timeout_s=_MONITOR_TIMEOUT_S)["status"]
+
+    @staticmethod
+    def _stays(side):
+        """Whether no migration of the guest is under way at its source."""
+        migration = side.monitor.command("query-migrate", timeout_s=_MONITOR_TIMEOUT_S)
+        return migration.get("status", "none") in ("none", "cancelled", "failed")
+
+    @staticmethod
+    def _command(side, name, **arguments):
+        try:
+            side.monitor.command(name, timeout_s=_MONITOR_TIMEOUT_S, **arguments)
         except QmpTimeout:
             pass  # QEMU waits for a page, and reads it later
         except LabError as error:
             raise Missed(str(error)) from None
+
+    def _foreign_cont(self, _injection, attempt):
+        if not attempt.source.vm.running():
+            raise Missed("the source's QEMU had ended")
+        attempt.source.foreign_cont_at = time.time()
+        try:
+            attempt.source.monitor.command("cont", timeout_s=_MONITOR_TIMEOUT_S)
+        except LabError:
+            pass  # the fence ends it: that is what it is for
+        self._agenda.disturb()
+
+    def _end_source(self, _injection, attempt):
+        if not attempt.source.vm.running():
+            raise Missed("the source's QEMU had ended")
+        attempt.source.vm.kill(signal.SIGTERM)
         self._agenda.disturb()
 
     def _cancel(self, _injection, attempt):

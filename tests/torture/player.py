@@ -11,9 +11,11 @@ import time
 import schedule
 from agenda import Agenda
 from attempt import Attempt, Side
+from disk import DISK, GuestDisk
 from injector import Injector, Missed
 from lab import checker, guest, load, qemu
 from lab.commands import LabError
+from lab.disks import names_in_guest
 from lab.postcopyctl import CANCELLED, OK, ROLLED_BACK, ctl
 from lab.run_watch import overlaps
 from lab.two_hosts import VM
@@ -22,7 +24,8 @@ from lab.verdict import verify
 from record import Entry
 
 CONFIG = qemu.Config(memory_mib=schedule.MOST_MIB, guest=guest.Parameters(
-    files_mib=24, check_mib=32, check_pause_us=2000, check_order="random", web_dirs=1))
+    files_mib=24, check_mib=32, check_pause_us=2000, check_order="random", web_dirs=1, devices=1,
+    disks=names_in_guest([DISK])))
 RESOLVED_S = 30.0   # an attempt has an outcome so long after its last disturbance has ended, and besides
                     # what its memory takes over the links as they are shaped
 _FIRST_MBIT = 500
@@ -52,6 +55,7 @@ class Player:
         self._stage, self._plan, self._record, self._say = stage, plan, record, say
         self._agenda = Agenda(time.time)
         self._injector = Injector(stage, self._agenda, without)
+        self._disk = GuestDisk(stage, CONFIG.guest)
         self._sides = {}  # Side by host: where the guest is, and what waits
         self._runs = {name: [] for name in stage.hosts}
         self._began = time.time()
@@ -79,7 +83,7 @@ class Player:
 
     def _boot(self):
         """Starts the guest on host a; that host's name."""
-        self._sides["a"] = Side(self._stage, "a", incoming=False)
+        self._sides["a"] = Side(self._stage, "a", incoming=False, disk=self._disk)
         self._injector.shape(_FIRST_MBIT)
         self._sides["a"].vm.wait_ready()
         self._stage.network.fix_neighbour(CONFIG.guest.address, CONFIG.mac)
@@ -139,7 +143,7 @@ class Player:
         if to in self._sides and not self._sides[to].vm.running():
             self._retire(to)
         if to not in self._sides:
-            self._sides[to] = Side(self._stage, to, incoming=True)
+            self._sides[to] = Side(self._stage, to, incoming=True, disk=self._disk)
         deadline = time.time() + _REGISTERED_S
         while not all(self._is_registered(name) for name in (at, to)):
             self._check_processes()
@@ -298,6 +302,7 @@ class Player:
         status = None
         while status is None:
             try:
+                on_disk = self._disk.errors()
                 status = checker.status(self._stage.network, CONFIG.guest.address, timeout_s=2)
             except LabError as error:
                 if time.time() > self._agenda.disturbed_at + RESOLVED_S:
@@ -310,6 +315,9 @@ class Player:
             self._record.wrong += status.errors
             raise Fault(f"the guest's checker found {status.errors} wrong words in its memory, the first at "
                         f"offset {status.first_error_address}")
+        if on_disk:
+            self._record.wrong += on_disk
+            raise Fault(f"the guest found {on_disk} wrong words on its disk")
 
     def _note_refusal(self, attempt, outcome):
         """Lost if no attempt was even begun for too long."""
@@ -322,7 +330,8 @@ class Player:
         time.sleep(_AGAIN_S)
 
     def _check_all(self, loads):
-        """All files, two passes of the checker, all that the loads have seen, and who ran the guest."""
+        """All files, two passes of the checker, all that the loads have seen, the disk, and who ran the
+        guest."""
         self._injector.shape(0)
         check = verify(self._stage, None)
         self._record.wrong += (check.files or {}).get("wrong", 0)
@@ -332,8 +341,11 @@ class Player:
             report = each.stop()
             self._record.wrong += sum(failure["cause"] == "content" for failure in report.raw["failures"])
             self._record.complaints += report.complaints()
+        on_disk, generation = self._disk.finish()
+        self._record.wrong += on_disk
         for name in tuple(self._sides):
             self._retire(name)
+        self._record.complaints += self._disk.faults(generation)
         if twice := overlaps(*self._runs.values()):
             raise Lost(f"the guest ran at both hosts at once: {twice[0]}")
 

@@ -10,7 +10,8 @@ usage: tests/torture/run.sh [--seconds N] [--seed S] [--without KIND[,KIND]] [--
 A VM with a web load and a memory checker hops between two hosts (network namespaces of this machine)
 without a pause, while links, connections, daemons and the waiting QEMU are broken at moments that
 follow from the seed. After each hop the VM must answer from exactly one host, with no wrong word in its
-memory; at the end all files are verified by SHA-256. As root; installs what is missing.
+memory or on its disk; at the end all files are verified by SHA-256, and the disk by this host. As root;
+installs what is missing.
 
   --seconds N    hop for so long (180); the last hop and the checks come on top
   --seed S       another seed is another torture, the same seed the same (1)
@@ -25,6 +26,9 @@ memory; at the end all files are verified by SHA-256. As root; installs what is 
                    vmm-kills  SIGKILL for the QEMU that waits, before the switch
                    balloons   the guest's balloon moves
                    cancels    an operator gives the relocation up, or tries to
+                   pauses     an operator pauses the guest for 0.1 to 3 s
+                   foreign-conts  `cont` at the source's QEMU after the switch
+                   source-ends    SIGTERM for the source's QEMU while memory arrives
   --json FILE    write all counts and injections to FILE
 
 The last line of stdout sums up: hops are attempts, one that was rolled back, cancelled or refused is

@@ -25,14 +25,18 @@ DAEMON_STALLS = "daemon-stalls"  # SIGSTOP, and SIGCONT after `seconds`
 VMM_KILLS = "vmm-kills"        # SIGKILL for the QEMU that waits, before the switch
 BALLOONS = "balloons"          # the guest is left `mib` of its RAM
 CANCELS = "cancels"            # an operator gives the relocation up, or tries to
+PAUSES = "pauses"              # the guest is paused where it runs, and goes on after `seconds`
+FOREIGN_CONTS = "foreign-conts"  # `cont` at the source's QEMU, which the VM has left
+SOURCE_ENDS = "source-ends"    # SIGTERM for the source's QEMU while memory arrives
 
 # How many of each kind are in a deck: every kind comes before any comes more often than that.
 _DECK = {CUTS: 5, FLAPS: 2, SHAPES: 4, RESETS: 3, DAEMON_KILLS: 2, ARRIVING_KILLS: 3, DAEMON_STALLS: 3,
-         VMM_KILLS: 1, BALLOONS: 3, CANCELS: 1}
+         VMM_KILLS: 1, BALLOONS: 3, CANCELS: 1, PAUSES: 2, FOREIGN_CONTS: 2, SOURCE_ENDS: 2}
 KINDS = tuple(_DECK)
 SHORTEST_CUT_S, LONGEST_CUT_S = 0.1, 8.0
 LONGEST_STALL_S = 6.0   # beyond what both sides take as silence
 LONGEST_ABSENCE_S = 2.0
+LONGEST_PAUSE_S = 3.0
 RATES_MBIT = (100, 200, 200, 500, 500, 1000, 1000, 0)
 FEWEST_MIB, MOST_MIB = 320, 384  # what a balloon leaves the guest
 LATEST_S = {PREPARE: 0.4, SWITCH: 0.06, ARRIVING: 3.0, ANY: 6.0}  # an injection after its phase began
@@ -54,7 +58,7 @@ class Injection:
 
     @property
     def lasts_s(self):
-        """How long until all that it does is undone; a shape and a balloon stay."""
+        """How long until all that it does is undone; a shape, a balloon and the end of a QEMU stay."""
         return self.seconds + sum(down + up for down, up in self.pulses)
 
     def __str__(self):
@@ -69,6 +73,9 @@ class Injection:
             VMM_KILLS: "waiting QEMU killed",
             BALLOONS: f"balloon leaves {self.mib} MiB",
             CANCELS: "cancelled",
+            PAUSES: f"guest paused for {self.seconds:.2f} s",
+            FOREIGN_CONTS: "cont at the source's QEMU",
+            SOURCE_ENDS: "SIGTERM for the source's QEMU",
         }
         return what[self.kind]
 
@@ -127,7 +134,8 @@ _ORDER = {ANY: 0, PREPARE: 0, SWITCH: 1, ARRIVING: 2}
 _EARLY, _EVER = (PREPARE, SWITCH), (PREPARE, SWITCH, ARRIVING, ARRIVING, ARRIVING, ANY)
 _PHASES = {CUTS: _EVER, FLAPS: _EVER, RESETS: _EVER, DAEMON_STALLS: _EVER, BALLOONS: _EVER,
            SHAPES: (PREPARE, PREPARE, ARRIVING), DAEMON_KILLS: _EARLY, ARRIVING_KILLS: (ARRIVING,),
-           VMM_KILLS: _EARLY, CANCELS: (PREPARE, SWITCH, SWITCH, ARRIVING)}
+           VMM_KILLS: _EARLY, CANCELS: (PREPARE, SWITCH, SWITCH, ARRIVING),
+           PAUSES: (PREPARE, ARRIVING, ARRIVING), FOREIGN_CONTS: (ARRIVING,), SOURCE_ENDS: (ARRIVING,)}
 
 
 def _cut(dice):
@@ -150,6 +158,8 @@ def _nothing(_dice):
 
 _MAKE = {
     CUTS: _cut, FLAPS: _flap, RESETS: _nothing, VMM_KILLS: _nothing, CANCELS: _nothing,
+    FOREIGN_CONTS: _nothing, SOURCE_ENDS: _nothing,
+    PAUSES: lambda dice: {"seconds": dice.uniform(0.1, LONGEST_PAUSE_S)},
     SHAPES: lambda dice: {"mbit": dice.choice(RATES_MBIT)},
     DAEMON_KILLS: _absence, ARRIVING_KILLS: _absence,
     DAEMON_STALLS: lambda dice: {"seconds": dice.uniform(0.2, LONGEST_STALL_S)},
