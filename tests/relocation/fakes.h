@@ -84,6 +84,15 @@ class FakeVmm final : public VmmDriver {
     world_.Note("started");
     return EventTime{2000};
   }
+  absl::Status ActivateDisksAtLoad() override { return Step("activate disks"); }
+  absl::Status ExpectPaused() override { return Step("expect paused"); }
+  bool MayHaveRun() override { return !Step("may have run").ok(); }
+  absl::Status EndLoadSettings(std::chrono::milliseconds) override { return Step("end settings"); }
+  std::optional<VmmExit> OrderlyExit() override {
+    const absl::Status status = Step("orderly exit");
+    if (status.ok()) return std::nullopt;
+    return VmmExit{std::string(status.message())};
+  }
   absl::Status AwaitStart(std::chrono::milliseconds) override {
     return absl::UnimplementedError("of a destination");
   }

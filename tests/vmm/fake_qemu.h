@@ -64,6 +64,10 @@ class FakeQemu {
     std::lock_guard lock(mutex_);
     return run_;
   }
+  void SetCapability(const std::string& name, bool on) {
+    std::lock_guard lock(mutex_);
+    capabilities_[name] = on;
+  }
   std::map<std::string, bool> capabilities() const {
     std::lock_guard lock(mutex_);
     return capabilities_;

@@ -183,6 +183,154 @@ TEST(QemuDestinationTest, StartThatQemuRefusesIsReportedInItsWords) {
             "qmp cont at /run/x.sock: Failed to get \"write\" lock");
 }
 
+TEST(QemuDestinationTest, EveryErrorThatContIsAnsweredWithIsARefusal) {
+  for (const char* kind : {"GenericError", "CommandNotFound", "DeviceNotFound", "DeviceNotActive"}) {
+    FakeQemu qemu("paused");
+    qemu.Override("cont", [kind](const Json& request) -> QmpAnswer {
+      return {{QmpRefusal(request, "no", kind)}};
+    });
+    EXPECT_TRUE(absl::IsFailedPrecondition(qemu.Driver()->StartGuest().status())) << kind;
+  }
+}
+
+TEST(QemuDestinationTest, AContWithoutAnAnswerIsNoRefusal) {
+  FakeQemu qemu("paused");
+  qemu.Override("cont", [](const Json&) -> QmpAnswer { return {{}, /*hang_up=*/true}; });
+  EXPECT_TRUE(absl::IsUnavailable(qemu.Driver()->StartGuest().status()));
+}
+
+TEST(QemuDestinationTest, WhatTheLoadNeededIsOffAfterwards) {
+  FakeQemu qemu("inmigrate");
+  const auto before = qemu.capabilities();
+  const auto driver = qemu.Driver();
+  ASSERT_TRUE(driver->PrepareDestination().ok());
+  ASSERT_NE(qemu.capabilities(), before);
+  const auto ended = driver->EndLoadSettings(std::chrono::seconds(10));
+  ASSERT_TRUE(ended.ok()) << ended;
+  EXPECT_EQ(qemu.capabilities(), before);
+}
+
+TEST(QemuDestinationTest, WhatAnEarlierDaemonHasLeftOnIsSwitchedOff) {
+  FakeQemu qemu("inmigrate");
+  ASSERT_TRUE(qemu.Driver()->PrepareDestination().ok());
+  FakeQemu later("running");
+  later.SetCapability("x-ignore-shared", true);
+  later.SetCapability("late-block-activate", true);
+  ASSERT_TRUE(later.Driver()->EndLoadSettings(std::chrono::seconds(10)).ok());
+  EXPECT_FALSE(later.capabilities().at("x-ignore-shared"));
+  EXPECT_FALSE(later.capabilities().at("late-block-activate"));
+  EXPECT_TRUE(later.capabilities().at("multifd"));
+}
+
+TEST(QemuDestinationTest, WhatIsNotSeenOffIsReported) {
+  FakeQemu qemu("running");
+  qemu.SetCapability("x-ignore-shared", true);
+  qemu.Override("migrate-set-capabilities",
+                [](const Json& request) -> QmpAnswer { return {{QmpReturn(request)}}; });
+  const auto ended = qemu.Driver()->EndLoadSettings(std::chrono::seconds(10));
+  EXPECT_THAT(std::string(ended.message()), HasSubstr("x-ignore-shared"));
+}
+
+TEST(QemuDestinationTest, SettingsAreEndedOnlyWithinTheLimit) {
+  FakeQemu qemu("running");
+  qemu.Override("query-migrate-capabilities", [](const Json&) -> QmpAnswer { return {{}}; });
+  EXPECT_TRUE(absl::IsDeadlineExceeded(qemu.Driver()->EndLoadSettings(milliseconds(20))));
+}
+
+TEST(QemuDestinationTest, DisksOfAGuestThatStaysPausedAreActivatedByTheLoad) {
+  FakeQemu qemu("inmigrate");
+  const auto driver = qemu.Driver();
+  ASSERT_TRUE(driver->PrepareDestination().ok());
+  ASSERT_TRUE(driver->OpenIncoming().ok());
+  ASSERT_TRUE(driver->ActivateDisksAtLoad().ok());
+  EXPECT_FALSE(qemu.capabilities().at("late-block-activate"));
+  EXPECT_TRUE(qemu.capabilities().at("x-ignore-shared"));
+}
+
+TEST(QemuDestinationTest, AVmmThatDiedPausedHasNotRun) {
+  FakeQemu qemu("inmigrate");
+  const auto driver = qemu.Driver();
+  ASSERT_TRUE(driver->OpenIncoming().ok());
+  qemu.server().Say(MigrationEventLine("completed"));
+  qemu.server().HangUp();
+  EXPECT_FALSE(driver->MayHaveRun());
+}
+
+TEST(QemuDestinationTest, AVmmThatWasStartedBeforeItDiedMayHaveRun) {
+  FakeQemu qemu("inmigrate");
+  const auto driver = qemu.Driver();
+  ASSERT_TRUE(driver->OpenIncoming().ok());
+  qemu.server().Say(QmpEventLine("RESUME") + QmpEventLine("STOP"));
+  qemu.server().HangUp();
+  EXPECT_TRUE(driver->MayHaveRun());
+}
+
+TEST(QemuDestinationTest, WhoDidNotWatchFromTheLoadOnMayHaveMissedARun) {
+  FakeQemu qemu("paused");
+  const auto driver = qemu.Driver();
+  qemu.server().HangUp();
+  EXPECT_TRUE(driver->MayHaveRun());
+}
+
+TEST(QemuDestinationTest, AnEventThatIsNotKeptMayHaveBeenARun) {
+  FakeQemu qemu("inmigrate");
+  const auto driver = qemu.Driver();
+  ASSERT_TRUE(driver->OpenIncoming().ok());
+  std::string events = QmpEventLine("RESUME");
+  for (size_t i = 0; i < QmpClient::kMaxQueuedEvents; ++i) events += QmpEventLine("RTC_CHANGE");
+  qemu.server().Say(events);
+  qemu.server().HangUp();
+  EXPECT_TRUE(driver->MayHaveRun());
+}
+
+TEST(QemuDestinationTest, AMachineThatIsSeenPausedIsWatchedFromThere) {
+  FakeQemu qemu("paused");
+  const auto driver = qemu.Driver();
+  ASSERT_TRUE(driver->ExpectPaused().ok());
+  qemu.server().HangUp();
+  EXPECT_FALSE(driver->MayHaveRun());
+  FakeQemu running("running");
+  EXPECT_TRUE(absl::IsFailedPrecondition(running.Driver()->ExpectPaused()));
+}
+
+TEST(QemuDestinationTest, AVmmThatEndsInOrderSaysWhy) {
+  const std::pair<const char*, const char*> reasons[] = {
+      {"guest-shutdown", "the guest powered off"},
+      {"guest-reset", "the guest rebooted and its VMM was started with -no-reboot"},
+      {"guest-panic", "the guest panicked and its VMM shut down"},
+      {"host-qmp-quit", "its VMM was told to quit"},
+      {"host-signal", "its VMM was told to end by a signal"},
+      {"host-ui", "its VMM's window was closed"},
+      {"snapshot-load", "its VMM shut down (snapshot-load)"},
+  };
+  for (const auto& [reason, words] : reasons) {
+    FakeQemu qemu("running");
+    const auto driver = qemu.Driver();
+    qemu.server().Say(QmpEventLine("SHUTDOWN", {{"guest", true}, {"reason", reason}}));
+    qemu.server().HangUp();
+    const auto exit = driver->OrderlyExit();
+    ASSERT_TRUE(exit.has_value()) << reason;
+    EXPECT_EQ(exit->cause, words);
+  }
+}
+
+TEST(QemuDestinationTest, AVmmThatCrashesSaysNothing) {
+  FakeQemu qemu("running");
+  const auto driver = qemu.Driver();
+  qemu.server().Say(QmpEventLine("RESUME"));
+  qemu.server().HangUp();
+  EXPECT_FALSE(driver->OrderlyExit().has_value());
+}
+
+TEST(QemuDestinationTest, AGuestThatWasStartedAgainAfterItsShutdownHasNotExited) {
+  FakeQemu qemu("running");
+  const auto driver = qemu.Driver();
+  qemu.server().Say(QmpEventLine("SHUTDOWN", {{"reason", "guest-shutdown"}}) +
+                    QmpEventLine("RESET") + QmpEventLine("RESUME"));
+  qemu.server().HangUp();
+  EXPECT_FALSE(driver->OrderlyExit().has_value());
+}
+
 TEST(QemuDestinationTest, StateIsNotLoadedBeforeTheVmmWasOpened) {
   FakeQemu qemu("inmigrate");
   EXPECT_TRUE(absl::IsFailedPrecondition(qemu.Driver()->LoadDeviceState("state")));

@@ -1,6 +1,7 @@
 // The destination's steps of QemuDriver: open, load and stay paused, start.
 #include <utility>
 
+#include "absl/strings/str_format.h"
 #include "platform/unix_stream.h"
 #include "vmm/qemu_driver.h"
 #include "vmm/qemu_inspect.h"
@@ -14,6 +15,21 @@ using std::chrono::steady_clock;
 
 // The monitor's name for the descriptor that the state comes by.
 constexpr const char* kIncomingFd = "postcopy-incoming";
+constexpr const char* kLateBlockActivate = "late-block-activate";
+// What a process that has ended has said is in the socket by then.
+constexpr milliseconds kLastReports{1'000};
+
+// From the data of a SHUTDOWN event, which QEMU sends whenever it ends by itself.
+VmmExit ExitOf(const Json& data) {
+  const std::string reason = StringAt(data, "reason");
+  if (reason == "guest-shutdown") return {"the guest powered off"};
+  if (reason == "guest-reset") return {"the guest rebooted and its VMM was started with -no-reboot"};
+  if (reason == "guest-panic") return {"the guest panicked and its VMM shut down"};
+  if (reason == "host-qmp-quit") return {"its VMM was told to quit"};
+  if (reason == "host-signal") return {"its VMM was told to end by a signal"};
+  if (reason == "host-ui") return {"its VMM's window was closed"};
+  return {absl::StrFormat("its VMM shut down (%s)", reason.empty() ? "no reason given" : reason)};
+}
 
 }  // namespace
 
@@ -38,6 +54,7 @@ absl::Status QemuDriver::OpenIncoming() {
       qmp_->PassDescriptor(kIncomingFd, ends->second.get(), limits_.command);
   if (!passed.ok()) return passed;
   incoming_cursor_ = start_cursor_ = qmp_->EventCursor();
+  watched_from_ = incoming_cursor_;
   const absl::Status opened =
       Ask("migrate-incoming", {{"uri", std::string("fd:") + kIncomingFd}}).status();
   if (opened.ok()) incoming_ = std::move(ends->first);
@@ -49,6 +66,11 @@ absl::Status QemuDriver::StayStopped() {
   return absl::IsUnavailable(stopped)
              ? Fail(absl::StatusCode::kAborted, "keep the machine stopped", "the VMM is gone")
              : stopped;
+}
+
+absl::Status QemuDriver::ActivateDisksAtLoad() {
+  const Json off = Json::array({{{"capability", kLateBlockActivate}, {"state", false}}});
+  return Ask("migrate-set-capabilities", {{"capabilities", off}}).status();
 }
 
 absl::Status QemuDriver::LoadDeviceState(std::string_view bytes) {
@@ -120,6 +142,10 @@ absl::StatusOr<EventTime> QemuDriver::StartGuest() {
   }
   const TimePoint deadline = steady_clock::now() + limits_.start;
   const absl::Status sent = Ask("cont").status();
+  // Any error that QEMU answers is a refusal.
+  if (absl::IsNotFound(sent) || absl::IsUnimplemented(sent)) {
+    return absl::FailedPreconditionError(sent.message());
+  }
   if (!sent.ok()) return sent;
   for (;;) {
     absl::StatusOr<QmpEvent> event = qmp_->NextEvent(cursor, TimeLeft(deadline));
@@ -139,6 +165,84 @@ absl::Status QemuDriver::AwaitStart(milliseconds timeout) {
     if (!event.ok()) return event.status();
     if (event->name == "RESUME") return absl::OkStatus();
   }
+}
+
+absl::Status QemuDriver::ExpectPaused() {
+  const uint64_t cursor = qmp_->EventCursor();
+  absl::StatusOr<std::string> run = RunState();
+  if (!run.ok()) return run.status();
+  if (*run != "paused" && *run != "prelaunch") {
+    return Fail(absl::StatusCode::kFailedPrecondition, "watch machine",
+                "it is in state " + *run + ", not paused");
+  }
+  start_cursor_ = cursor;
+  watched_from_ = cursor;
+  return absl::OkStatus();
+}
+
+std::optional<std::vector<QmpEvent>> QemuDriver::LastEvents(uint64_t cursor) {
+  const TimePoint deadline = steady_clock::now() + kLastReports;
+  std::vector<QmpEvent> events;
+  for (;;) {
+    const uint64_t expected = cursor + 1;
+    absl::StatusOr<QmpEvent> event = qmp_->NextEvent(cursor, TimeLeft(deadline));
+    if (absl::IsUnavailable(event.status())) return events;
+    if (!event.ok() || cursor != expected) return std::nullopt;
+    events.push_back(*std::move(event));
+  }
+}
+
+bool QemuDriver::MayHaveRun() {
+  if (!watched_from_.has_value()) return true;
+  const auto events = LastEvents(*watched_from_);
+  if (!events.has_value()) return true;
+  for (const QmpEvent& event : *events) {
+    if (event.name == "RESUME") return true;
+  }
+  return false;
+}
+
+std::optional<VmmExit> QemuDriver::OrderlyExit() {
+  const TimePoint deadline = steady_clock::now() + kLastReports;
+  std::optional<VmmExit> exit;
+  for (uint64_t cursor = 0;;) {
+    absl::StatusOr<QmpEvent> event = qmp_->NextEvent(cursor, TimeLeft(deadline));
+    if (!event.ok()) return exit;
+    if (event->name == "SHUTDOWN") exit = ExitOf(event->data);
+    // With -no-shutdown it lives on, and may be reset and started again.
+    if (event->name == "RESUME") exit.reset();
+  }
+}
+
+absl::Status QemuDriver::EndLoadSettings(milliseconds limit) {
+  const auto ask = [&](std::string_view command, Json arguments) {
+    return qmp_->Command(command, std::move(arguments), limit);
+  };
+  if (restore_.has_value()) {
+    if (!restore_->capabilities.empty()) {
+      const absl::Status set =
+          ask("migrate-set-capabilities", {{"capabilities", restore_->capabilities}}).status();
+      if (!set.ok()) return set;
+    }
+    if (!restore_->parameters.empty()) {
+      const absl::Status set = ask("migrate-set-parameters", restore_->parameters).status();
+      if (!set.ok()) return set;
+    }
+    restore_.reset();
+  }
+  absl::StatusOr<Json> capabilities = ask("query-migrate-capabilities", Json::object());
+  if (!capabilities.ok()) return capabilities.status();
+  Json off = LoadCapabilitiesOn(*capabilities);
+  if (off.empty()) return absl::OkStatus();
+  for (Json& entry : off) entry["state"] = false;
+  const absl::Status set =
+      ask("migrate-set-capabilities", {{"capabilities", std::move(off)}}).status();
+  if (!set.ok()) return set;
+  capabilities = ask("query-migrate-capabilities", Json::object());
+  if (!capabilities.ok()) return capabilities.status();
+  if (LoadCapabilitiesOn(*capabilities).empty()) return absl::OkStatus();
+  return Fail(absl::StatusCode::kInternal, "end the load's settings",
+              "QEMU still reports " + LoadCapabilitiesOn(*capabilities).dump());
 }
 
 }  // namespace postcopy

@@ -18,6 +18,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -65,8 +66,13 @@ class QemuDriver final : public VmmDriver {
   absl::Status PrepareDestination() override;
   absl::Status OpenIncoming() override;
   absl::Status StayStopped() override;
+  absl::Status ActivateDisksAtLoad() override;
   absl::Status LoadDeviceState(std::string_view bytes) override;
   absl::StatusOr<EventTime> StartGuest() override;
+  absl::Status ExpectPaused() override;
+  bool MayHaveRun() override;
+  absl::Status EndLoadSettings(std::chrono::milliseconds limit) override;
+  std::optional<VmmExit> OrderlyExit() override;
   absl::Status AwaitStart(std::chrono::milliseconds timeout) override;
 
  private:
@@ -97,6 +103,9 @@ class QemuDriver final : public VmmDriver {
 
   // Destination.
   absl::Status WaitForLoad(std::chrono::milliseconds timeout);
+  // All events at or after `cursor`, once the connection has ended; nothing: it has not within a second,
+  // or some are not kept any more.
+  std::optional<std::vector<QmpEvent>> LastEvents(uint64_t cursor);
 
   const std::unique_ptr<QmpClient> qmp_;
   const QemuLimits limits_;
@@ -108,6 +117,7 @@ class QemuDriver final : public VmmDriver {
   UniqueFd incoming_;
   uint64_t incoming_cursor_ = 0;  // events since OpenIncoming(), behind those that were read
   bool loaded_ = false;           // by LoadDeviceState()
+  std::optional<uint64_t> watched_from_;  // cursor of OpenIncoming() or ExpectPaused()
 
   // Set by OpenIncoming(), then AwaitStart()'s own.
   uint64_t start_cursor_ = 0;

@@ -18,6 +18,8 @@ constexpr std::array<std::string_view, 3> kSourceOn = {"events", "x-ignore-share
                                                        "pause-before-switchover"};
 constexpr std::array<std::string_view, 3> kDestinationOn = {"events", "x-ignore-shared",
                                                             "late-block-activate"};
+constexpr std::array<std::string_view, 2> kOffAfterLoad = {"x-ignore-shared",
+                                                           "late-block-activate"};
 // return-path: with it the destination could make the source resume, or keep it waiting.
 // The others change the stream's form or what is done with RAM.
 constexpr std::array<std::string_view, 19> kOff = {
@@ -75,6 +77,16 @@ absl::StatusOr<SettingsPlan> PlanSourceSettings(const Json& capabilities, const 
   // The stream goes through a descriptor to this process: encryption is the daemons' matter.
   PlanParameter(parameters, "tls-creds", Json(""), *plan);
   return plan;
+}
+
+Json LoadCapabilitiesOn(const Json& capabilities) {
+  Json on = Json::array();
+  for (const Json& entry : capabilities) {
+    if (BoolAt(entry, "state") && Names(kOffAfterLoad, StringAt(entry, "capability"))) {
+      on.push_back(entry);
+    }
+  }
+  return on;
 }
 
 absl::StatusOr<SettingsPlan> PlanDestinationSettings(const Json& capabilities,

@@ -24,6 +24,10 @@ struct SettingsPlan {
 // kUnimplemented names a capability that this QEMU lacks.
 absl::StatusOr<SettingsPlan> PlanSourceSettings(const Json& capabilities, const Json& parameters);
 
+// What must be off where a machine was loaded: with the first the VMM saves it without its memory, with
+// the second its disks stay inactive after a load. Of `capabilities`, those that are on.
+Json LoadCapabilitiesOn(const Json& capabilities);
+
 // The destination: leaves shared RAM out and takes no disk lock before it runs.
 absl::StatusOr<SettingsPlan> PlanDestinationSettings(const Json& capabilities,
                                                      const Json& parameters);

@@ -10,6 +10,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -63,6 +64,11 @@ struct EventTime {
   int64_t us = 0;
 };
 
+// That a VMM ended in an orderly way, as its own last report says.
+struct VmmExit {
+  std::string cause;  // in words: "the guest powered off", "it was told to quit"
+};
+
 class VmmDriver {
  public:
   virtual ~VmmDriver() = default;
@@ -111,14 +117,32 @@ class VmmDriver {
   // Takes back a start that somebody may have asked of the waiting VMM since PrepareDestination().
   // kAborted: it is gone.
   virtual absl::Status StayStopped() = 0;
+  // The guest is to stay paused after the load: its disks are activated by the load and not by the
+  // start, since a VMM whose disks are inactive may not survive being relocated again. REQUIRES:
+  // OpenIncoming() has returned ok, and the load has not begun.
+  virtual absl::Status ActivateDisksAtLoad() = 0;
   // Writes the whole device state and returns when the VMM has reported that it has loaded it and
   // is paused. kAborted: the VMM reported that the load failed, or it is gone, or has run since.
   // kDeadlineExceeded: it may still be loading, and must be ended if it is not to be used.
   virtual absl::Status LoadDeviceState(std::string_view bytes) = 0;
   // Starts the guest; returns when the VMM has reported that it runs. Time 0: it ran already.
+  // kFailedPrecondition: the VMM has refused, in its own words: nothing of this call is under way and
+  // it may be repeated. Any other error: it is not known whether the guest runs, or will.
   // Never to be called before LoadDeviceState() has returned ok: a VMM that is still loading would
-  // run by itself at the end; kFailedPrecondition then, and nothing was sent.
+  // run by itself at the end; kFailedPrecondition then, too, and nothing was sent.
   virtual absl::StatusOr<EventTime> StartGuest() = 0;
+  // For a machine that another driver object has loaded: what is reported from here on counts for
+  // AwaitStart() and MayHaveRun(). kFailedPrecondition: the guest is not paused.
+  virtual absl::Status ExpectPaused() = 0;
+  // False only if all that the VMM has reported since OpenIncoming() or ExpectPaused() is known, and
+  // none of it says that the guest ran. REQUIRES: its process has ended. May block for a second.
+  virtual bool MayHaveRun() = 0;
+  // Takes back what PrepareDestination() set, and makes sure that nothing is left which would make
+  // the VMM save the guest without its memory: ok once that was seen, each answer within `limit`.
+  // Works for what another driver object has set, too. Idempotent. Not before the load is complete.
+  virtual absl::Status EndLoadSettings(std::chrono::milliseconds limit) = 0;
+  // REQUIRES: its process has ended. Nothing: it reported nothing, as in a crash.
+  virtual std::optional<VmmExit> OrderlyExit() = 0;
   // Waits until the VMM reports that the guest runs, whoever has started it, since OpenIncoming() or
   // since the last such report that this call returned. kDeadlineExceeded: not within `timeout`. May
   // run beside the other calls, in one thread, once OpenIncoming() has returned ok.
