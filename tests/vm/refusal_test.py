@@ -16,6 +16,7 @@ from lab.releases import INSTALLED
 from support import MISFIT, NO_SUCH_VM, OK, UNREACHABLE, USAGE, VM
 
 # No tap: none of these guests is talked to.
+_NEIGHBOUR = b"not your" * (1 << 20)  # 8 MiB
 _NO_NETWORK = guest.Parameters(files_mib=0, check_mib=0)
 
 
@@ -137,6 +138,43 @@ class Refusal(support.StageTest):
                                 "-device", "vhost-user-blk-pci,chardev=vu,id=disk"))
         self.vm("b", incoming=True)
         self.assert_refused(a, MISFIT, "disk", "vhost-user", "another process")
+
+    def foreign_memory(self, host):
+        """A file with content that belongs to others, and the words that give it to a QEMU as memory
+        backend "shm"."""
+        path = self.stage.folder / f"neighbour-{host}"
+        path.write_bytes(_NEIGHBOUR)
+        self.addCleanup(path.unlink)
+        return path, ("-object", f"memory-backend-file,id=shm,size={len(_NEIGHBOUR)},"
+                                 f"mem-path={path},share=on")
+
+    def test_memory_that_ivshmem_shares_with_a_neighbour(self):
+        _, of_a = self.foreign_memory("a")
+        neighbour, of_b = self.foreign_memory("b")
+        device = ("-device", "ivshmem-plain,memdev=shm,master=on")
+        a = self.vm("a", extra=(*of_a, *device))
+        self.vm("b", incoming=True, extra=(*of_b, *device))
+        self.assert_refused(a, MISFIT, "memory backend shm", "ivshmem-plain",
+                            options=("--prepare-only",))
+        self.assertEqual(neighbour.read_bytes(), _NEIGHBOUR, "the neighbour's memory has changed")
+
+    def test_memory_that_only_the_destination_shares_with_a_neighbour(self):
+        neighbour, of_b = self.foreign_memory("b")
+        a = self.vm("a")
+        self.vm("b", incoming=True, extra=(*of_b, "-device", "ivshmem-plain,memdev=shm,master=on"))
+        self.assert_refused(a, MISFIT, "destination", "memory backend shm",
+                            options=("--prepare-only",))
+        self.assertEqual(neighbour.read_bytes(), _NEIGHBOUR, "the neighbour's memory has changed")
+
+    def test_a_memory_backend_that_nothing_uses_is_left_alone(self):
+        _, of_a = self.foreign_memory("a")
+        unused, of_b = self.foreign_memory("b")
+        self.vm("a", extra=of_a)
+        self.vm("b", incoming=True, extra=of_b)
+        ended = self.stage.relocate("--prepare-only")
+        self.assertEqual(ended.code, OK, ended.message)
+        self.assertEqual(unused.read_bytes(), _NEIGHBOUR, "it has been emptied")
+        self.assertEqual(self.stage.hosts["a"].ctl("cancel", VM).returncode, OK)
 
     def test_a_peer_that_nobody_can_reach(self):
         a = self.vm("a")

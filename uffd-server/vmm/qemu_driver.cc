@@ -1,24 +1,12 @@
 #include "vmm/qemu_driver.h"
 
-#include <fstream>
-#include <iterator>
 #include <utility>
-#include <vector>
 
 #include "absl/strings/str_format.h"
-#include "absl/strings/str_split.h"
 #include "vmm/qemu_inspect.h"
 
 namespace postcopy {
 namespace {
-
-// The words of a process's command line; empty: not readable, e.g. in another pid namespace.
-std::vector<std::string> CommandLineOf(int pid) {
-  if (pid <= 0) return {};
-  std::ifstream file(absl::StrFormat("/proc/%d/cmdline", pid), std::ios::binary);
-  const std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-  return absl::StrSplit(text, '\0', absl::SkipEmpty());
-}
 
 bool IsRefusal(const absl::Status& status) {
   return absl::IsFailedPrecondition(status) || absl::IsNotFound(status) ||
@@ -56,48 +44,6 @@ absl::StatusOr<std::string> QemuDriver::RunState() {
 absl::Status QemuDriver::Fail(absl::StatusCode code, std::string_view operation,
                               const std::string& cause) const {
   return absl::Status(code, absl::StrFormat("%s of %s: %s", operation, qmp_->name(), cause));
-}
-
-absl::StatusOr<VmmDescription> QemuDriver::Describe() {
-  const Json anonymous_path = {{"path", "/machine/peripheral-anon"}};
-  const Json info_network = {{"command-line", "info network"}};
-  const Json machine_type = {{"path", "/machine"}, {"property", "type"}};
-  QemuAnswers answers;
-  const struct {
-    const char* command;
-    Json arguments;
-    bool vital;
-    Json* into;
-  } questions[] = {
-      {"query-version", Json::object(), true, &answers.version},
-      {"query-memdev", Json::object(), true, &answers.memory_backends},
-      {"query-memory-size-summary", Json::object(), false, &answers.memory_size},
-      {"query-cpus-fast", Json::object(), true, &answers.cpus},
-      {"qom-get", machine_type, true, &answers.machine_type},
-      {"qom-list", Json{{"path", "/objects"}}, true, &answers.objects},
-      {"qom-list", Json{{"path", "/machine/peripheral"}}, true, &answers.peripherals},
-      {"qom-list", anonymous_path, true, &answers.anonymous_peripherals},
-      {"human-monitor-command", info_network, false, &answers.networks},
-      {"query-migrate", Json::object(), true, &answers.migrate},
-      {"query-status", Json::object(), true, &answers.status},
-  };
-  for (const auto& question : questions) {
-    absl::StatusOr<Json> answer = question.vital ? Ask(question.command, question.arguments)
-                                                 : AskIfKnown(question.command, question.arguments);
-    if (!answer.ok()) return answer.status();
-    *question.into = *std::move(answer);
-  }
-  for (const Json& backend : answers.memory_backends) {
-    const std::string id = StringAt(backend, "id");
-    absl::StatusOr<Json> path =
-        AskIfKnown("qom-get", {{"path", "/objects/" + id}, {"property", "mem-path"}});
-    if (!path.ok()) return path.status();
-    answers.mem_paths.emplace(id, *std::move(path));
-  }
-  answers.command_line = CommandLineOf(qmp_->peer_pid());
-  VmmDescription description = DescribeQemu(answers);
-  description.pid = qmp_->peer_pid();
-  return description;
 }
 
 absl::StatusOr<GuestState> QemuDriver::QueryState() {

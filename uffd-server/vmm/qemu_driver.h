@@ -2,7 +2,7 @@
 //
 // The device state goes through a socket pair whose other end QEMU gets by getfd: a confined QEMU
 // needs no path, and an incoming one does nothing until bytes arrive. Split by side:
-// qemu_source.cc, qemu_destination.cc; what serves both is in qemu_driver.cc.
+// qemu_source.cc, qemu_destination.cc; what both use is in qemu_driver.cc and qemu_questions.cc.
 //
 // Traps of QEMU that this class knows:
 // - `cont` to an incoming QEMU makes it run by itself at the end of the load. `stop` takes that
@@ -23,6 +23,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "platform/unique_fd.h"
+#include "vmm/qemu_inspect.h"
 #include "vmm/qemu_settings.h"
 #include "vmm/qmp_client.h"
 #include "vmm/state_stream.h"
@@ -82,6 +83,10 @@ class QemuDriver final : public VmmDriver {
   absl::StatusOr<Json> Ask(std::string_view command, Json arguments = Json::object());
   // The same for a question that is not vital: null where QEMU refuses it.
   absl::StatusOr<Json> AskIfKnown(std::string_view command, Json arguments = Json::object());
+  // The parts of Describe() that need more than one question.
+  absl::Status AskForMemory(QemuAnswers& answers);
+  absl::Status AskForMemoryUsers(const std::string& folder, const Json& devices,
+                                 QemuAnswers& answers);
   absl::StatusOr<std::string> RunState();
   using SettingsPlanner = absl::StatusOr<SettingsPlan> (*)(const Json& capabilities,
                                                            const Json& parameters);

@@ -11,6 +11,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "vmm/qemu_ram.h"
 
 namespace postcopy {
 namespace {
@@ -46,21 +47,6 @@ void AddOutsideAccess(std::string_view kind, const std::string& name, const std:
   const OutsideAccess* found = FindOutsideAccess(type);
   if (found == nullptr) return;
   blockers.push_back(absl::StrFormat("%s %s is %s: %s", kind, name, type, found->why));
-}
-
-// "child<vfio-pci>" -> "vfio-pci"; anything else -> empty.
-std::string ChildType(const Json& property) {
-  const std::string type = StringAt(property, "type");
-  absl::string_view inner = type;
-  if (!absl::ConsumePrefix(&inner, "child<") || !absl::ConsumeSuffix(&inner, ">")) return "";
-  return std::string(inner);
-}
-
-std::string TypeOfObject(const Json& objects, const std::string& id) {
-  for (const Json& property : objects) {
-    if (StringAt(property, "name") == id) return ChildType(property);
-  }
-  return "";
 }
 
 void AddDevices(const Json& properties, VmmDescription& description) {
@@ -141,26 +127,6 @@ void AddCommandLineBlockers(const QemuAnswers& answers, GuestState state,
   }
 }
 
-std::vector<VmmRamBackend> RamOf(const QemuAnswers& answers) {
-  std::vector<VmmRamBackend> ram;
-  for (const Json& entry : answers.memory_backends) {
-    VmmRamBackend backend;
-    backend.id = StringAt(entry, "id");
-    backend.type = TypeOfObject(answers.objects, backend.id);
-    backend.size_bytes = UnsignedAt(entry, "size");
-    backend.shared = BoolAt(entry, "share");
-    backend.prealloc = BoolAt(entry, "prealloc");
-    const auto path = answers.mem_paths.find(backend.id);
-    if (path != answers.mem_paths.end()) {
-      if (const auto* text = path->second.get_ptr<const Json::string_t*>()) {
-        backend.mem_path = *text;
-      }
-    }
-    ram.push_back(std::move(backend));
-  }
-  return ram;
-}
-
 // Since 8.1 QEMU keeps only RAM in a *named* file out of its stream.
 void AddMemoryBlockers(const QemuAnswers& answers, const VmmDescription& description,
                        std::vector<std::string>& blockers) {
@@ -228,7 +194,7 @@ VmmDescription DescribeQemu(const QemuAnswers& answers) {
   description.version = VersionOf(answers.version);
   description.machine_type = MachineTypeOf(answers.machine_type);
   description.vcpus = static_cast<int>(answers.cpus.is_array() ? answers.cpus.size() : 0);
-  description.ram = RamOf(answers);
+  description.ram = GuestRamOf(answers, description.blockers);
   description.ram_bytes = UnsignedAt(answers.memory_size, "base-memory") +
                           UnsignedAt(answers.memory_size, "plugged-memory");
   description.state = GuestStateOf(answers.status, answers.migrate);

@@ -16,6 +16,13 @@
 
 namespace postcopy {
 
+// A device that is given a memory backend.
+struct MemoryUser {
+  std::string device;   // its id, or where it has none "device[0]"
+  std::string type;     // e.g. "ivshmem-plain"
+  std::string backend;  // id of the backend
+};
+
 // The "return" members; a null value where QEMU refused a question that is not vital.
 struct QemuAnswers {
   Json version;          // query-version
@@ -30,6 +37,9 @@ struct QemuAnswers {
   Json anonymous_peripherals;              // qom-list /machine/peripheral-anon
   Json networks;                           // human-monitor-command "info network"
   std::map<std::string, Json> mem_paths;   // qom-get mem-path, by backend id
+  Json machine_memory;                     // qom-get /machine memory-backend
+  std::vector<MemoryUser> memory_users;    // the links of devices to memory backends
+  std::string ramblock_listing;            // x-query-ramblock; empty: not known
   std::vector<std::string> command_line;   // of the process; empty: not known
 };
 

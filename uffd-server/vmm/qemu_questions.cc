@@ -1,0 +1,103 @@
+// What QemuDriver asks a QEMU to describe it. What the answers mean: qemu_inspect.h.
+#include <fstream>
+#include <iterator>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_split.h"
+#include "vmm/qemu_driver.h"
+#include "vmm/qemu_inspect.h"
+#include "vmm/qemu_ram.h"
+
+namespace postcopy {
+namespace {
+
+// The words of a process's command line; empty: not readable, e.g. in another pid namespace.
+std::vector<std::string> CommandLineOf(int pid) {
+  if (pid <= 0) return {};
+  std::ifstream file(absl::StrFormat("/proc/%d/cmdline", pid), std::ios::binary);
+  const std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  return absl::StrSplit(text, '\0', absl::SkipEmpty());
+}
+
+}  // namespace
+
+absl::StatusOr<VmmDescription> QemuDriver::Describe() {
+  const Json anonymous_path = {{"path", "/machine/peripheral-anon"}};
+  const Json info_network = {{"command-line", "info network"}};
+  const Json machine_memory = {{"path", "/machine"}, {"property", "memory-backend"}};
+  const Json machine_type = {{"path", "/machine"}, {"property", "type"}};
+  QemuAnswers answers;
+  const struct {
+    const char* command;
+    Json arguments;
+    bool vital;
+    Json* into;
+  } questions[] = {
+      {"query-version", Json::object(), true, &answers.version},
+      {"query-memdev", Json::object(), true, &answers.memory_backends},
+      {"query-memory-size-summary", Json::object(), false, &answers.memory_size},
+      {"query-cpus-fast", Json::object(), true, &answers.cpus},
+      {"qom-get", machine_type, true, &answers.machine_type},
+      {"qom-get", machine_memory, false, &answers.machine_memory},
+      {"qom-list", Json{{"path", "/objects"}}, true, &answers.objects},
+      {"qom-list", Json{{"path", "/machine/peripheral"}}, true, &answers.peripherals},
+      {"qom-list", anonymous_path, true, &answers.anonymous_peripherals},
+      {"human-monitor-command", info_network, false, &answers.networks},
+      {"query-migrate", Json::object(), true, &answers.migrate},
+      {"query-status", Json::object(), true, &answers.status},
+  };
+  for (const auto& question : questions) {
+    absl::StatusOr<Json> answer = question.vital ? Ask(question.command, question.arguments)
+                                                 : AskIfKnown(question.command, question.arguments);
+    if (!answer.ok()) return answer.status();
+    *question.into = *std::move(answer);
+  }
+  const absl::Status memory = AskForMemory(answers);
+  if (!memory.ok()) return memory;
+  answers.command_line = CommandLineOf(qmp_->peer_pid());
+  VmmDescription description = DescribeQemu(answers);
+  description.pid = qmp_->peer_pid();
+  return description;
+}
+
+absl::Status QemuDriver::AskForMemory(QemuAnswers& answers) {
+  for (const Json& backend : answers.memory_backends) {
+    const std::string id = StringAt(backend, "id");
+    absl::StatusOr<Json> path =
+        AskIfKnown("qom-get", {{"path", "/objects/" + id}, {"property", "mem-path"}});
+    if (!path.ok()) return path.status();
+    answers.mem_paths.emplace(id, *std::move(path));
+  }
+  absl::StatusOr<Json> listing = AskIfKnown("x-query-ramblock");
+  if (!listing.ok()) return listing.status();
+  answers.ramblock_listing = StringAt(*listing, "human-readable-text");
+  const absl::Status named = AskForMemoryUsers("/machine/peripheral", answers.peripherals, answers);
+  if (!named.ok()) return named;
+  return AskForMemoryUsers("/machine/peripheral-anon", answers.anonymous_peripherals, answers);
+}
+
+absl::Status QemuDriver::AskForMemoryUsers(const std::string& folder, const Json& devices,
+                                           QemuAnswers& answers) {
+  for (const Json& device : devices) {
+    const std::string type = ChildType(device);
+    if (type.empty()) continue;
+    const std::string name = StringAt(device, "name");
+    const std::string path = folder + "/" + name;
+    absl::StatusOr<Json> properties = AskIfKnown("qom-list", {{"path", path}});
+    if (!properties.ok()) return properties.status();
+    for (const Json& property : *properties) {
+      if (StringAt(property, "type") != "link<memory-backend>") continue;
+      absl::StatusOr<Json> link =
+          AskIfKnown("qom-get", {{"path", path}, {"property", StringAt(property, "name")}});
+      if (!link.ok()) return link.status();
+      const auto* target = link->get_ptr<const Json::string_t*>();
+      if (target == nullptr || target->empty()) continue;
+      answers.memory_users.push_back({name, type, LastOfPath(*target)});
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace postcopy
