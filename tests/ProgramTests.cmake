@@ -24,6 +24,8 @@ foreach(name schedule record)
   postcopy_program_test(torture/${name}_test LABEL unit TIMEOUT 60
     COMMAND Python3::Interpreter torture/${name}_test.py)
 endforeach()
+postcopy_program_test(guests/table_test LABEL unit TIMEOUT 60
+  COMMAND Python3::Interpreter guests/table_test.py)
 # Compiles a checker for each variant of the model, two at a time.
 postcopy_program_test(model/model_test LABEL unit TIMEOUT 300
   COMMAND Python3::Interpreter model/model_test.py)
@@ -57,6 +59,13 @@ foreach(file ${vm_tests})
 endforeach()
 postcopy_program_test(matrix/every_byte_test-7.2-to-10.0 LABEL matrix TIMEOUT 900 QEMU 7.2:10.0
   COMMAND Python3::Interpreter ${CMAKE_CURRENT_SOURCE_DIR}/vm/every_byte_test.py)
+# Guests with disks and devices, by the table tests/guests/table.py: a few in CI, all others every night.
+foreach(name guests run_states)
+  set(command COMMAND Python3::Interpreter guests/${name}_test.py)
+  postcopy_program_test(guests/${name}-ci LABEL vm TIMEOUT 900 ${command} vm)
+  postcopy_program_test(guests/${name} LABEL guests TIMEOUT 3600 ${command} guests)
+  postcopy_program_test(guests/${name}-10.0 LABEL guests TIMEOUT 3600 QEMU 10.0 ${command})
+endforeach()
 # On Debian 12's own kernel, in a machine under TCG: slow.
 postcopy_program_test(vm/nested_test LABEL nested TIMEOUT 1500
   COMMAND Python3::Interpreter ${CMAKE_CURRENT_SOURCE_DIR}/vm/nested_test.py)

@@ -180,7 +180,7 @@ def _build(initramfs, kernel_tree, nginx, memcached):
     for name, order in (("order", base), ("devices", more)):
         archive.add_file(f"/modules/{name}", "".join(f"{module.name}\n" for module in order).encode())
     with tempfile.TemporaryDirectory() as scratch:
-        for name in ("mkfiles", "memcheck", "diskcheck", "memtouch", "mkwebfiles", "webapp"):
+        for name in ("mkfiles", "memcheck", "diskcheck", "outb", "memtouch", "mkwebfiles", "webapp"):
             archive.add_file(f"/bin/{name}", compiled(name, scratch), executable=True)
     fresh = initramfs.with_suffix(".new")
     fresh.write_bytes(archive.finish())
