@@ -29,6 +29,7 @@
 #include "server/page_server.h"
 #include "server/vm_registry.h"
 #include "trace/trace_folder.h"
+#include "vmm/guest_states.h"
 #include "vmm/qemu_driver.h"
 
 namespace postcopy {
@@ -120,16 +121,17 @@ int Run(Options options) {
   if (!page_server.ok()) return Fail(page_server.status());
 
   GrpcPeerFactory peers;
-  Relocator relocator(DaemonParts{
+  auto relocator = Relocator::Start(DaemonParts{
       .registry = registry,
       .page_server = **page_server,
       .store = *store,
       .peers = peers,
-      .connect_vmm = [](const std::string& path) -> absl::StatusOr<std::unique_ptr<VmmDriver>> {
-        auto driver = QemuDriver::Connect(path);
+      .connect_vmm = [](const VmRecord& vm) -> absl::StatusOr<std::unique_ptr<VmmDriver>> {
+        auto driver = QemuDriver::Connect(vm.qmp_path, vm.pid());
         if (!driver.ok()) return driver.status();
         return std::unique_ptr<VmmDriver>(std::move(*driver));
       },
+      .ask_guests = [](const std::vector<Monitor>& monitors) { return AskGuestStates(monitors); },
       .faults = *std::move(faults),
       .control_address = options.advertise.empty() ? options.listen.front() : options.advertise,
       .data_addresses =
@@ -138,7 +140,8 @@ int Run(Options options) {
       .traces = std::move(traces),
       .source_lost = *source_lost,
   });
-  auto control = ControlServer::Start({options.listen, options.insecure}, relocator);
+  if (!relocator.ok()) return Fail(relocator.status());
+  auto control = ControlServer::Start({options.listen, options.insecure}, **relocator);
   if (!control.ok()) return Fail(control.status());
   spdlog::info("uffd-server {} ready, control {}, data {}, agent {}", Version(),
                (*control)->addresses().front(), (*page_server)->addresses().front(),

@@ -61,7 +61,8 @@ Result<UniqueFd> ConnectUnixStream(const std::string& path, milliseconds timeout
     return Error{ErrorCode::kInvalidArgument, "connect " + path + ": path is empty or too long"};
   }
   std::memcpy(address.sun_path, path.data(), path.size());
-  UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const int waiting = timeout > milliseconds::zero() ? 0 : SOCK_NONBLOCK;
+  UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | waiting, 0));
   if (!socket.valid()) return ErrnoError(errno, "socket unix");
   // For a Unix socket SO_SNDTIMEO also limits connect(), which waits while the backlog is full.
   const auto whole_seconds = std::chrono::duration_cast<std::chrono::seconds>(timeout);

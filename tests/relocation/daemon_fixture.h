@@ -31,15 +31,21 @@ class DaemonFixture : public testing::Test {
         .page_server = *page_server_,
         .store = *store_,
         .peers = peers_,
-        .connect_vmm = [this](const std::string&) -> absl::StatusOr<std::unique_ptr<VmmDriver>> {
+        .connect_vmm = [this](const VmRecord&) -> absl::StatusOr<std::unique_ptr<VmmDriver>> {
           return std::make_unique<FakeVmm>(world_, description_, failures_);
         },
+        .ask_guests = [this](const std::vector<Monitor>& monitors) { return AskGuests(monitors); },
         .faults = {},
         .control_address = "here:7700",
         .data_addresses = page_server_->addresses(),
         .hand_over_retry = std::chrono::milliseconds(1),
         .ask_owner_every = std::chrono::hours(1),
     };
+  }
+
+  // What monitors say of their guests; a test may say something else.
+  virtual std::vector<GuestAnswer> AskGuests(const std::vector<Monitor>& monitors) {
+    return std::vector<GuestAnswer>(monitors.size(), GuestAnswer{"running", ""});
   }
 
   World world_;

@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,7 @@ struct World {
   std::atomic<bool> destination_runs = false;
   std::atomic<bool> ran_twice = false;
   std::atomic<GuestState> vmm_state = GuestState::kRunning;  // of the VMM that a test is about
+  std::string throws_at;  // the call, as Calls() names it, that runs out of memory
 
   void Note(const std::string& call) {
     const std::lock_guard lock(mutex);
@@ -101,6 +103,7 @@ class FakeVmm final : public VmmDriver {
  private:
   absl::Status Step(const std::string& name) {
     world_.Note("vmm " + name);
+    if (world_.throws_at == "vmm " + name) throw std::bad_alloc();
     const auto found = failures_.find("vmm " + name);
     return found == failures_.end() ? absl::OkStatus() : found->second;
   }

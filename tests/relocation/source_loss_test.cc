@@ -45,7 +45,7 @@ class SourceLossTest : public DaemonFixture {
     relocator_.reset();
     DaemonParts parts = Parts();
     parts.source_lost = policy;
-    relocator_ = std::make_unique<Relocator>(std::move(parts));
+    relocator_ = *Relocator::Start(std::move(parts));
   }
   // The VM comes back to its daemon, in the middle of the session, as process `pid`.
   void Register(pid_t pid) {

@@ -30,7 +30,7 @@ class SourceSessionTest : public DaemonFixture {
     relocator_.reset();
     DaemonParts parts = Parts();
     parts.ask_owner_every = ask_owner_every;
-    relocator_ = std::make_unique<Relocator>(std::move(parts));
+    relocator_ = *Relocator::Start(std::move(parts));
   }
   ~SourceSessionTest() override {
     relocator_.reset();
@@ -102,6 +102,26 @@ TEST_F(SourceSessionTest, SwitchMovesTheGuestAndCommitLetsTheSourceGo) {
   EXPECT_EQ(state(), SessionState::kCommitted);
   EXPECT_EQ(record(), RecordedOutcome::kCommitted);
   EXPECT_THAT(world_.Calls(), testing::Contains("vmm quit"));
+}
+
+TEST_F(SourceSessionTest, AnExceptionInPrepareLeavesNothingReserved) {
+  world_.throws_at = "vmm prepare";
+  EXPECT_THROW((void)relocator_->Prepare({"web1", "there:7700", "", false}), std::bad_alloc);
+  EXPECT_THAT(store_->ReadAll("web1"), testing::IsEmpty());
+  world_.throws_at.clear();
+  EXPECT_TRUE(PrepareAndSwitch().ok());
+}
+
+TEST_F(SourceSessionTest, AnExceptionInASwitchIsRolledBack) {
+  for (const char* step : {"vmm hold", "vmm take"}) {
+    world_.throws_at = step;
+    const auto switched = PrepareAndSwitch();
+    EXPECT_TRUE(absl::IsAborted(switched.status())) << step << ": " << switched.status();
+    EXPECT_TRUE(world_.source_runs) << step;
+    EXPECT_EQ(state(), SessionState::kRolledBack) << step;
+  }
+  world_.throws_at.clear();
+  EXPECT_TRUE(PrepareAndSwitch().ok());
 }
 
 TEST_F(SourceSessionTest, AVmWhoseMemoryHasNotArrivedCompletelyStaysHere) {

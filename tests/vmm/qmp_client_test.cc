@@ -2,7 +2,12 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <stdlib.h>
+#include <unistd.h>
 
+#include <filesystem>
+
+#include "platform/unix_channel.h"
 #include "tests/vmm/scripted_qmp.h"
 
 namespace postcopy {
@@ -116,6 +121,73 @@ TEST(QmpClientTest, AnyChunkingGivesTheSameAnswer) {
   EXPECT_EQ(*answer, Json("value"));
 }
 
+// As with `-mon pretty=on`.
+TEST(QmpClientTest, AMessageMayHaveManyLines) {
+  ScriptedQmp server(
+      [](const Json& request) -> QmpAnswer {
+        const Json answer = {{"return", {{"status", "running"}}}, {"id", request.at("id")}};
+        const Json event = {{"event", "STOP"}, {"data", Json::object()}};
+        return {{event.dump(4) + "\r\n" + answer.dump(4) + "\r\n"}};
+      },
+      "{\n    \"QMP\": {\n        \"capabilities\": [\n        ]\n    }\n}\r\n");
+  const auto client = OpenClient(server);
+  uint64_t cursor = client->EventCursor();
+  const auto answer = client->Command("query-status", Json::object(), kLong);
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  EXPECT_EQ(StringAt(*answer, "status"), "running");
+  EXPECT_EQ(client->NextEvent(cursor, kLong)->name, "STOP");
+}
+
+TEST(QmpClientTest, AStormOfEventsEndsTheConnection) {
+  ScriptedQmp server([](const Json&) -> QmpAnswer {
+    std::string storm;
+    for (size_t i = 0; i <= QmpClient::kMaxMessagesPerSecond; ++i) storm += "{\"event\":\"X\"}\n";
+    return {{storm, storm, storm, storm, storm}};
+  });
+  const auto client = OpenClient(server);
+  const auto status = client->Command("x", Json::object(), kLong).status();
+  EXPECT_TRUE(absl::IsUnavailable(status)) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("more than 20000 messages"));
+}
+
+TEST(QmpClientTest, WhatAVmmSaysIsPrintable) {
+  ScriptedQmp server([](const Json& request) -> QmpAnswer {
+    if (StringAt(request, "execute") == "status") {
+      return {{QmpReturn(request, {{"status", "run\x1b[31m\nning"}})}};
+    }
+    return {{QmpRefusal(request, "no\x1b]0;PWNED\x07\n2026-11-28 info forged")}};
+  });
+  const auto client = OpenClient(server);
+  const auto answer = client->Command("status", Json::object(), kLong);
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  EXPECT_EQ(StringAt(*answer, "status"), "run\\x1b[31m\\x0aning");
+  EXPECT_EQ(client->Command("x", Json::object(), kLong).status().message(),
+            "qmp x at /run/x.sock: no\\x1b]0;PWNED\\x07\\x0a2026-11-28 info forged");
+}
+
+TEST(QmpClientTest, NothingIsWrittenToAnotherProcessThanTheVms) {
+  char folder[] = "/tmp/postcopy-qmp-XXXXXX";
+  ASSERT_NE(mkdtemp(folder), nullptr);
+  const std::string path = std::string(folder) + "/qmp.sock";
+  const std::string link = std::string(folder) + "/link.sock";  // followed; who answers counts
+  ASSERT_EQ(symlink(path.c_str(), link.c_str()), 0);
+  auto listener = UnixListener::Listen(path, 0600);
+  ASSERT_TRUE(listener.ok());
+  for (const std::string& way : {path, link}) {
+    const auto status = QmpClient::Connect(way, getpid() + 1, kLong).status();
+    EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
+    EXPECT_THAT(std::string(status.message()),
+                HasSubstr("belongs to process " + std::to_string(getpid()) + ", but"));
+    auto accepted = listener->Accept();
+    ASSERT_TRUE(accepted.ok());
+    std::array<std::byte, 64> bytes;
+    std::vector<UniqueFd> descriptors;
+    const auto got = accepted->Receive(bytes, descriptors);
+    EXPECT_FALSE(got.ok()) << *got << " bytes were written";  // closed, and nothing before
+  }
+  std::filesystem::remove_all(folder);
+}
+
 TEST(QmpClientTest, SilenceIsATimeoutAndTheLateAnswerIsDropped) {
   std::string late;
   ScriptedQmp server([&late](const Json& request) -> QmpAnswer {
@@ -146,22 +218,23 @@ TEST(QmpClientTest, HangUpWithinALineEndsTheCallAndAllLaterOnes) {
 }
 
 TEST(QmpClientTest, GarbageEndsTheConnection) {
-  for (const char* garbage : {"not json\n", "[1,2]\n", "{\"return\": {}\n", "\xff\xfe\n"}) {
+  for (const char* garbage : {"not json\n", "[1,2]\n", "{\"return\" {}}\n", "{\"a\": \"\xff\xfe\"}\n",
+                              "\xff\xfe\n", "{\"return\": {}]\n"}) {
     ScriptedQmp server([&](const Json&) -> QmpAnswer { return {{garbage}}; });
     const auto client = OpenClient(server);
     const auto status = client->Command("x", Json::object(), kLong).status();
     EXPECT_TRUE(absl::IsUnavailable(status)) << garbage;
-    EXPECT_THAT(std::string(status.message()), HasSubstr("not a JSON object"));
+    EXPECT_THAT(std::string(status.message()), HasSubstr("JSON object"));
   }
 }
 
 // To copy a value takes stack for each of its levels.
-TEST(QmpClientTest, LineThatIsNestedTooDeepEndsTheConnection) {
+TEST(QmpClientTest, MessageThatIsNestedTooDeepEndsTheConnection) {
   for (const char* key : {"return", "data"}) {
     ScriptedQmp server([&](const Json& request) -> QmpAnswer {
       const std::string head = absl::StrFormat("{\"event\": \"X\", \"id\": %d, \"%s\": ",
                                                UnsignedAt(request, "id"), key);
-      const size_t levels = (QmpClient::kMaxLineBytes - head.size() - 1) / 2;
+      const size_t levels = (QmpClient::kMaxMessageBytes - head.size() - 1) / 2;
       return {{head + std::string(levels, '[') + std::string(levels, ']') + "}\n"}};
     });
     const auto client = OpenClient(server);
@@ -171,10 +244,10 @@ TEST(QmpClientTest, LineThatIsNestedTooDeepEndsTheConnection) {
   }
 }
 
-TEST(QmpClientTest, LineAboveTheLimitEndsTheConnection) {
-  for (const char* end : {"", "\n"}) {
+TEST(QmpClientTest, MessageAboveTheLimitEndsTheConnection) {
+  for (const char* end : {"", "0}\n"}) {
     ScriptedQmp server([&](const Json&) -> QmpAnswer {
-      return {{std::string(QmpClient::kMaxLineBytes + 1, ' ') + end}};
+      return {{"{\"x\":" + std::string(QmpClient::kMaxMessageBytes, ' ') + end}};
     });
     const auto client = OpenClient(server);
     const auto status = client->Command("x", Json::object(), kLong).status();
@@ -200,7 +273,7 @@ TEST(QmpClientTest, MonitorThatIsHeldByAnotherClientIsATimeout) {
 }
 
 TEST(QmpClientTest, NobodyListens) {
-  const auto missing = QmpClient::Connect("/nonexistent/qmp.sock", kShort).status();
+  const auto missing = QmpClient::Connect("/nonexistent/qmp.sock", getpid(), kShort).status();
   EXPECT_EQ(missing.code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(missing.message(), "connect /nonexistent/qmp.sock: No such file or directory");
 }

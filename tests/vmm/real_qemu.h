@@ -136,12 +136,12 @@ class RealQemu {
  public:
   // Connects as soon as QEMU listens. REQUIRES: QEMU starts.
   std::unique_ptr<QemuDriver> Driver() const {
-    return Await([&] { return QemuDriver::Connect(driver_path_); });
+    return Await([&] { return QemuDriver::Connect(driver_path_, pid_); });
   }
   // The operator's monitor; connected once.
   QmpClient& Operator() {
     if (operator_ == nullptr) {
-      operator_ = Await([&] { return QmpClient::Connect(operator_path_, kLimit); });
+      operator_ = Await([&] { return QmpClient::Connect(operator_path_, pid_, kLimit); });
     }
     return *operator_;
   }

@@ -191,7 +191,7 @@ absl::StatusOr<int64_t> DestinationSession::HandOver() {
 
 absl::StatusOr<EventTime> DestinationSession::StartGuest() {
   if (vmm_ == nullptr) {
-    auto vmm = parts_.connect_vmm(record_.qmp_path);
+    auto vmm = parts_.connect_vmm(record_);
     if (!vmm.ok()) return vmm.status();
     vmm_ = std::move(*vmm);
   }
@@ -312,7 +312,7 @@ DestinationSession::~DestinationSession() {
     stopping_ = true;
   }
   if (engine_ != nullptr) engine_->Stop();
-  if (attendant_.joinable()) attendant_.join();
+  attendant_.Join();
 }
 
 }  // namespace postcopy

@@ -16,13 +16,13 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "engine/engine.h"
 #include "engine/keepsake.h"
 #include "engine/userfault_device.h"
 #include "relocation/session.h"
+#include "server/daemon_thread.h"
 
 namespace postcopy {
 
@@ -100,6 +100,8 @@ class DestinationSession {
   void EmptyRamFiles();
   // Gives up the monitor and the RAM files. REQUIRES: the turn, and an engine that has stopped.
   void LetGoOfVmm();
+  // kResourceExhausted: no thread could be made.
+  absl::Status StartAttending();
   void Attend();
   void AwaitHandOver();
   // Waits for a change from `seen`, for `time` at most, and ends a guest that somebody starts here
@@ -182,7 +184,7 @@ class DestinationSession {
   // The VMM from OpenIncoming() until it is let go, for the attendant to watch.
   std::shared_ptr<VmmDriver> opened_ ABSL_GUARDED_BY(mutex_);
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
-  std::thread attendant_;
+  DaemonThread attendant_;
 };
 
 }  // namespace postcopy

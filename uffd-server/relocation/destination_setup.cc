@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "platform/ram_file.h"
 #include "relocation/destination_session.h"
@@ -65,7 +66,7 @@ absl::StatusOr<std::shared_ptr<DestinationSession>> DestinationSession::Prepare(
   std::shared_ptr<DestinationSession> session(
       new DestinationSession(parts, InitialProgress(offer), std::move(*record), *id));
 
-  auto vmm = parts.connect_vmm(session->record_.qmp_path);
+  auto vmm = parts.connect_vmm(session->record_);
   if (!vmm.ok()) return vmm.status();
   session->vmm_ = std::move(*vmm);
   const auto description = session->vmm_->Describe();
@@ -91,6 +92,11 @@ absl::StatusOr<std::shared_ptr<DestinationSession>> DestinationSession::Prepare(
     const auto twin = std::find(regions.begin(), regions.end(), offered.region);
     blocks.push_back(matched->blocks[static_cast<size_t>(twin - regions.begin())]);
   }
+  // However this ends but well.
+  absl::Cleanup undo = [&session, &parts, &id] {
+    session->Disarm();
+    parts.store.Remove(*id);
+  };
   status = session->MakeKeepsake(offer, blocks);
   session->record_.blocks.clear();  // arming gives them anew
   if (status.ok()) status = NothingDone(session->Write(OwnershipMark::kOffered));
@@ -98,13 +104,17 @@ absl::StatusOr<std::shared_ptr<DestinationSession>> DestinationSession::Prepare(
   if (status.ok()) status = session->AllocateData(offer);
   if (status.ok()) status = session->OpenLanes(offer);
   if (status.ok()) status = session->vmm_->PrepareDestination();
-  if (!status.ok()) {
-    session->Disarm();
-    parts.store.Remove(*id);
-    return status;
-  }
-  session->attendant_ = std::thread([raw = session.get()] { raw->Attend(); });
+  if (status.ok()) status = session->StartAttending();
+  if (!status.ok()) return status;
+  std::move(undo).Cancel();
   return session;
+}
+
+absl::Status DestinationSession::StartAttending() {
+  auto attendant = DaemonThread::Start("pc-destination", [this] { Attend(); });
+  if (!attendant.ok()) return attendant.status();
+  attendant_ = *std::move(attendant);
+  return absl::OkStatus();
 }
 
 absl::Status DestinationSession::MakeKeepsake(const Offer& offer,
@@ -224,7 +234,8 @@ absl::StatusOr<std::shared_ptr<DestinationSession>> DestinationSession::TakeUp(
   absl::Status status = session->UseArmed(std::move(arming.userfault));
   if (status.ok()) status = session->TakeUpEngine();
   if (!status.ok()) return status;
-  session->attendant_ = std::thread([raw = session.get()] { raw->Attend(); });
+  status = session->StartAttending();
+  if (!status.ok()) return status;
   return session;
 }
 

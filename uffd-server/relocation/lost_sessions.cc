@@ -87,7 +87,7 @@ LostSessions::Settled LostSessions::SettleSource(const OwnershipRecord& record) 
 absl::Status LostSessions::ResumeSource(const OwnershipRecord& record) {
   const auto vm = parts_.registry.Find(record.vm);
   if (!vm.ok()) return vm.status();
-  auto vmm = parts_.connect_vmm(vm->qmp_path);
+  auto vmm = parts_.connect_vmm(*vm);
   if (!vmm.ok()) return vmm.status();
   const auto description = (*vmm)->Describe();
   if (!description.ok()) return description.status();
@@ -133,7 +133,7 @@ LostSessions::Settled LostSessions::SettleOffered(const OwnershipRecord& record)
   if (!recorded.ok()) return {};
   std::string_view reason = "the source no longer knows the session";
   if (*recorded == RecordedOutcome::kHandedOver && IsArmedFor(*vm, record)) {
-    auto vmm = parts_.connect_vmm(vm->qmp_path);
+    auto vmm = parts_.connect_vmm(*vm);
     if (!vmm.ok()) return {};
     const auto state = (*vmm)->QueryState();
     if (!state.ok()) return {};
@@ -244,7 +244,7 @@ absl::Status LostSessions::FreeVmm(const OwnershipRecord& record) {
   // A VMM that has begun to load waits for pages that nobody brings: its monitor may be silent, and
   // only its end frees it. One that still waits for a machine can be used for another.
   bool waits = false;
-  if (auto vmm = parts_.connect_vmm(vm->qmp_path); vmm.ok()) {
+  if (auto vmm = parts_.connect_vmm(*vm); vmm.ok()) {
     const auto state = (*vmm)->QueryState();
     waits = state.ok() && *state == GuestState::kWaitsForIncoming;
   }

@@ -2,6 +2,8 @@
 
 #include <spdlog/spdlog.h>
 
+#include <exception>
+
 #include "absl/strings/str_cat.h"
 
 namespace postcopy {
@@ -36,13 +38,22 @@ absl::Status NoSessionOf(const std::string& vm) {
 
 }  // namespace
 
-Relocator::Relocator(DaemonParts parts) : parts_(std::move(parts)) {
+Relocator::Relocator(DaemonParts parts) : parts_(std::move(parts)) {}
+
+absl::StatusOr<std::unique_ptr<Relocator>> Relocator::Start(DaemonParts parts) {
+  std::unique_ptr<Relocator> relocator(new Relocator(std::move(parts)));
   {
-    absl::MutexLock lock(&mutex_);
-    for (const std::string& vm : lost_.Untold()) unsettled_.insert(vm);
+    absl::MutexLock lock(&relocator->mutex_);
+    for (const std::string& vm : relocator->lost_.Untold()) relocator->unsettled_.insert(vm);
   }
-  settler_ = std::thread([this] { SettleLostSessions(); });
-  parts_.registry.SetObserver([this](const std::string& vm) { NoteRegistered(vm); });
+  auto settler = DaemonThread::Start("pc-settler", [raw = relocator.get()] {
+    raw->SettleLostSessions();
+  });
+  if (!settler.ok()) return settler.status();
+  relocator->settler_ = *std::move(settler);
+  relocator->parts_.registry.SetObserver(
+      [raw = relocator.get()](const std::string& vm) { raw->NoteRegistered(vm); });
+  return relocator;
 }
 
 Relocator::~Relocator() {
@@ -51,14 +62,18 @@ Relocator::~Relocator() {
     absl::MutexLock lock(&mutex_);
     ending_ = true;
   }
-  settler_.join();
+  settler_.Join();
 }
 
 void Relocator::NoteRegistered(const std::string& vm) {
-  if (!sessions_.NoteRegistered(vm)) return;  // this daemon has, or had, its session
   absl::MutexLock lock(&mutex_);
-  unsettled_.insert(vm);
-  has_registered_ = true;
+  // First: a place that waits to be settled must not be forgotten for want of memory.
+  const bool is_new = unsettled_.insert(vm).second;
+  if (sessions_.NoteRegistered(vm)) {
+    has_registered_ = true;
+  } else if (is_new) {  // this daemon has, or had, its session
+    unsettled_.erase(vm);
+  }
 }
 
 void Relocator::SettleLostSessions() {
@@ -89,7 +104,12 @@ void Relocator::SettleLostSessions() {
 void Relocator::SettleOne(const std::string& vm) {
   if (!sessions_.BeginSettling(vm)) return;
   Turn::Holder turn(lost_turn_);  // until what is taken up is in its place
-  LostSessions::Settled settled = lost_.Settle(vm);
+  LostSessions::Settled settled;
+  try {
+    settled = lost_.Settle(vm);
+  } catch (const std::exception& error) {  // out of memory, in practice
+    spdlog::error("vm {}, settle its last session: {}; it is retried", vm, error.what());
+  }
   if (!settled.done && settled.source == nullptr && settled.destination == nullptr) {
     absl::MutexLock lock(&mutex_);
     unsettled_.insert(vm);
@@ -97,7 +117,7 @@ void Relocator::SettleOne(const std::string& vm) {
   sessions_.EndSettling(vm, std::move(settled));
 }
 
-absl::Status Relocator::Reserve(const std::string& vm) {
+absl::StatusOr<SessionTable::Reservation> Relocator::Reserve(const std::string& vm) {
   const auto before = sessions_.Find(vm).source;
   if (before != nullptr && before->IsDead()) {
     const absl::Status cancelled = before->Cancel();  // tells the destination, too
@@ -106,30 +126,34 @@ absl::Status Relocator::Reserve(const std::string& vm) {
   return sessions_.Reserve(vm);
 }
 
-std::string Relocator::GuestStateText(const std::string& qmp_path) {
-  auto vmm = parts_.connect_vmm(qmp_path);
-  if (!vmm.ok()) return "";
-  const auto description = (*vmm)->Describe();
-  return description.ok() ? description->state_text : "";
-}
-
 std::vector<VmSummary> Relocator::List() {
   std::vector<VmSummary> vms;
-  for (const VmRecord& record : parts_.registry.List()) {
+  std::vector<Monitor> monitors;
+  std::vector<size_t> asked;  // whose monitors these are, positions in vms
+  for (VmOverview& overview : parts_.registry.List()) {
     VmSummary vm;
-    vm.name = record.name;
-    vm.pid = record.pid();
-    vm.problem = record.problem;
-    for (const VmBlock& block : record.blocks) vm.ram_bytes += block.size_bytes;
-    const SessionTable::Place place = sessions_.Find(record.name);
+    vm.name = overview.name;
+    vm.pid = overview.pid;
+    vm.problem = std::move(overview.problem);
+    vm.ram_bytes = overview.ram_bytes;
+    const SessionTable::Place place = sessions_.Find(overview.name);
     if (!place.Empty()) {
       vm.in_session = true;
-      vm.progress =
-          place.source != nullptr ? place.source->Snapshot() : place.destination->Snapshot();
+      // Nobody else is asked: another host may not answer.
+      vm.progress = place.source != nullptr ? place.source->OwnProgress()
+                                            : place.destination->Snapshot();
     }
-    // A session holds the monitor; QEMU answers one client.
-    if (!place.Busy()) vm.guest_state = GuestStateText(record.qmp_path);
+    if (!place.Busy()) {  // a session holds the monitor; QEMU answers one client
+      monitors.push_back({std::move(overview.qmp_path), overview.pid});
+      asked.push_back(vms.size());
+    }
     vms.push_back(std::move(vm));
+  }
+  const std::vector<GuestAnswer> answers = parts_.ask_guests(monitors);
+  for (size_t i = 0; i < answers.size(); ++i) {
+    VmSummary& vm = vms[asked[i]];
+    vm.guest_state = answers[i].state_text;
+    if (vm.problem.empty()) vm.problem = answers[i].problem;
   }
   return vms;
 }
@@ -137,8 +161,8 @@ std::vector<VmSummary> Relocator::List() {
 absl::StatusOr<std::string> Relocator::Prepare(const PrepareOptions& options) {
   const absl::Status known = parts_.registry.Find(options.vm).status();
   if (!known.ok()) return known;
-  const absl::Status reserved = Reserve(options.vm);
-  if (!reserved.ok()) return reserved;
+  auto place = Reserve(options.vm);
+  if (!place.ok()) return place.status();
   const std::vector<OwnershipRecord> earlier = parts_.store.ReadAll(options.vm);
   auto session = SourceSession::Prepare(parts_, options);
   if (session.ok()) {
@@ -147,8 +171,8 @@ absl::StatusOr<std::string> Relocator::Prepare(const PrepareOptions& options) {
       if (HasEnded(record.mark)) parts_.store.Remove(record.session);
     }
   }
-  sessions_.Fill(options.vm, session.ok() ? *session : nullptr, nullptr);
   if (!session.ok()) return session.status();
+  place->Fill(*session);
   return (*session)->session();
 }
 
@@ -236,8 +260,8 @@ absl::StatusOr<RecoveryReport> Relocator::Recover(const std::string& vm) {
 }
 
 absl::Status Relocator::OnOffer(const Offer& offer) {
-  const absl::Status reserved = Reserve(offer.vm);
-  if (!reserved.ok()) return reserved;
+  auto place = Reserve(offer.vm);
+  if (!place.ok()) return place.status();
   const std::vector<OwnershipRecord> earlier = parts_.store.ReadAll(offer.vm);
   auto session = DestinationSession::Prepare(parts_, offer);
   if (session.ok()) {
@@ -247,8 +271,10 @@ absl::Status Relocator::OnOffer(const Offer& offer) {
       if (record.mark == OwnershipMark::kNever && of_that_source) parts_.store.Remove(record.session);
     }
   }
-  sessions_.Fill(offer.vm, nullptr, session.ok() ? *session : nullptr);
-  if (session.ok()) return absl::OkStatus();
+  if (session.ok()) {
+    place->Fill(*session);
+    return absl::OkStatus();
+  }
   spdlog::info("offer of vm {} refused, cause {}", offer.vm, session.status().ToString());
   return Prefixed(absl::StrCat("VM ", offer.vm), session.status());
 }

@@ -3,20 +3,22 @@
 // A thread of its own puts in order what an earlier daemon has left of VMs that register.
 #pragma once
 
+#include <memory>
 #include <set>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "relocation/lost_sessions.h"
 #include "relocation/relocation.h"
 #include "relocation/session_table.h"
+#include "server/daemon_thread.h"
 
 namespace postcopy {
 
 class Relocator final : public Relocations {
  public:
-  explicit Relocator(DaemonParts parts);
+  // kResourceExhausted: the system can't make its thread.
+  static absl::StatusOr<std::unique_ptr<Relocator>> Start(DaemonParts parts);
   ~Relocator() override;
 
   std::vector<VmSummary> List() override;
@@ -43,10 +45,10 @@ class Relocator final : public Relocations {
   absl::StatusOr<RecordedOutcome> OnQuery(const std::string& session) override;
 
  private:
+  explicit Relocator(DaemonParts parts);
   // Takes the VM's place for a new session, also from one that has died; kFailedPrecondition if it
   // is in use.
-  absl::Status Reserve(const std::string& vm);
-  std::string GuestStateText(const std::string& qmp_path);
+  absl::StatusOr<SessionTable::Reservation> Reserve(const std::string& vm);
   void NoteRegistered(const std::string& vm) ABSL_LOCKS_EXCLUDED(mutex_);
   void SettleLostSessions() ABSL_LOCKS_EXCLUDED(mutex_);
   // Settles one VM's, unless a session has begun meanwhile; it is tried again if it cannot be yet.
@@ -60,7 +62,7 @@ class Relocator final : public Relocations {
   std::set<std::string> unsettled_ ABSL_GUARDED_BY(mutex_);
   bool has_registered_ ABSL_GUARDED_BY(mutex_) = false;  // one of them, since they were looked at
   bool ending_ ABSL_GUARDED_BY(mutex_) = false;
-  std::thread settler_;
+  DaemonThread settler_;
 };
 
 }  // namespace postcopy

@@ -2,6 +2,8 @@
 
 #include <spdlog/spdlog.h>
 
+#include <exception>
+
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "server/status_of.h"
@@ -77,6 +79,14 @@ absl::Status KillVmm(const VmRecord& vm) {
   if (!killed.ok()) return StatusOf(killed.error());
   if (vm.process.WaitEnded(kVmmKillLimit)) return absl::OkStatus();
   return absl::InternalError(absl::StrCat("process ", vm.pid(), " does not end"));
+}
+
+absl::Status Caught(const std::function<absl::Status()>& step) {
+  try {
+    return step();
+  } catch (const std::exception& error) {
+    return absl::InternalError(error.what());
+  }
 }
 
 absl::Status NothingDone(const absl::Status& written) {

@@ -20,6 +20,7 @@
 #include "server/page_server.h"
 #include "server/vm_registry.h"
 #include "trace/trace_folder.h"
+#include "vmm/guest_states.h"
 #include "vmm/vmm_driver.h"
 
 namespace postcopy {
@@ -30,8 +31,10 @@ struct DaemonParts {
   PageServer& page_server;
   OwnershipStore& store;
   PeerFactory& peers;
-  // Connects to the VMM behind a monitor socket.
-  std::function<absl::StatusOr<std::unique_ptr<VmmDriver>>(const std::string& qmp_path)> connect_vmm;
+  // Connects to the VMM of a VM, over its monitor socket.
+  std::function<absl::StatusOr<std::unique_ptr<VmmDriver>>(const VmRecord& vm)> connect_vmm;
+  // Asks monitors about their guests, all at once and for a bounded time (vmm/guest_states.h).
+  std::function<std::vector<GuestAnswer>(const std::vector<Monitor>& monitors)> ask_guests;
   FaultPlan faults;
   std::string control_address;               // where other daemons reach this one
   std::vector<std::string> data_addresses;   // where other daemons reach its page server
@@ -105,6 +108,10 @@ int64_t NowUs();
 
 // Ends the VMM whatever it does (SIGKILL) and waits until it is gone, 5 s at most.
 absl::Status KillVmm(const VmRecord& vm);
+
+// What `step` returns; kInternal with the cause where it throws (in practice: out of memory), so that
+// whoever called it undoes what was begun.
+absl::Status Caught(const std::function<absl::Status()>& step);
 
 // For a record that could not be written while nothing depended on it yet: kResourceExhausted with
 // the same message; ok stays ok.

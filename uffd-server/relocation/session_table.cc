@@ -19,7 +19,7 @@ bool SessionTable::Place::Busy() const {
   return destination != nullptr && !IsFinal(destination->state());
 }
 
-absl::Status SessionTable::Reserve(const std::string& vm) {
+absl::StatusOr<SessionTable::Reservation> SessionTable::Reserve(const std::string& vm) {
   Place ended;  // destroyed without the lock
   absl::MutexLock lock(&mutex_);
   const auto settled = [this, &vm]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
@@ -38,17 +38,29 @@ absl::Status SessionTable::Reserve(const std::string& vm) {
         absl::StrCat("VM ", vm, " takes part in another relocation already"));
   }
   std::swap(ended, place);
+  Reservation reservation(*this, vm);
   place.reserved = true;
-  return absl::OkStatus();
+  return reservation;
 }
 
-void SessionTable::Fill(const std::string& vm, std::shared_ptr<SourceSession> source,
-                        std::shared_ptr<DestinationSession> destination) {
+SessionTable::Reservation::~Reservation() {
+  if (table_ != nullptr) table_->Fill(vm_, {});
+}
+
+void SessionTable::Reservation::Fill(std::shared_ptr<SourceSession> source) {
+  std::exchange(table_, nullptr)->Fill(vm_, {.source = std::move(source)});
+}
+
+void SessionTable::Reservation::Fill(std::shared_ptr<DestinationSession> destination) {
+  std::exchange(table_, nullptr)->Fill(vm_, {.destination = std::move(destination)});
+}
+
+void SessionTable::Fill(const std::string& vm, Place place) {
   absl::MutexLock lock(&mutex_);
-  if (source == nullptr && destination == nullptr) {
+  if (place.Empty()) {
     places_.erase(vm);
   } else {
-    places_[vm] = Place{.source = std::move(source), .destination = std::move(destination)};
+    places_[vm] = std::move(place);  // it is there already: nothing is allocated
   }
 }
 

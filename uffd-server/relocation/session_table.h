@@ -7,9 +7,10 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "relocation/destination_session.h"
 #include "relocation/lost_sessions.h"
@@ -21,8 +22,8 @@ class SessionTable {
  public:
   // A VM's place: one of the two, or neither while it is reserved.
   struct Place {
-    std::shared_ptr<SourceSession> source;
-    std::shared_ptr<DestinationSession> destination;
+    std::shared_ptr<SourceSession> source = nullptr;
+    std::shared_ptr<DestinationSession> destination = nullptr;
     bool reserved = false;
     bool settling = false;  // its last session, of another daemon's time, is being put in order
 
@@ -30,13 +31,28 @@ class SessionTable {
     bool Empty() const { return source == nullptr && destination == nullptr; }
   };
 
-  // Takes the VM's place for a session that is being made, until Fill(); what was in it is let go.
-  // Waits up to 15 s while the place is being settled. kFailedPrecondition if it is in use, or is
-  // being settled still.
-  absl::Status Reserve(const std::string& vm) ABSL_LOCKS_EXCLUDED(mutex_);
-  // Puts the session that was made into its place; one of them, or none if it could not be made.
-  void Fill(const std::string& vm, std::shared_ptr<SourceSession> source,
-            std::shared_ptr<DestinationSession> destination) ABSL_LOCKS_EXCLUDED(mutex_);
+  // A VM's place that is kept for a session that is being made. Destroyed unfilled, whatever the
+  // cause (an error, an exception), it frees the place. The table outlives it.
+  class Reservation {
+   public:
+    Reservation(Reservation&& other) noexcept : table_(std::exchange(other.table_, nullptr)),
+                                                vm_(std::move(other.vm_)) {}
+    Reservation& operator=(Reservation&&) = delete;
+    ~Reservation();
+    // Puts the session that was made into the place. Once.
+    void Fill(std::shared_ptr<SourceSession> source);
+    void Fill(std::shared_ptr<DestinationSession> destination);
+
+   private:
+    friend class SessionTable;
+    Reservation(SessionTable& table, std::string vm) : table_(&table), vm_(std::move(vm)) {}
+    SessionTable* table_;  // null: filled, or moved from
+    std::string vm_;
+  };
+
+  // Takes the VM's place; what was in it is released. Waits up to 15 s while the place is being
+  // settled. kFailedPrecondition if it is in use, or is being settled still.
+  absl::StatusOr<Reservation> Reserve(const std::string& vm) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // A copy of the VM's place; an empty one if it has none.
   Place Find(const std::string& vm) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -57,6 +73,9 @@ class SessionTable {
       ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
+  // Without a session the VM has no place any more.
+  void Fill(const std::string& vm, Place place) ABSL_LOCKS_EXCLUDED(mutex_);
+
   absl::Mutex mutex_;
   std::map<std::string, Place> places_ ABSL_GUARDED_BY(mutex_);  // by the VM's name on this host
 };

@@ -14,7 +14,7 @@ using std::chrono::milliseconds;
 
 absl::StatusOr<std::shared_ptr<SourceSession>> SourceSession::TakeUp(
     const DaemonParts& parts, const OwnershipRecord& recorded, VmRecord record) {
-  auto vmm = parts.connect_vmm(record.qmp_path);
+  auto vmm = parts.connect_vmm(record);
   if (!vmm.ok()) return vmm.status();
   const auto description = (*vmm)->Describe();
   if (!description.ok()) return description.status();
@@ -32,7 +32,8 @@ absl::StatusOr<std::shared_ptr<SourceSession>> SourceSession::TakeUp(
   const auto served = session->ServeMemory(*description);
   if (!served.ok()) return served.status();
   parts.page_server.Freeze(session->session_);
-  session->attendant_ = std::thread([raw = session.get()] { raw->Attend(); });
+  const absl::Status attended = session->StartAttending();
+  if (!attended.ok()) return attended;
   return session;
 }
 
@@ -149,7 +150,7 @@ absl::Status SourceSession::RollBack(const absl::Status& cause, bool must_ask_de
 
 absl::Status SourceSession::ResumeHere() {
   if (vmm_ == nullptr) {
-    auto vmm = parts_.connect_vmm(record_.qmp_path);
+    auto vmm = parts_.connect_vmm(record_);
     if (!vmm.ok()) return vmm.status();
     vmm_ = std::move(*vmm);
   }

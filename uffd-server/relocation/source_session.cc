@@ -4,6 +4,7 @@
 
 #include <random>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "relocation/fit.h"
 #include "relocation/memory_match.h"
@@ -83,7 +84,7 @@ absl::StatusOr<std::shared_ptr<SourceSession>> SourceSession::Prepare(
   std::shared_ptr<SourceSession> session(new SourceSession(
       parts, options, std::move(*record), MakeSessionId(), SessionState::kPrepared));
   const std::string vm_name = absl::StrCat("source VM ", options.vm);
-  auto vmm = parts.connect_vmm(session->record_.qmp_path);
+  auto vmm = parts.connect_vmm(session->record_);
   if (!vmm.ok()) return Prefixed(vm_name, absl::FailedPreconditionError(vmm.status().message()));
   session->vmm_ = std::move(*vmm);
   const auto description = session->vmm_->Describe();
@@ -98,23 +99,30 @@ absl::StatusOr<std::shared_ptr<SourceSession>> SourceSession::Prepare(
   // "Prepared" is on disk before anything can be handed over: a daemon that restarts knows from it
   // that this VM stayed here, and whether it ran.
   session->was_running_ = description->state == GuestState::kRunning;
-  status = NothingDone(session->Write(OwnershipMark::kPrepared));
+  // However this ends but well.
+  absl::Cleanup undo = [&session, &parts, &options] {
+    const absl::Status restored = session->vmm_->RestoreSettings();
+    if (!restored.ok()) spdlog::warn("vm {}, {}", options.vm, restored.ToString());
+    parts.page_server.Remove(session->session_);
+    parts.store.Remove(session->session_);
+  };
+  status = session->StartAttending();  // while nothing depends on it
+  if (status.ok()) status = NothingDone(session->Write(OwnershipMark::kPrepared));
   if (status.ok()) status = session->vmm_->PrepareSource();
   if (status.ok()) {
     status = Prefixed(absl::StrCat("destination ", options.destination),
                       session->destination_->MakeOffer(*offer));
-    if (!status.ok()) {
-      const absl::Status restored = session->vmm_->RestoreSettings();
-      if (!restored.ok()) spdlog::warn("vm {}, {}", options.vm, restored.ToString());
-    }
   }
-  if (!status.ok()) {
-    parts.page_server.Remove(session->session_);
-    parts.store.Remove(session->session_);
-    return status;
-  }
-  session->attendant_ = std::thread([raw = session.get()] { raw->Attend(); });
+  if (!status.ok()) return status;
+  std::move(undo).Cancel();
   return session;
+}
+
+absl::Status SourceSession::StartAttending() {
+  auto attendant = DaemonThread::Start("pc-source", [this] { Attend(); });
+  if (!attendant.ok()) return attendant.status();
+  attendant_ = *std::move(attendant);
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::shared_ptr<RamFileSource>> SourceSession::ServeMemory(
@@ -166,12 +174,12 @@ absl::StatusOr<double> SourceSession::Switch() {
         absl::StrCat("switch ", options_.vm, ": the session is ",
                      std::string(Name(status_.state()))));
   }
-  const absl::Status loaded = StopAndLoad();
+  const absl::Status loaded = Caught([this] { return StopAndLoad(); });
   if (!loaded.ok()) return RollBack(loaded, /*must_ask_destination=*/false);
   if (CancelRequested()) {
     return RollBack(absl::CancelledError("cancelled by an operator"), false);
   }
-  const absl::Status recorded = RecordHandOver();
+  const absl::Status recorded = Caught([this] { return RecordHandOver(); });
   // The record may have been written all the same: only the destination's word helps now.
   if (!recorded.ok()) return RollBack(recorded, /*must_ask_destination=*/true);
   return FinishHandOver();
@@ -337,7 +345,7 @@ absl::Status SourceSession::Release() {
   Turn::Holder turn(turn_);
   if (record_.process.HasEnded()) return absl::OkStatus();
   if (vmm_ == nullptr) {
-    auto vmm = parts_.connect_vmm(record_.qmp_path);
+    auto vmm = parts_.connect_vmm(record_);
     if (!vmm.ok()) return Prefixed(absl::StrCat("end the VMM of ", options_.vm), vmm.status());
     vmm_ = std::move(*vmm);
   }
@@ -400,7 +408,7 @@ SourceSession::~SourceSession() {
     absl::MutexLock lock(&mutex_);
     stopping_ = true;
   }
-  if (attendant_.joinable()) attendant_.join();
+  attendant_.Join();
   parts_.page_server.Remove(session_);
 }
 

@@ -16,10 +16,10 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <thread>
 
 #include "relocation/relocation.h"
 #include "relocation/session.h"
+#include "server/daemon_thread.h"
 
 namespace postcopy {
 
@@ -61,6 +61,8 @@ class SourceSession {
   }
   // May ask the destination for its figures.
   Progress Snapshot();
+  // What this side knows by itself; does not block.
+  Progress OwnProgress() const { return status_.Snapshot(); }
   bool WaitForChange(SessionState seen, std::chrono::milliseconds timeout) {
     return status_.WaitForChange(seen, timeout);
   }
@@ -84,6 +86,8 @@ class SourceSession {
   // The VM stands still here and nobody else will run it. ok: it goes on.
   absl::Status ResumeHere();
   absl::Status Write(OwnershipMark mark);
+  // kResourceExhausted: no thread could be made.
+  absl::Status StartAttending();
   void Attend();
   // Asks the destination whether all memory has arrived, in case that its word was lost.
   void AskWhetherArrived();
@@ -118,7 +122,7 @@ class SourceSession {
   std::optional<absl::Status> resume_again_ ABSL_GUARDED_BY(mutex_);
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::string attended_;  // what the attendant has logged last; its own
-  std::thread attendant_;
+  DaemonThread attendant_;
 };
 
 }  // namespace postcopy

@@ -105,7 +105,9 @@ absl::StatusOr<std::unique_ptr<AgentServer>> AgentServer::Start(AgentServerOptio
     const char byte = 'w';
     [[maybe_unused]] const ssize_t written = write(pipe->write_end.get(), &byte, 1);
   });
-  server->thread_ = std::thread([self = server.get()] { self->Run(); });
+  auto thread = DaemonThread::Start("pc-agents", [self = server.get()] { self->Run(); });
+  if (!thread.ok()) return thread.status();
+  server->thread_ = *std::move(thread);
   spdlog::info("agent: listening, path {}", path);
   return server;
 }
@@ -120,11 +122,9 @@ AgentServer::AgentServer(VmRegistry& registry, std::string socket_path, UnixList
 
 AgentServer::~AgentServer() {
   registry_.SetWake({});
-  if (thread_.joinable()) {
-    const char byte = 'q';
-    [[maybe_unused]] const ssize_t written = write(wake_->write_end.get(), &byte, 1);
-    thread_.join();
-  }
+  const char byte = 'q';
+  [[maybe_unused]] const ssize_t written = write(wake_->write_end.get(), &byte, 1);
+  thread_.Join();
   std::error_code ignored;
   std::filesystem::remove(socket_path_, ignored);
 }

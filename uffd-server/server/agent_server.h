@@ -10,7 +10,6 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -19,6 +18,7 @@
 #include "platform/pidfd.h"
 #include "platform/unique_fd.h"
 #include "platform/unix_channel.h"
+#include "server/daemon_thread.h"
 #include "server/vm_registry.h"
 
 namespace postcopy {
@@ -92,7 +92,7 @@ class AgentServer {
   Clock::time_point accept_again_{};  // after accept() failed for want of descriptors
   bool process_ended_ = false;
 
-  std::thread thread_;  // last: it uses all of the above
+  DaemonThread thread_;  // last: it uses all of the above
 };
 
 }  // namespace postcopy

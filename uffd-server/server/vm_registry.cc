@@ -95,14 +95,16 @@ VmRecord MakeRecord(VmRegistry::Registration registration) {
 
 // --- for the orchestrator ------------------------------------------------------------------------
 
-std::vector<VmRecord> VmRegistry::List() const {
-  std::vector<VmRecord> records;
+std::vector<VmOverview> VmRegistry::List() const {
+  std::vector<VmOverview> overviews;
   absl::MutexLock lock(&mutex_);
   for (const auto& [name, vm] : vms_) {
-    auto record = Duplicate(vm.record);
-    if (record.ok()) records.push_back(*std::move(record));
+    const VmRecord& record = vm.record;
+    VmOverview& overview = overviews.emplace_back(
+        VmOverview{name, record.pid(), record.qmp_path, record.problem});
+    for (const VmBlock& block : record.blocks) overview.ram_bytes += block.size_bytes;
   }
-  return records;
+  return overviews;
 }
 
 absl::StatusOr<VmRecord> VmRegistry::Find(std::string_view name) const {
@@ -236,7 +238,7 @@ void VmRegistry::SetObserver(std::function<void(const std::string& name)> regist
   absl::MutexLock lock(&observer_mutex_);
   observer_ = std::move(registered);
   if (!observer_) return;
-  for (const VmRecord& vm : List()) observer_(vm.name);
+  for (const VmOverview& vm : List()) observer_(vm.name);
 }
 
 absl::Status VmRegistry::Register(AgentClientId client, Registration registration) {

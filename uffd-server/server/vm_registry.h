@@ -65,6 +65,15 @@ struct VmRecord {
   int pid() const { return process.pid(); }
 };
 
+// A VM for people to see.
+struct VmOverview {
+  std::string name;
+  int pid = 0;
+  std::string qmp_path;
+  std::string problem;
+  uint64_t ram_bytes = 0;
+};
+
 struct ArmedVm {
   UniqueFd userfault;
   std::vector<VmBlock> blocks;  // those that were armed, in the order asked for
@@ -81,8 +90,8 @@ class VmRegistry {
 
   // --- for the orchestrator --------------------------------------------------------------------
 
-  // Every VM, by name. A record whose descriptors can't be duplicated is left out.
-  std::vector<VmRecord> List() const;
+  // Every VM, by name. Takes no descriptor: nothing hides a VM from a list.
+  std::vector<VmOverview> List() const;
   // kNotFound: no such VM has registered. kResourceExhausted: out of descriptors.
   absl::StatusOr<VmRecord> Find(std::string_view name) const;
 

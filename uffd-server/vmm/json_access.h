@@ -1,5 +1,6 @@
 // Checked access to JSON that a peer sent: a member that is missing or of another type reads as an
 // empty value, and nothing throws. Whether an empty value is acceptable is the caller's to decide.
+// Strings come as PrintableText(): what a VMM says may be shown and logged.
 #pragma once
 
 #include <algorithm>
@@ -9,6 +10,8 @@
 #include <string_view>
 
 #include <nlohmann/json.hpp>
+
+#include "core/printable_text.h"
 
 namespace postcopy {
 
@@ -53,6 +56,12 @@ inline const Json& MemberAt(const Json& object, const char* key) {
 }
 
 inline std::string StringAt(const Json& object, const char* key) {
+  const auto* text = MemberAt(object, key).get_ptr<const Json::string_t*>();
+  return text == nullptr ? std::string() : PrintableText(*text);
+}
+
+// As it was sent, for text of many lines that is parsed and not shown.
+inline std::string RawStringAt(const Json& object, const char* key) {
   const auto* text = MemberAt(object, key).get_ptr<const Json::string_t*>();
   return text == nullptr ? std::string() : *text;
 }

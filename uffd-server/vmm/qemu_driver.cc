@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_format.h"
+#include "vmm/guest_states.h"
 #include "vmm/qemu_inspect.h"
 
 namespace postcopy {
@@ -15,9 +16,11 @@ bool IsRefusal(const absl::Status& status) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<QemuDriver>> QemuDriver::Connect(const std::string& qmp_path,
+absl::StatusOr<std::unique_ptr<QemuDriver>> QemuDriver::Connect(const std::string& qmp_path, int pid,
                                                                 const QemuLimits& limits) {
-  absl::StatusOr<std::unique_ptr<QmpClient>> qmp = QmpClient::Connect(qmp_path, limits.connect);
+  if (qmp_path.empty()) return NoMonitor();
+  absl::StatusOr<std::unique_ptr<QmpClient>> qmp =
+      QmpClient::Connect(qmp_path, pid, limits.connect);
   if (!qmp.ok()) return qmp.status();
   return std::make_unique<QemuDriver>(*std::move(qmp), limits);
 }

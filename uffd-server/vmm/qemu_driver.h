@@ -49,8 +49,10 @@ class QemuDriver final : public VmmDriver {
   // RAM that may travel when QEMU can't list its blocks: a VGA's, the firmware's.
   static constexpr uint64_t kDefaultStreamedRamBytes = uint64_t{64} << 20;
 
-  // Connects to QEMU's monitor socket and keeps the connection: QEMU serves one client a monitor.
-  static absl::StatusOr<std::unique_ptr<QemuDriver>> Connect(const std::string& qmp_path,
+  // Connects to the monitor socket of the QEMU that is process `pid` and keeps the connection: QEMU
+  // serves one client a monitor. kFailedPrecondition: it has told no socket, or another process
+  // listens there.
+  static absl::StatusOr<std::unique_ptr<QemuDriver>> Connect(const std::string& qmp_path, int pid,
                                                              const QemuLimits& limits = {});
   QemuDriver(std::unique_ptr<QmpClient> qmp, const QemuLimits& limits);
 

@@ -35,7 +35,7 @@ uint64_t QemuDriver::StreamedRamLimitNow() {
   absl::StatusOr<VmmDescription> description = Describe();
   absl::StatusOr<Json> listing = Ask("x-query-ramblock");
   if (!description.ok() || !listing.ok()) return kDefaultStreamedRamBytes;
-  return StreamedRamLimit(StringAt(*listing, "human-readable-text"), description->ram)
+  return StreamedRamLimit(RawStringAt(*listing, "human-readable-text"), description->ram)
       .value_or(kDefaultStreamedRamBytes);
 }
 

@@ -1,10 +1,12 @@
 #include "vmm/qmp_client.h"
 
 #include <array>
+#include <exception>
 #include <utility>
 
 #include "absl/strings/str_format.h"
 #include "platform/unix_stream.h"
+#include "vmm/json_stream.h"
 #include "vmm/time_left.h"
 
 namespace postcopy {
@@ -52,16 +54,27 @@ std::string DurationText(milliseconds duration) {
                            : absl::StrFormat("%d ms", count);
 }
 
-absl::StatusOr<std::unique_ptr<QmpClient>> QmpClient::Connect(const std::string& path,
+absl::Status ForeignMonitor(const std::string& path, int listener_pid, int vmm_pid) {
+  return absl::FailedPreconditionError(absl::StrFormat(
+      "connect %s: its monitor socket belongs to process %d, but the hook has registered process %d: "
+      "that QEMU runs without libpostcopy-preload.so",
+      path, listener_pid, vmm_pid));
+}
+
+absl::StatusOr<std::unique_ptr<QmpClient>> QmpClient::Connect(const std::string& path, int pid,
                                                               milliseconds timeout) {
   Result<UniqueFd> socket = ConnectUnixStream(path, timeout);
   if (!socket.ok()) return StatusOf(socket.error());
+  const Result<int> listener = PeerProcess(socket->get());
+  if (!listener.ok()) return StatusOf(listener.error());
+  if (*listener != pid) return ForeignMonitor(path, *listener, pid);
   return Open(std::move(*socket), path, timeout);
 }
 
 absl::StatusOr<std::unique_ptr<QmpClient>> QmpClient::Open(UniqueFd socket, std::string name,
                                                            milliseconds timeout) {
   std::unique_ptr<QmpClient> client(new QmpClient(std::move(socket), std::move(name)));
+  if (absl::Status reading = client->StartReading(); !reading.ok()) return reading;
   absl::Status greeted = client->WaitForGreeting(timeout);
   if (!greeted.ok()) return greeted;
   absl::StatusOr<Json> ready = client->Command("qmp_capabilities", Json::object(), timeout);
@@ -73,10 +86,27 @@ QmpClient::QmpClient(UniqueFd socket, std::string name)
     : socket_(std::move(socket)), name_(std::move(name)) {
   const Result<int> pid = PeerProcess(socket_.get());
   if (pid.ok()) peer_pid_ = *pid;
-  reader_ = std::jthread([this] { ReadLines(); });
 }
 
-QmpClient::~QmpClient() { ShutDown(socket_.get(), StreamDirection::kBoth); }
+absl::Status QmpClient::StartReading() {
+  Result<QuietThread> reader = QuietThread::Start("pc-monitor", [this] {
+    try {
+      ReadMessages();
+    } catch (const std::exception& error) {
+      EndConnection(absl::ResourceExhaustedError(error.what()));
+    }
+  });
+  if (!reader.ok()) {
+    return Failure("connect", absl::ResourceExhaustedError(reader.error().message));
+  }
+  reader_.emplace(std::move(*reader));
+  return absl::OkStatus();
+}
+
+QmpClient::~QmpClient() {
+  ShutDown(socket_.get(), StreamDirection::kBoth);
+  if (reader_.has_value()) reader_->Join();
+}
 
 absl::Status QmpClient::Failure(std::string_view operation, const absl::Status& cause) const {
   return absl::Status(cause.code(), absl::StrFormat("qmp %s at %s: %s", operation, name_,
@@ -179,43 +209,49 @@ absl::StatusOr<QmpEvent> QmpClient::NextEvent(uint64_t& cursor, milliseconds tim
   return events_[cursor++ - first_event_].event;
 }
 
-void QmpClient::ReadLines() {
+void QmpClient::ReadMessages() {
   std::array<char, 16384> buffer;
-  std::string partial;
+  JsonStream stream(kMaxMessageBytes);
   for (;;) {
     const StreamResult result = ReceiveBytes(socket_.get(), buffer, milliseconds(-1));
     if (result.outcome != StreamOutcome::kDone) {
       return EndConnection(absl::UnavailableError("the VMM has closed the connection"));
     }
-    std::string_view rest(buffer.data(), result.bytes);
-    for (size_t end; (end = rest.find('\n')) != std::string_view::npos;) {
-      partial.append(rest.substr(0, end));
-      rest.remove_prefix(end + 1);
-      if (partial.size() > kMaxLineBytes) break;
-      const absl::Status taken = TakeLine(partial);
-      if (!taken.ok()) return EndConnection(taken);
-      partial.clear();
-    }
-    if (partial.size() + rest.size() > kMaxLineBytes) {
-      return EndConnection(absl::UnavailableError(
-          absl::StrFormat("a line is longer than %d bytes", kMaxLineBytes)));
-    }
-    partial.append(rest);
+    const absl::Status taken =
+        stream.Feed({buffer.data(), result.bytes}, [this](std::string_view text) {
+          absl::Status few = CountMessage(text.size());
+          return few.ok() ? Take(text) : few;
+        });
+    if (!taken.ok()) return EndConnection(absl::UnavailableError(taken.message()));
   }
 }
 
-absl::Status QmpClient::TakeLine(std::string_view line) {
-  if (line.find_first_not_of(" \t\r") == std::string_view::npos) return absl::OkStatus();
-  Json message = ParseJson(line);
+absl::Status QmpClient::CountMessage(size_t bytes) {
+  const TimePoint now = steady_clock::now();
+  if (now - second_began_ >= std::chrono::seconds(1)) {
+    second_began_ = now;
+    second_messages_ = 0;
+    second_bytes_ = 0;
+  }
+  second_bytes_ += bytes;
+  if (++second_messages_ <= kMaxMessagesPerSecond && second_bytes_ <= kMaxBytesPerSecond) {
+    return absl::OkStatus();
+  }
+  return absl::ResourceExhaustedError(
+      absl::StrFormat("the VMM sends more than %d messages or %d bytes a second",
+                      kMaxMessagesPerSecond, kMaxBytesPerSecond));
+}
+
+absl::Status QmpClient::Take(std::string_view text) {
+  Json message = ParseJson(text);
   if (!message.is_object()) {
-    return absl::UnavailableError(
-        absl::StrFormat("a line is not a JSON object of at most %d levels", kMaxJsonLevels));
+    return absl::InvalidArgumentError("something was sent that looks like a JSON object and is none");
   }
   MutexLock lock(mutex_);
   if (message.contains("QMP")) {
     greeted_ = true;
   } else if (message.contains("event")) {
-    Queue({StringAt(message, "event"), MemberAt(message, "data"), TimeOf(message)}, line.size());
+    Queue({StringAt(message, "event"), MemberAt(message, "data"), TimeOf(message)}, text.size());
   } else {
     const auto slot = waiting_.find(UnsignedAt(message, "id"));
     if (slot != waiting_.end()) slot->second = std::move(message);
@@ -224,11 +260,11 @@ absl::Status QmpClient::TakeLine(std::string_view line) {
   return absl::OkStatus();
 }
 
-void QmpClient::Queue(QmpEvent event, size_t line_bytes) {
-  events_.push_back({std::move(event), line_bytes});
-  event_bytes_ += line_bytes;
+void QmpClient::Queue(QmpEvent event, size_t message_bytes) {
+  events_.push_back({std::move(event), message_bytes});
+  event_bytes_ += message_bytes;
   while (events_.size() > kMaxQueuedEvents || event_bytes_ > kMaxQueuedEventBytes) {
-    event_bytes_ -= events_.front().line_bytes;
+    event_bytes_ -= events_.front().message_bytes;
     events_.pop_front();
     ++first_event_;
   }

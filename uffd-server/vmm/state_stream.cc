@@ -1,6 +1,7 @@
 #include "vmm/state_stream.h"
 
 #include <cstring>
+#include <exception>
 #include <utility>
 #include <vector>
 
@@ -20,10 +21,29 @@ constexpr size_t kReadBytes = size_t{256} << 10;
 
 StateStream::StateStream(UniqueFd socket, size_t limit_bytes)
     : socket_(std::move(socket)), limit_bytes_(limit_bytes) {
-  reader_ = std::jthread([this] { Read(); });
+  Result<QuietThread> reader = QuietThread::Start("pc-state", [this] {
+    try {
+      Read();
+    } catch (const std::exception& error) {
+      Fail(error.what());
+    }
+  });
+  if (reader.ok()) {
+    reader_.emplace(std::move(*reader));
+  } else {
+    Fail(reader.error().message);
+  }
 }
 
-StateStream::~StateStream() { ShutDown(socket_.get(), StreamDirection::kBoth); }
+StateStream::~StateStream() {
+  ShutDown(socket_.get(), StreamDirection::kBoth);
+  if (reader_.has_value()) reader_->Join();
+}
+
+void StateStream::Fail(const std::string& cause) {
+  ShutDown(socket_.get(), StreamDirection::kBoth);
+  Finish(absl::ResourceExhaustedError(absl::StrFormat("read device state: %s", cause)), {});
+}
 
 void StateStream::Read() {
   std::vector<char> buffer(kReadBytes);
@@ -40,10 +60,7 @@ void StateStream::Read() {
                       {});
     }
     if (bytes.size() + result.bytes > limit_bytes_) {
-      ShutDown(socket_.get(), StreamDirection::kBoth);
-      return Finish(absl::ResourceExhaustedError(absl::StrFormat(
-                        "read device state: it is larger than %d bytes", limit_bytes_)),
-                    {});
+      return Fail(absl::StrFormat("it is larger than %d bytes", limit_bytes_));
     }
     bytes.append(buffer.data(), result.bytes);
   }

@@ -6,12 +6,13 @@
 #pragma once
 
 #include <chrono>
+#include <optional>
 #include <string>
-#include <thread>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "platform/mutex.h"
+#include "platform/quiet_thread.h"
 #include "platform/unique_fd.h"
 
 namespace postcopy {
@@ -19,7 +20,8 @@ namespace postcopy {
 class StateStream {
  public:
   // Reads `socket` until its end, at most `limit_bytes`. One byte more and the stream is shut, so
-  // that the writer fails, and the result is kResourceExhausted.
+  // that the writer fails, and the result is kResourceExhausted. The same where no thread can be
+  // made, and where memory runs out.
   StateStream(UniqueFd socket, size_t limit_bytes);
   // Shuts the stream: a writer that is still there gets EPIPE.
   ~StateStream();
@@ -31,6 +33,7 @@ class StateStream {
   absl::StatusOr<std::string> TakeAll(std::chrono::milliseconds timeout);
 
  private:
+  void Fail(const std::string& cause);
   void Read();
   void Finish(absl::Status result, std::string bytes);
 
@@ -43,7 +46,7 @@ class StateStream {
   absl::Status result_ POSTCOPY_GUARDED_BY(mutex_);
   std::string bytes_ POSTCOPY_GUARDED_BY(mutex_);
 
-  std::jthread reader_;
+  std::optional<QuietThread> reader_;  // joined by the destructor
 };
 
 }  // namespace postcopy
