@@ -4,6 +4,7 @@
 #include <string_view>
 #include <utility>
 
+#include "core/printable_text.h"
 #include "core/units.h"
 
 namespace postcopy::wire {
@@ -64,6 +65,10 @@ Result<void> CheckVmName(const std::string& name) {
   if (!plain || name == "." || name == "..") {
     return Invalid("VM name is not printable ASCII without a slash, or is . or ..");
   }
+  // It stands in command lines and tables: no option, and none that looks like another name.
+  if (name.front() == '-' || name.front() == ' ' || name.back() == ' ') {
+    return Invalid("VM name begins with - or a space, or ends with a space");
+  }
   return {};
 }
 
@@ -121,6 +126,8 @@ Result<void> Check(const RegisterMessage& message) {
   if (!message.qmp_path.empty() && message.qmp_path[0] != '/') {
     return Invalid("QMP path is not absolute");
   }
+  // It is connected to and shown, so it can't be made printable.
+  if (!IsPrintable(message.qmp_path)) return Invalid("QMP path is not printable UTF-8");
   if (auto text = CheckText(message.problem, kMaxAgentTextBytes, "problem"); !text.ok()) return text;
   if (message.blocks.size() > kMaxAgentBlocks) {
     return Invalid(std::to_string(message.blocks.size()) + " blocks, at most " +
@@ -238,6 +245,13 @@ SessionId ReadSession(ByteReader& in) {
   return id;
 }
 
+// Text for people, made printable; a NUL stays, for Check() to refuse.
+std::string ReadText(ByteReader& in, size_t limit_bytes) {
+  std::string text = in.Text(limit_bytes);
+  if (text.find('\0') != std::string::npos) return text;
+  return CutText(PrintableText(text), limit_bytes);
+}
+
 bool Read(ByteReader& in, RegisterMessage& message) {
   message.version = in.U16();
   const uint16_t flags = in.U16();
@@ -251,7 +265,7 @@ bool Read(ByteReader& in, RegisterMessage& message) {
   if (flags == 0 && session != SessionId{}) return false;
   message.vm_name = in.Text(kMaxVmNameBytes);
   message.qmp_path = in.Text(kMaxQmpPathBytes);
-  message.problem = in.Text(kMaxAgentTextBytes);
+  message.problem = ReadText(in, kMaxAgentTextBytes);
   for (uint16_t i = 0; i < count_blocks && in.ok(); ++i) {
     RegisterBlock& block = message.blocks.emplace_back();
     block.address = in.U64();
@@ -262,8 +276,8 @@ bool Read(ByteReader& in, RegisterMessage& message) {
     if (block_flags > kFlagFenced) return false;
     block.armed = block_flags == kFlagArmed;
     block.fenced = block_flags == kFlagFenced;
-    block.name = in.Text(kMaxRegionNameBytes);
-    block.path = in.Text(kMaxBlockPathBytes);
+    block.name = ReadText(in, kMaxRegionNameBytes);
+    block.path = ReadText(in, kMaxBlockPathBytes);
   }
   return true;
 }
@@ -274,12 +288,12 @@ bool Read(ByteReader& in, RegisteredMessage& message) {
   const uint8_t reserved = in.U8();
   message.accepted = accepted == 1;
   message.snapshot = in.U32();
-  message.refusal = in.Text(kMaxAgentTextBytes);
+  message.refusal = ReadText(in, kMaxAgentTextBytes);
   return accepted <= 1 && reserved == 0;
 }
 
 bool Read(ByteReader& in, ErrorMessage& message) {
-  message.text = in.Text(kMaxAgentTextBytes);
+  message.text = ReadText(in, kMaxAgentTextBytes);
   return true;
 }
 
@@ -292,7 +306,7 @@ bool Read(ByteReader& in, Message& message) {
     if (count > kMaxAgentBlocks) return false;
     for (uint16_t i = 0; i < count && in.ok(); ++i) message.blocks.push_back(in.U16());
   } else if constexpr (requires { message.text; }) {
-    message.text = in.Text(kMaxAgentTextBytes);
+    message.text = ReadText(in, kMaxAgentTextBytes);
   }
   return true;
 }

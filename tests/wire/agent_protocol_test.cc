@@ -118,7 +118,11 @@ TEST(AgentProtocolTest, NoFlippedByteMakesTheDecoderMisbehave) {
         auto decoded = DecodeAgentFrame(frame);
         if (!decoded.ok()) continue;
         EXPECT_TRUE(Validate(*decoded).ok());
-        EXPECT_EQ(Split(Encode(*decoded)).body, frame.body) << "two encodings of one message";
+        // Text that is not printable is replaced; what has come of it stays as it is.
+        const Frame again = Split(Encode(*decoded));
+        const bool replaced = again.body != frame.body;
+        EXPECT_TRUE(!replaced || value == 0x01 || value >= 0x7f) << "two encodings of one message";
+        EXPECT_TRUE(*DecodeAgentFrame(again) == *decoded);
       }
     }
   }
@@ -184,6 +188,12 @@ TEST(AgentProtocolTest, WhatARegisterMayNotSay) {
       {"printable ASCII", [](auto& m) { m.vm_name = "a/b"; }},
       {"printable ASCII", [](auto& m) { m.vm_name = "a\nb"; }},
       {"printable ASCII", [](auto& m) { m.vm_name = ".."; }},
+      {"VM name begins", [](auto& m) { m.vm_name = "-rf"; }},
+      {"VM name begins", [](auto& m) { m.vm_name = "--help"; }},
+      {"VM name begins", [](auto& m) { m.vm_name = " web1"; }},
+      {"VM name begins", [](auto& m) { m.vm_name = "web1 "; }},
+      {"QMP path is not printable", [](auto& m) { m.qmp_path = "/run/\x1b[2Jq"; }},
+      {"QMP path is not printable", [](auto& m) { m.qmp_path = "/run/\xff"; }},
       {"QMP path is not absolute", [](auto& m) { m.qmp_path = "q"; }},
       {"QMP path has", [](auto& m) { m.qmp_path.assign(kMaxQmpPathBytes + 1, '/'); }},
       {"NUL", [](auto& m) { m.problem = std::string("a\0b", 3); }},
@@ -250,6 +260,41 @@ TEST(AgentProtocolTest, WhatOtherMessagesMayNotSay) {
   registered.accepted = true;
   registered.version = kAgentProtocolVersion + 1;
   EXPECT_FALSE(Validate(registered).ok()) << "accepted in another version";
+}
+
+TEST(AgentProtocolTest, WhatIsShownIsMadePrintable) {
+  RegisterMessage message = FullRegister();
+  message.problem = "ok\n2026-11-28 info agent: vm registered\x1b[2J\xff";
+  message.blocks[0].path = "/dev/shm/\x1b]0;r\x07";
+  message.blocks[0].name = "\xc3(";
+  const auto decoded = DecodeAgentFrame(Split(Encode(message)));
+  ASSERT_TRUE(decoded.ok()) << decoded.error().message;
+  const auto& shown = std::get<RegisterMessage>(*decoded);
+  EXPECT_EQ(shown.problem, "ok\\x0a2026-11-28 info agent: vm registered\\x1b[2J\\xff");
+  EXPECT_EQ(shown.blocks[0].path, "/dev/shm/\\x1b]0;r\\x07");
+  EXPECT_EQ(shown.blocks[0].name, "\\xc3(");
+  for (const AgentMessage& told :
+       {AgentMessage(ArmFailedMessage{kSession, "a\nb"}), AgentMessage(ErrorMessage{"a\nb"}),
+        AgentMessage(RegisteredMessage{.snapshot = 1, .refusal = "a\nb"})}) {
+    const auto text = DecodeAgentFrame(Split(Encode(told)));
+    ASSERT_TRUE(text.ok()) << text.error().message;
+    const std::string printable = std::visit(
+        [](const auto& each) -> std::string {
+          if constexpr (requires { each.text; }) return each.text;
+          if constexpr (requires { each.refusal; }) return each.refusal;
+          return "";
+        },
+        *text);
+    EXPECT_EQ(printable, "a\\x0ab");
+  }
+}
+
+TEST(AgentProtocolTest, PrintableTextStaysWithinItsLimit) {
+  RegisterMessage message = FullRegister();
+  message.problem.assign(kMaxAgentTextBytes, '\x1b');
+  const auto decoded = DecodeAgentFrame(Split(Encode(message)));
+  ASSERT_TRUE(decoded.ok()) << decoded.error().message;
+  EXPECT_EQ(std::get<RegisterMessage>(*decoded).problem.size(), kMaxAgentTextBytes);
 }
 
 TEST(AgentProtocolTest, CutTextKeepsCharactersWhole) {
