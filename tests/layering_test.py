@@ -25,7 +25,7 @@ USES = {
     "libpostcopy/abi": ["core", "wire", "platform", "transport", "engine", "attach", "postcopy"],
     "libpostcopy/preload": ["core", "wire", "platform", "attach"],
     "libpostcopy/include/postcopy": ["postcopy"],
-    "uffd-server/config": [],
+    "uffd-server/config": ["core"],
     "uffd-server/server": ["core", "wire", "platform", "transport", "engine", "attach"],
     "uffd-server/vmm": ["core", "platform"],
     "uffd-server/trace": ["core", "platform"],

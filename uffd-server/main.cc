@@ -16,10 +16,12 @@
 
 #include "absl/strings/str_cat.h"
 #include "config/config_file.h"
+#include "config/log_format.h"
 #include "config/options.h"
 #include "control/control_server.h"
 #include "control/grpc_peer.h"
 #include "control/version.h"
+#include "core/printable_text.h"
 #include "platform/descriptor_limit.h"
 #include "platform/tcp_socket.h"
 #include "platform/userfault.h"
@@ -72,7 +74,8 @@ absl::StatusOr<SourceLostPolicy> SourceLostPolicyOf(const Options& options) {
 }
 
 int Fail(const absl::Status& status) {
-  std::fprintf(stderr, "uffd-server: %s\n", std::string(status.message()).c_str());
+  std::fprintf(stderr, "uffd-server: %s\n",
+               PrintableText({status.message().data(), status.message().size()}).c_str());
   return status.code() == absl::StatusCode::kInvalidArgument ? kExitUsage : kExitFailed;
 }
 
@@ -178,6 +181,6 @@ int main(int argc, char** argv) {
   const absl::Status configured = postcopy::CompleteFromConfigFile(app, options);
   if (!configured.ok()) return postcopy::Fail(configured);
   spdlog::set_level(spdlog::level::from_str(options.log_level));
-  spdlog::set_pattern("%Y-%m-%dT%H:%M:%S.%e %l %v");
+  postcopy::SetLogFormat();
   return postcopy::Run(std::move(options));
 }
