@@ -2,6 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
+#include <limits>
+#include <string>
+#include <vector>
+
 namespace postcopy {
 namespace {
 
@@ -48,6 +53,67 @@ TEST(ConvertTest, WhatBecomesOfALostSourceIsOneOfTwo) {
   EXPECT_EQ(FromProto(v1::SOURCE_LOST_ACTION_KILL).value(), SourceLostAction::kKill);
   EXPECT_FALSE(FromProto(v1::SOURCE_LOST_ACTION_UNSPECIFIED).ok());
   EXPECT_FALSE(FromProto(static_cast<v1::SourceLostAction>(99)).ok());
+}
+
+TEST(ConvertTest, ExtentsOfAnOfferAscendAndAreDisjoint) {
+  const struct {
+    std::vector<uint64_t> extents;
+    const char* words;
+  } cases[] = {
+      {{0, 64, 0, 64}, "begins before the end of the last, 64"},
+      {{8, 2, 4, 2}, "begins before the end of the last, 10"},
+      {{0, 3, 2, 2}, "begins before the end of the last, 3"},
+      {{0, 2, 2, 0}, "is empty"},
+  };
+  for (const auto& each : cases) {
+    v1::OfferRequest message = ToProto(SomeOffer());
+    auto& extents = *message.mutable_ram(0)->mutable_data_extents();
+    extents.Assign(each.extents.begin(), each.extents.end());
+    ExpectRefused(message, each.words);
+  }
+  v1::OfferRequest message = ToProto(SomeOffer());
+  message.mutable_ram(0)->mutable_data_extents()->Clear();
+  for (uint64_t page = 0; page < 64; page += 2) {  // adjacent ones are fine
+    message.mutable_ram(0)->add_data_extents(page);
+    message.mutable_ram(0)->add_data_extents(2);
+  }
+  EXPECT_TRUE(FromProto(message).ok());
+}
+
+TEST(ConvertTest, WhatAnOfferNamesIsPrintableAndBounded) {
+  const struct {
+    const char* words;
+    std::function<void(v1::OfferRequest&)> change;
+  } cases[] = {
+      {"vm: not printable", [](auto& m) { m.set_vm("web1\n2026 [31m\" has registered"); }},
+      {"source_vm: not printable", [](auto& m) { m.set_source_vm("\x1b[31m"); }},
+      {"ram: not printable", [](auto& m) { m.mutable_ram(0)->set_name("pc\x07"); }},
+      {"machine_type: not printable", [](auto& m) { m.set_machine_type("pc\x1b"); }},
+      {"vmm_version: not printable", [](auto& m) { m.set_vmm_version("\r"); }},
+      {"device: not printable", [](auto& m) { m.add_devices("a\tb"); }},
+      {"data address: not printable", [](auto& m) { m.add_data_addresses("host\n:7701"); }},
+      {"control_address: not printable", [](auto& m) { m.set_control_address("\x7f"); }},
+      {"device: at most 1024 bytes", [](auto& m) { m.add_devices(std::string(1025, 'd')); }},
+      {"machine_type: at most", [](auto& m) { m.set_machine_type(std::string(256, 'm')); }},
+      {"data address: at most", [](auto& m) { m.add_data_addresses(std::string(256, 'a')); }},
+  };
+  for (const auto& each : cases) {
+    v1::OfferRequest message = ToProto(SomeOffer());
+    each.change(message);
+    ExpectRefused(message, each.words);
+  }
+}
+
+TEST(ConvertTest, FiguresOfAPeerAreNumbersAndItsWordsPrintable) {
+  Progress progress;
+  progress.error = "lost\x1b[2J\n";
+  progress.peer = "host\x07";
+  const auto read = FromProto(ToProto(progress));
+  ASSERT_TRUE(read.ok()) << read.status();
+  EXPECT_EQ(read->error, "lost\\x1b[2J\\x0a");
+  EXPECT_EQ(read->peer, "host\\x07");
+  progress.downtime_ms = std::numeric_limits<double>::quiet_NaN();
+  EXPECT_FALSE(FromProto(ToProto(progress)).ok());
 }
 
 TEST(ConvertTest, EveryRecordedOutcomeComesBack) {

@@ -165,7 +165,7 @@ class FakeRelocations : public Relocations {
     return RecoveryReport{SessionState::kUnknown, "destination", "it runs there"};
   }
 
-  absl::Status OnOffer(const Offer& offer) override {
+  absl::Status OnOffer(const Offer& offer, const HasGone&) override {
     {
       const absl::MutexLock lock(&mutex_);
       offer_ = offer;

@@ -4,7 +4,12 @@
 #include <grpcpp/security/credentials.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <chrono>
+#include <list>
+#include <memory>
+#include <thread>
+#include <vector>
 
 #include "control/control_server.h"
 #include "control/device_state.h"
@@ -155,6 +160,28 @@ TEST_F(PeerTest, AStateIsRefusedWhereItsSessionIs) {
   EXPECT_EQ(Load(*destination_, kTestSession, true, "state"),
             absl::NotFoundError("load to " + address_ + ": no such session"));
   EXPECT_THAT(relocations_.calls(), Not(Contains(HasSubstr("load"))));
+}
+
+TEST_F(PeerTest, CallsThatNeverSayWhatTheyAreAboutAreNotKept) {
+  constexpr int kIdle = 60;
+  const auto stub =
+      v1::Peer::NewStub(grpc::CreateChannel(address_, grpc::InsecureChannelCredentials()));
+  std::list<grpc::ClientContext> contexts(kIdle);
+  std::atomic<int> ended = 0;
+  std::vector<std::jthread> calls;
+  for (grpc::ClientContext& context : contexts) {
+    calls.emplace_back([&] {
+      v1::SessionResponse response;
+      EXPECT_EQ(stub->Load(&context, &response)->Finish().error_code(), grpc::StatusCode::CANCELLED);
+      ++ended;
+    });
+  }
+  // All but the youngest 32 end, although nobody has ended them at this side.
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  while (ended < kIdle - 32 && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
+  EXPECT_EQ(ended, kIdle - 32);
+  EXPECT_TRUE(Load(*destination_, kTestSession, true, "state").ok());
+  for (grpc::ClientContext& context : contexts) context.TryCancel();
 }
 
 TEST_F(PeerTest, IncompleteDeviceStateIsNeverLoaded) {

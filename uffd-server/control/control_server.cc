@@ -3,6 +3,7 @@
 #include <grpcpp/ext/health_check_service_server_builder_option.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
+#include <grpcpp/resource_quota.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
@@ -40,7 +41,23 @@ absl::Status CheckAddresses(const ControlServerOptions& options) {
   return absl::OkStatus();
 }
 
+// Each call takes a thread for as long as it runs: a connection may have so many at once, and all of
+// them together. What is more waits, or fails with RESOURCE_EXHAUSTED. A daemon has one connection to
+// each peer, and a few calls for each VM that it relocates there.
+constexpr int kMaxCallsPerConnection = 64;
+constexpr int kMaxServerThreads = 512;
+// gRPC's own buffers. Under pressure it refuses what is new; a message has kMaxMessageBytes.
+constexpr size_t kMaxServerBytes = size_t{512} << 20;
+// Nothing was called over a connection for so long: it is closed, and made again by the next call.
+constexpr int kIdleConnectionMs = 10 * 60 * 1000;
+
 void SetArguments(grpc::ServerBuilder& builder) {
+  grpc::ResourceQuota quota("control");
+  quota.SetMaxThreads(kMaxServerThreads);
+  quota.Resize(kMaxServerBytes);
+  builder.SetResourceQuota(quota);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxCallsPerConnection);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_IDLE_MS, kIdleConnectionMs);
   builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
   builder.SetMaxSendMessageSize(kMaxMessageBytes);
   // A second daemon must not share the port silently.

@@ -1,10 +1,12 @@
 #include "control/convert.h"
 
 #include <array>
+#include <cmath>
 #include <utility>
 
 #include "absl/strings/str_format.h"
 #include "core/memory_layout.h"
+#include "core/printable_text.h"
 #include "core/session_id.h"
 
 namespace postcopy {
@@ -40,10 +42,19 @@ const char* RoleWord(SessionRole role) {
   return role == SessionRole::kSource ? kSource : kDestination;
 }
 
+// Not responsible for whether there is something of that name.
+absl::Status CheckText(const char* field, std::string_view text, size_t limit_bytes) {
+  if (text.size() > limit_bytes) {
+    return absl::InvalidArgumentError(absl::StrFormat("%s: at most %d bytes expected, not %d", field,
+                                                      limit_bytes, text.size()));
+  }
+  if (IsPrintable(text)) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrFormat("%s: not printable text", field));
+}
+
 absl::Status CheckName(const char* field, std::string_view name) {
-  if (!name.empty() && name.size() <= kMaxNameBytes) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrFormat("%s: 1 to %d bytes expected, not %d", field, kMaxNameBytes, name.size()));
+  if (name.empty()) return absl::InvalidArgumentError(absl::StrFormat("%s: it is empty", field));
+  return CheckText(field, name, kMaxNameBytes);
 }
 
 absl::StatusOr<OfferedRegion> RegionFromProto(const v1::RamBlock& block) {
@@ -53,15 +64,23 @@ absl::StatusOr<OfferedRegion> RegionFromProto(const v1::RamBlock& block) {
         absl::StrFormat("ram %s: an extent without its count", block.name()));
   }
   const uint64_t pages = offered.region.count_pages();
+  uint64_t behind = 0;  // the page behind the last extent
   offered.data.reserve(static_cast<size_t>(block.data_extents_size() / 2));
   for (int i = 0; i < block.data_extents_size(); i += 2) {
     const uint64_t first = block.data_extents(i);
     const uint64_t count = block.data_extents(i + 1);
+    // Ascending and disjoint, so that all of them together are no more work than the region is.
+    if (count == 0 || first < behind) {
+      return absl::InvalidArgumentError(absl::StrFormat(
+          "ram %s: extent of %u pages at %u is empty or begins before the end of the last, %u",
+          block.name(), count, first, behind));
+    }
     if (first > pages || count > pages - first) {
       return absl::InvalidArgumentError(
           absl::StrFormat("ram %s: extent of %u pages at %u lies beyond its %u pages", block.name(),
                           count, first, pages));
     }
+    behind = first + count;
     offered.data.push_back({PageIndex{first}, count});
   }
   return offered;
@@ -74,6 +93,25 @@ absl::Status CheckOfferFields(const v1::OfferRequest& message) {
   if (message.devices_size() > kMaxListedNames || message.data_addresses_size() > kMaxListedNames) {
     return absl::InvalidArgumentError(
         absl::StrFormat("offer: more than %d devices or data addresses", kMaxListedNames));
+  }
+  for (const std::string& device : message.devices()) {
+    if (auto status = CheckText("device", device, kMaxDeviceBytes); !status.ok()) return status;
+  }
+  for (const std::string& address : message.data_addresses()) {
+    if (auto status = CheckName("data address", address); !status.ok()) return status;
+  }
+  for (const v1::RamBlock& block : message.ram()) {
+    if (auto status = CheckName("ram", block.name()); !status.ok()) return status;
+  }
+  if (auto status = CheckText("machine_type", message.machine_type(), kMaxNameBytes); !status.ok()) {
+    return status;
+  }
+  if (auto status = CheckText("vmm_version", message.vmm_version(), kMaxNameBytes); !status.ok()) {
+    return status;
+  }
+  if (auto status = CheckText("control_address", message.control_address(), kMaxNameBytes);
+      !status.ok()) {
+    return status;
   }
   int64_t extents = 0;
   for (const v1::RamBlock& block : message.ram()) extents += block.data_extents_size() / 2;
@@ -149,13 +187,18 @@ absl::StatusOr<Progress> FromProto(const v1::Progress& message) {
   if (message.role() != kSource && message.role() != kDestination) {
     return absl::InvalidArgumentError(absl::StrFormat("role: '%s' is none", message.role()));
   }
+  for (const double figure : {message.fault_p50_us(), message.fault_p99_us(),
+                              message.fault_p999_us(), message.fault_max_us(), message.downtime_ms(),
+                              message.elapsed_ms(), message.after_switch_ms()}) {
+    if (!std::isfinite(figure)) return absl::InvalidArgumentError("figures: one is not a number");
+  }
   Progress progress;
-  progress.vm = message.vm();
-  progress.session = message.session();
-  progress.peer = message.peer();
+  progress.vm = PrintableText(message.vm());
+  progress.session = PrintableText(message.session());
+  progress.peer = PrintableText(message.peer());
   progress.role = message.role() == kSource ? SessionRole::kSource : SessionRole::kDestination;
   progress.state = *state;
-  progress.error = message.error();
+  progress.error = PrintableText(message.error());
   progress.ram_bytes = message.ram_bytes();
   progress.data_bytes = message.data_bytes();
   progress.present_bytes = message.present_bytes();

@@ -17,6 +17,7 @@ namespace postcopy {
 // Extents that an offer carries at most. They are a hint: those beyond are left out.
 inline constexpr int kMaxOfferedExtents = 1 << 20;
 inline constexpr size_t kMaxNameBytes = 255;
+inline constexpr size_t kMaxDeviceBytes = 1024;  // "id:type" with what it is compared by
 inline constexpr int kMaxListedNames = 4096;  // devices, data addresses
 
 v1::State ToProto(SessionState state);

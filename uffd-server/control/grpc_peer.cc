@@ -13,6 +13,7 @@
 #include "control/convert.h"
 #include "control/device_state.h"
 #include "control/postcopy.grpc.pb.h"
+#include "control/printable_message.h"
 #include "control/rpc_status.h"
 
 namespace postcopy {
@@ -47,6 +48,7 @@ class Caller {
     grpc::ClientContext context;
     Limit(context, limit);
     const grpc::Status status = (stub_.get()->*method)(&context, request, &response);
+    MakePrintable(response);
     return Named(operation, context, status);
   }
 

@@ -5,7 +5,9 @@
 #include "absl/strings/str_format.h"
 #include "control/convert.h"
 #include "control/device_state.h"
+#include "control/printable_message.h"
 #include "control/rpc_status.h"
+#include "core/printable_text.h"
 
 namespace postcopy {
 namespace {
@@ -68,7 +70,8 @@ absl::Status Receive(grpc::ServerReader<v1::LoadRequest>* reader, Incoming& inco
 grpc::Status PeerService::Offer(grpc::ServerContext* context, const v1::OfferRequest* request,
                                 v1::OfferResponse*) {
   const auto offer = FromProto(*request);
-  return Answer(context, offer.ok() ? relocations_.OnOffer(*offer) : offer.status());
+  if (!offer.ok()) return Answer(context, offer.status());
+  return Answer(context, relocations_.OnOffer(*offer, [context] { return context->IsCancelled(); }));
 }
 
 grpc::Status PeerService::WarmUp(grpc::ServerContext* context, const v1::WarmUpRequest*,
@@ -85,6 +88,7 @@ grpc::Status PeerService::OpenIncoming(grpc::ServerContext* context,
 
 grpc::Status PeerService::Load(grpc::ServerContext* context,
                                grpc::ServerReader<v1::LoadRequest>* reader, v1::SessionResponse*) {
+  UnnamedCalls::Call unnamed(unnamed_loads_, context);
   v1::LoadRequest stopped;
   if (!reader->Read(&stopped)) {
     return Answer(context, absl::InvalidArgumentError("load: nothing was sent"));
@@ -93,6 +97,7 @@ grpc::Status PeerService::Load(grpc::ServerContext* context,
   incoming.session = stopped.session();
   absl::Status status = CheckSession(incoming.session);
   if (status.ok()) status = relocations_.OnStopped(incoming.session);
+  if (status.ok()) unnamed.Named();
   if (status.ok()) status = Receive(reader, incoming);
   if (status.ok()) status = relocations_.OnLoad(incoming.session, incoming.run, incoming.bytes);
   return Answer(context, status);
@@ -112,7 +117,7 @@ grpc::Status PeerService::HandOver(grpc::ServerContext* context, const v1::Sessi
 grpc::Status PeerService::Abort(grpc::ServerContext* context, const v1::AbortRequest* request,
                                 v1::SessionResponse*) {
   absl::Status status = CheckSession(request->session());
-  if (status.ok()) status = relocations_.OnAbort(request->session(), request->reason());
+  if (status.ok()) status = relocations_.OnAbort(request->session(), PrintableText(request->reason()));
   return Answer(context, status);
 }
 
@@ -128,7 +133,10 @@ grpc::Status PeerService::Figures(grpc::ServerContext* context, const v1::Sessio
   absl::Status status = CheckSession(request->session());
   if (status.ok()) {
     const auto progress = relocations_.OnFigures(request->session());
-    if (progress.ok()) *response = ToProto(*progress);
+    if (progress.ok()) {
+      *response = ToProto(*progress);
+      MakePrintable(*response);
+    }
     status = progress.status();
   }
   return Answer(context, status);

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "control/postcopy.grpc.pb.h"
+#include "control/unnamed_calls.h"
 #include "relocation/relocation.h"
 
 namespace postcopy {
@@ -38,7 +39,10 @@ class PeerService final : public v1::Peer::Service {
                      v1::QueryResponse* response) override;
 
  private:
+  static constexpr size_t kMaxUnnamedLoads = 32;
+
   Relocations& relocations_;
+  UnnamedCalls unnamed_loads_{kMaxUnnamedLoads};
 };
 
 }  // namespace postcopy

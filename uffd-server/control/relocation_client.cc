@@ -5,6 +5,7 @@
 
 #include "control/channel.h"
 #include "control/postcopy.grpc.pb.h"
+#include "control/printable_message.h"
 #include "control/rpc_status.h"
 
 namespace postcopy {
@@ -35,6 +36,7 @@ struct RelocationClient::Connection {
     grpc::ClientContext context;
     Limit(context, limit);
     const grpc::Status status = (stub.get()->*method)(&context, request, &response);
+    MakePrintable(response);
     return Outcome(context, status, callee);
   }
 
@@ -94,7 +96,10 @@ absl::Status RelocationClient::Watch(const std::string& vm, milliseconds interva
   const std::stop_callback cancel(stop, [&context] { context.TryCancel(); });
   auto reader = connection_->stub->Watch(&context, request);
   v1::Progress progress;
-  while (reader->Read(&progress)) each(progress);
+  while (reader->Read(&progress)) {
+    MakePrintable(progress);
+    each(progress);
+  }
   const grpc::Status status = reader->Finish();
   return Outcome(context, status, connection_->callee);
 }

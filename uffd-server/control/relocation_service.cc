@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_format.h"
 #include "control/convert.h"
+#include "control/printable_message.h"
 #include "control/rpc_status.h"
 #include "control/version.h"
 #include "core/session_state.h"
@@ -35,6 +36,7 @@ grpc::Status RelocationService::List(grpc::ServerContext* context, const v1::Lis
                                      v1::ListResponse* response) {
   for (const VmSummary& vm : relocations_.List()) *response->add_vms() = ToProto(vm);
   response->set_version(std::string(Version()));
+  MakePrintable(*response);  // one VM's words must not cost the client the others
   return Answer(context, absl::OkStatus());
 }
 
@@ -84,7 +86,9 @@ absl::Status RelocationService::Stream(grpc::ServerContext* context,
   if (!progress.ok()) return progress.status();
   const std::string session = progress->session;
   for (;;) {
-    if (!writer->Write(ToProto(*progress))) return absl::CancelledError("the client has gone");
+    v1::Progress message = ToProto(*progress);
+    MakePrintable(message);
+    if (!writer->Write(message)) return absl::CancelledError("the client has gone");
     if (IsFinal(progress->state)) return absl::OkStatus();
     const SessionState seen = progress->state;
     const auto due = steady_clock::now() + interval;
@@ -108,7 +112,10 @@ absl::Status RelocationService::Stream(grpc::ServerContext* context,
 grpc::Status RelocationService::Stats(grpc::ServerContext* context, const v1::StatsRequest* request,
                                       v1::Progress* response) {
   const auto progress = relocations_.Stats(request->vm());
-  if (progress.ok()) *response = ToProto(*progress);
+  if (progress.ok()) {
+    *response = ToProto(*progress);
+    MakePrintable(*response);
+  }
   return Answer(context, progress.status());
 }
 
@@ -123,7 +130,10 @@ grpc::Status RelocationService::SourceLost(grpc::ServerContext* context,
   const auto action = FromProto(request->action());
   if (!action.ok()) return Answer(context, action.status());
   const auto report = relocations_.SourceLost(request->vm(), *action);
-  if (report.ok()) response->set_report(*report);
+  if (report.ok()) {
+    response->set_report(*report);
+    MakePrintable(*response);
+  }
   return Answer(context, report.status());
 }
 
@@ -145,6 +155,7 @@ grpc::Status RelocationService::Recover(grpc::ServerContext* context,
     response->set_state(ToProto(report->state));
     response->set_owner(report->owner);
     response->set_report(report->report);
+    MakePrintable(*response);
   }
   return Answer(context, report.status());
 }

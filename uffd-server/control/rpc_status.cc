@@ -8,6 +8,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_format.h"
+#include "core/printable_text.h"
 
 namespace postcopy {
 namespace {
@@ -62,7 +63,7 @@ absl::StatusCode WithoutAnswer(absl::StatusCode code) {
 grpc::Status Answer(grpc::ServerContext* context, const absl::Status& status) {
   if (status.ok()) return grpc::Status::OK;
   context->AddTrailingMetadata(kAnsweredKey, "1");
-  std::string text(status.message());
+  std::string text = PrintableText({status.message().data(), status.message().size()});
   if (text.size() > kMaxErrorTextBytes) {
     text.resize(kMaxErrorTextBytes);
     text += " ...";
@@ -75,9 +76,9 @@ absl::Status Outcome(const grpc::ClientContext& context, const grpc::Status& sta
   if (status.ok()) return absl::OkStatus();
   const auto code = static_cast<absl::StatusCode>(status.error_code());
   if (context.GetServerTrailingMetadata().count(kAnsweredKey) > 0) {
-    return absl::Status(code, status.error_message());
+    return absl::Status(code, PrintableText(status.error_message()));
   }
-  return absl::Status(WithoutAnswer(code), absl::StrFormat("%s: %s", callee, CauseOf(status)));
+  return absl::Status(WithoutAnswer(code), absl::StrFormat("%s: %s", callee, PrintableText(CauseOf(status))));
 }
 
 }  // namespace postcopy

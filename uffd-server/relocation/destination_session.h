@@ -29,9 +29,10 @@ namespace postcopy {
 class DestinationSession {
  public:
   // Checks the fit, empties and allocates the RAM, arms, opens the lanes. On failure the waiting VMM
-  // is as it was and can be used again.
+  // is as it was and can be used again. kCancelled: `has_gone` said so.
   static absl::StatusOr<std::shared_ptr<DestinationSession>> Prepare(const DaemonParts& parts,
-                                                                     const Offer& offer);
+                                                                     const Offer& offer,
+                                                                     const HasGone& has_gone);
   // Goes on with a session of an earlier daemon, whose VMM has registered armed for it: the page
   // states and descriptors are the VMM's. `recorded` is kOwner, kIncomplete (then what is missing
   // is given up, as it was to be), or kOffered and the source says that it has handed the VM over.
@@ -80,7 +81,7 @@ class DestinationSession {
   absl::Status Arm(const Offer& offer, const std::vector<size_t>& blocks);
   // Makes the regions and the device of what is armed: of blocks_, in the layout's order.
   absl::Status UseArmed(UniqueFd userfault);
-  absl::Status AllocateData(const Offer& offer);
+  absl::Status AllocateData(const Offer& offer, const HasGone& has_gone);
   absl::Status OpenLanes(const Offer& offer);
   // Makes the engine of a session that is taken up, and lets it answer faults.
   absl::Status TakeUpEngine();

@@ -45,6 +45,11 @@ Progress InitialProgress(const OwnershipRecord& recorded, const MemoryLayout& la
   return progress;
 }
 
+absl::Status CheckWanted(const HasGone& has_gone) {
+  return has_gone() ? absl::CancelledError("the source no longer waits for the answer")
+                    : absl::OkStatus();
+}
+
 constexpr milliseconds kArmTimeout{60'000};
 // Steps of allocation, so that a large guest does not hold the file system for long.
 constexpr uint64_t kAllocateStepBytes = 64 << 20;
@@ -52,7 +57,7 @@ constexpr uint64_t kAllocateStepBytes = 64 << 20;
 }  // namespace
 
 absl::StatusOr<std::shared_ptr<DestinationSession>> DestinationSession::Prepare(
-    const DaemonParts& parts, const Offer& offer) {
+    const DaemonParts& parts, const Offer& offer, const HasGone& has_gone) {
   const auto id = SessionId::Parse(offer.session);
   if (!id.has_value()) return absl::InvalidArgumentError("offer: malformed session id");
   auto record = parts.registry.Find(offer.vm);
@@ -101,9 +106,11 @@ absl::StatusOr<std::shared_ptr<DestinationSession>> DestinationSession::Prepare(
   session->record_.blocks.clear();  // arming gives them anew
   if (status.ok()) status = NothingDone(session->Write(OwnershipMark::kOffered));
   if (status.ok()) status = session->Arm(offer, blocks);
-  if (status.ok()) status = session->AllocateData(offer);
+  if (status.ok()) status = session->AllocateData(offer, has_gone);
+  if (status.ok()) status = CheckWanted(has_gone);
   if (status.ok()) status = session->OpenLanes(offer);
   if (status.ok()) status = session->vmm_->PrepareDestination();
+  if (status.ok()) status = CheckWanted(has_gone);
   if (status.ok()) status = session->StartAttending();
   if (!status.ok()) return status;
   std::move(undo).Cancel();
@@ -150,12 +157,13 @@ absl::Status DestinationSession::UseArmed(UniqueFd userfault) {
   return absl::OkStatus();
 }
 
-absl::Status DestinationSession::AllocateData(const Offer& offer) {
+absl::Status DestinationSession::AllocateData(const Offer& offer, const HasGone& has_gone) {
   for (size_t i = 0; i < regions_.size(); ++i) {
     const MappedRegion& region = regions_[i];
     if (!region.file_backed()) continue;
     for (const PageRange& data : offer.ram[i].data) {
       for (uint64_t done = 0; done < data.size_bytes(); done += kAllocateStepBytes) {
+        if (auto wanted = CheckWanted(has_gone); !wanted.ok()) return wanted;
         const auto allocated =
             AllocateRamFile(region.ram_file, region.file_offset + data.first.offset_bytes() + done,
                             std::min(kAllocateStepBytes, data.size_bytes() - done));

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -49,6 +50,9 @@ struct RecoveryReport {
   std::string report;
 };
 
+// Whether whoever asked for an operation has gone. It is looked at between steps that take long.
+using HasGone = std::function<bool()>;
+
 // Thread-safe; the calls block as long as what they do takes.
 class Relocations {
  public:
@@ -76,7 +80,8 @@ class Relocations {
 
   // --- what other daemons ask of this one ------------------------------------------------------
 
-  virtual absl::Status OnOffer(const Offer& offer) = 0;
+  // kCancelled: `has_gone` said so; nothing is left of it.
+  virtual absl::Status OnOffer(const Offer& offer, const HasGone& has_gone) = 0;
   virtual absl::Status OnOpenIncoming(const std::string& session) = 0;
   // Its guest has stopped at the source: the memory can be had from now on.
   virtual absl::Status OnStopped(const std::string& session) = 0;

@@ -259,11 +259,11 @@ absl::StatusOr<RecoveryReport> Relocator::Recover(const std::string& vm) {
   return lost_.Recover(vm);
 }
 
-absl::Status Relocator::OnOffer(const Offer& offer) {
+absl::Status Relocator::OnOffer(const Offer& offer, const HasGone& has_gone) {
   auto place = Reserve(offer.vm);
   if (!place.ok()) return place.status();
   const std::vector<OwnershipRecord> earlier = parts_.store.ReadAll(offer.vm);
-  auto session = DestinationSession::Prepare(parts_, offer);
+  auto session = DestinationSession::Prepare(parts_, offer, has_gone);
   if (session.ok()) {
     // A source that offers its VM anew has done with what came of the offers before.
     for (const OwnershipRecord& record : earlier) {

@@ -33,7 +33,7 @@ class Relocator final : public Relocations {
   absl::Status Release(const std::string& vm) override;
   absl::StatusOr<RecoveryReport> Recover(const std::string& vm) override;
 
-  absl::Status OnOffer(const Offer& offer) override;
+  absl::Status OnOffer(const Offer& offer, const HasGone& has_gone) override;
   absl::Status OnOpenIncoming(const std::string& session) override;
   absl::Status OnStopped(const std::string& session) override;
   absl::Status OnLoad(const std::string& session, bool run, std::string_view device_state) override;
