@@ -21,6 +21,13 @@ Result<Pidfd> Pidfd::Open(int pid) {
   return process;
 }
 
+Pidfd Pidfd::Of(UniqueFd fd, int pid) {
+  Pidfd process;
+  process.fd_ = std::move(fd);
+  process.pid_ = pid;
+  return process;
+}
+
 Result<Pidfd> Pidfd::Duplicate() const {
   Pidfd copy;
   copy.fd_.Reset(fcntl(fd_.get(), F_DUPFD_CLOEXEC, 0));

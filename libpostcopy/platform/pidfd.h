@@ -17,6 +17,9 @@ class Pidfd {
   // kUnavailable: no such process (any more).
   static Result<Pidfd> Open(int pid);
 
+  // Of a descriptor that the kernel gave for process `pid`.
+  static Pidfd Of(UniqueFd fd, int pid);
+
   bool valid() const { return fd_.valid(); }
   // Becomes readable when the process has ended. Still owned by this object.
   int fd() const { return fd_.get(); }

@@ -1,5 +1,6 @@
 #include "platform/unix_channel.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <grp.h>
 #include <sys/socket.h>
@@ -11,11 +12,14 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <string>
 #include <utility>
 
 namespace postcopy {
 namespace {
 
+// SO_PEERPIDFD of Linux 6.5, which Debian 12's headers lack.
+constexpr int kPeerPidfd = 77;
 
 Result<sockaddr_un> MakeAddress(const std::string& path) {
   sockaddr_un address{};
@@ -49,6 +53,15 @@ void TakeDescriptors(msghdr& message, std::vector<UniqueFd>& descriptors) {
   }
 }
 
+Result<ucred> CredentialsOf(int socket) {
+  ucred credentials{};
+  socklen_t size = sizeof credentials;
+  if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0) {
+    return ErrnoError(errno, "ask for the peer's process");
+  }
+  return credentials;
+}
+
 using ControlBuffer = std::array<char, CMSG_SPACE(kMaxDescriptorsPerSend * sizeof(int))>;
 
 }  // namespace
@@ -65,13 +78,47 @@ Result<UnixChannel> UnixChannel::Connect(const std::string& path) {
   return UnixChannel(std::move(*socket));
 }
 
+Result<void> UnixChannel::CheckAccess(const std::string& path) {
+  if (faccessat(AT_FDCWD, path.c_str(), W_OK, AT_EACCESS) == 0) return {};
+  return ErrnoError(errno, "connect unix:" + path);
+}
+
 Result<int> UnixChannel::QueryPeerPid() const {
-  ucred credentials{};
-  socklen_t size = sizeof credentials;
-  if (getsockopt(socket_.get(), SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0) {
-    return ErrnoError(errno, "ask for the peer's process");
+  const auto credentials = CredentialsOf(socket_.get());
+  if (!credentials.ok()) return credentials.error();
+  return static_cast<int>(credentials->pid);
+}
+
+Result<unsigned> UnixChannel::QueryPeerUser() const {
+  const auto credentials = CredentialsOf(socket_.get());
+  if (!credentials.ok()) return credentials.error();
+  return static_cast<unsigned>(credentials->uid);
+}
+
+Result<Pidfd> UnixChannel::HoldPeer() const {
+  const auto pid = QueryPeerPid();
+  if (!pid.ok()) return pid.error();
+  int fd = -1;
+  socklen_t size = sizeof fd;
+  if (getsockopt(socket_.get(), SOL_SOCKET, kPeerPidfd, &fd, &size) == 0) {
+    return Pidfd::Of(UniqueFd(fd), *pid);
   }
-  return static_cast<int>(credentials.pid);
+  if (errno == ENOPROTOOPT) return HoldPeerByNumber();
+  const int cause = errno == ENODATA || errno == EINVAL ? ESRCH : errno;  // it has ended
+  return ErrnoError(cause, "hold process " + std::to_string(*pid));
+}
+
+Result<Pidfd> UnixChannel::HoldPeerByNumber() const {
+  const auto pid = QueryPeerPid();
+  if (!pid.ok()) return pid.error();
+  auto process = Pidfd::Open(*pid);
+  if (!process.ok()) return process;
+  // In this order: as long as the connection stands the number is still the peer's.
+  pollfd closed{socket_.get(), POLLRDHUP, 0};
+  if (poll(&closed, 1, 0) != 0) {
+    return ErrnoError(ESRCH, "hold process " + std::to_string(*pid));
+  }
+  return process;
 }
 
 Result<void> UnixChannel::Send(std::span<const std::byte> bytes, std::span<const int> descriptors,

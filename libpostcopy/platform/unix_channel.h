@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "core/result.h"
+#include "platform/pidfd.h"
 #include "platform/unique_fd.h"
 
 namespace postcopy {
@@ -25,11 +26,25 @@ class UnixChannel {
   // nobody listens, or the listener's queue is full. kInvalidArgument: the path is too long.
   static Result<UnixChannel> Connect(const std::string& path);
 
+  // Whether this process could connect to the socket at `path` if somebody listened; connects to
+  // nothing. kNotFound: there is no such path, as seen from this process's root directory.
+  // kPermission: its user may not.
+  static Result<void> CheckAccess(const std::string& path);
+
   // Still owned by this object; readable when Receive() has something to say.
   int fd() const { return socket_.get(); }
   // The peer's process when it connected (or began to listen), in this process's pid namespace; 0:
   // it is in another one.
   Result<int> QueryPeerPid() const;
+  // The user of that process, then.
+  Result<unsigned> QueryPeerUser() const;
+  // Holds that very process (SO_PEERPIDFD, Linux 6.5); before 6.5 as HoldPeerByNumber(). kUnavailable:
+  // it has ended.
+  Result<Pidfd> HoldPeer() const;
+  // The process that has the peer's number now. It is the peer if the peer has closed no descriptor of
+  // this connection, which it does when it ends: otherwise kUnavailable. A peer that has ended and
+  // left the connection to a child is not noticed.
+  Result<Pidfd> HoldPeerByNumber() const;
 
   // Sends all of `bytes`; the descriptors travel with the first of them and stay the caller's.
   // Blocks while the peer does not read, at most `timeout`. kUnavailable: the peer is gone. After

@@ -1,9 +1,11 @@
 #include "platform/unix_channel.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
@@ -44,6 +46,34 @@ class UnixChannelTest : public ::testing::Test {
   std::array<std::byte, 256> buffer_{};
   std::vector<UniqueFd> received_;
 };
+
+TEST_F(UnixChannelTest, ThePeerIsHeldAsTheProcessThatConnected) {
+  const pid_t child = fork();
+  if (child == 0) {
+    auto channel = UnixChannel::Connect(path_);
+    for (;;) pause();
+  }
+  auto accepted = listener_->Accept();
+  while (!accepted.ok()) accepted = listener_->Accept();
+  EXPECT_EQ(*accepted->QueryPeerPid(), child);
+  EXPECT_EQ(*accepted->QueryPeerUser(), getuid());
+  const auto held = accepted->HoldPeer();
+  ASSERT_TRUE(held.ok()) << held.error().message;
+  const auto by_number = accepted->HoldPeerByNumber();
+  ASSERT_TRUE(by_number.ok()) << by_number.error().message;
+  EXPECT_FALSE(held->HasEnded());
+  kill(child, SIGKILL);
+  EXPECT_TRUE(held->WaitEnded(std::chrono::seconds(10)));
+  EXPECT_TRUE(by_number->HasEnded());
+  waitpid(child, nullptr, 0);
+  EXPECT_EQ(accepted->HoldPeer().error().code, ErrorCode::kUnavailable);
+  EXPECT_EQ(accepted->HoldPeerByNumber().error().code, ErrorCode::kUnavailable);
+}
+
+TEST_F(UnixChannelTest, APeerThatHasClosedIsNotHeldByItsNumber) {
+  client_.reset();  // this process lives, and its number could have been another's before
+  EXPECT_EQ(server_->HoldPeerByNumber().error().code, ErrorCode::kUnavailable);
+}
 
 TEST_F(UnixChannelTest, DescriptorsArriveWithTheirBytesAndCloseOnExec) {
   const UniqueFd first(memfd_create("a", MFD_CLOEXEC)), second(memfd_create("b", MFD_CLOEXEC));

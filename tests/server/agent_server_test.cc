@@ -159,14 +159,38 @@ TEST_F(AgentServerTest, ASecondDaemonIsRefusedAndAStaleSocketRemoved) {
   Start();
 }
 
-TEST_F(AgentServerTest, TheLimitOfClientsHolds) {
+TEST_F(AgentServerTest, OneProcessHoldsFewConnectionsAndIsToldTheLimit) {
   std::vector<UnixChannel> clients;
-  for (size_t i = 0; i < kMaxAgentClients; ++i) {
-    clients.push_back(Connect());
-    if (i % 32 == 31) std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  }
+  for (size_t i = 0; i < kMaxAgentClientsPerProcess; ++i) clients.push_back(Connect());
   AgentConnection one_too_many(Connect());
+  EXPECT_THAT(std::get<wire::ErrorMessage>(Await(one_too_many)).text,
+              HasSubstr("16 are the limit of a process"));
   EXPECT_EQ(std::get<wire::ErrorMessage>(Await(one_too_many)).text, "(closed)");
+}
+
+TEST_F(AgentServerTest, AVmHasOneConnectionTheLastThatRegisteredIt) {
+  const int fd = file_.get();
+  AgentConnection first(Connect());
+  ASSERT_TRUE(first.Send(Register(), {&fd, 1}, kSoon).ok());
+  EXPECT_TRUE(std::holds_alternative<wire::RegisteredMessage>(Await(first)));
+  AgentConnection second(Connect());
+  ASSERT_TRUE(second.Send(Register(), {&fd, 1}, kSoon).ok());
+  EXPECT_TRUE(std::holds_alternative<wire::RegisteredMessage>(Await(second)));
+  EXPECT_THAT(std::get<wire::ErrorMessage>(Await(first)).text, HasSubstr("another connection"));
+  EXPECT_TRUE(registry_.Find("vm")->connected);
+}
+
+TEST_F(AgentServerTest, RegisteringUnderOneNameAfterTheOtherKeepsOnlyTheLast) {
+  const int fd = file_.get();
+  for (int i = 0; i < 20; ++i) {
+    AgentConnection connection(Connect());
+    auto message = Register();
+    message.vm_name = "vm" + std::to_string(i);
+    ASSERT_TRUE(connection.Send(message, {&fd, 1}, kSoon).ok());
+    EXPECT_TRUE(std::holds_alternative<wire::RegisteredMessage>(Await(connection))) << i;
+  }
+  // One whose end the server has yet to read may be there still.
+  EXPECT_LE(registry_.List().size(), 2u);
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 
 #include "gmock/gmock.h"
 #include "platform/ram_file.h"
+#include "server/agent_limits.h"
 
 namespace postcopy {
 namespace {
@@ -77,6 +78,54 @@ class VmRegistryTest : public ::testing::Test {
   Sleeper process_;
   std::vector<VmRegistry::Command> commands_;
 };
+
+TEST_F(VmRegistryTest, AProcessHasFewVms) {
+  for (size_t i = 1; i <= kMaxVmsPerProcess; ++i) {
+    ASSERT_TRUE(registry_.Register(i, Registration("vm" + std::to_string(i), process_.pid())).ok());
+  }
+  const absl::Status refused = registry_.Register(100, Registration("one-more", process_.pid()));
+  EXPECT_TRUE(absl::IsResourceExhausted(refused)) << refused;
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("8 are the limit of a process"));
+  EXPECT_TRUE(registry_.Register(1, Registration("vm1", process_.pid())).ok());  // not one more
+  EXPECT_TRUE(registry_.Register(101, Registration("other", getpid())).ok());
+}
+
+TEST_F(VmRegistryTest, AnotherNameOfAProcessEndsThoseThatItHasLeft) {
+  ASSERT_TRUE(registry_.Register(1, Registration("old", process_.pid())).ok());
+  registry_.OnDisconnected(1);
+  EXPECT_EQ(registry_.List().size(), 1u);  // its process lives: it may come back
+  ASSERT_TRUE(registry_.Register(2, Registration("new", process_.pid())).ok());
+  EXPECT_FALSE(registry_.Find("old").ok());
+  EXPECT_TRUE(registry_.Find("new").ok());
+}
+
+TEST_F(VmRegistryTest, AVmThatIsArmedIsKeptUntilItsProcessEnds) {
+  auto armed = Registration("arriving", process_.pid());
+  armed.message.armed_session = kSession;
+  armed.message.blocks[1].armed = true;
+  armed.userfault = File();
+  armed.keepsake = File();
+  ASSERT_TRUE(registry_.Register(1, std::move(armed)).ok());
+  registry_.OnDisconnected(1);
+  ASSERT_TRUE(registry_.Register(2, Registration("new", process_.pid())).ok());
+  EXPECT_TRUE(registry_.Find("arriving").ok());
+}
+
+TEST_F(VmRegistryTest, AProcessHasFewDescriptors) {
+  const auto large = [this](const std::string& name) {
+    auto registration = Registration(name, process_.pid());
+    const wire::RegisterBlock file = registration.message.blocks[1];
+    registration.message.blocks.assign(wire::kMaxAgentBlocks, file);
+    registration.ram_files.clear();
+    for (size_t i = 0; i < wire::kMaxAgentBlocks; ++i) registration.ram_files.push_back(File());
+    return registration;
+  };
+  ASSERT_TRUE(registry_.Register(1, large("a")).ok());
+  ASSERT_TRUE(registry_.Register(2, large("b")).ok());
+  const absl::Status refused = registry_.Register(3, large("c"));
+  EXPECT_TRUE(absl::IsResourceExhausted(refused)) << refused;
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("132 are the limit of a process"));
+}
 
 TEST_F(VmRegistryTest, AVmIsFoundByItsName) {
   ASSERT_TRUE(registry_.Register(1, Registration("vm", process_.pid())).ok());

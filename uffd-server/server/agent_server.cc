@@ -26,6 +26,7 @@ using std::chrono::milliseconds;
 
 constexpr milliseconds kRegisterTimeout{10'000};
 constexpr milliseconds kAcceptPause{1'000};
+constexpr milliseconds kTurnAwayLogPause{1'000};
 // Frames are small and a hook reads at once: a full socket is a hook that does not.
 constexpr milliseconds kNoWaiting{0};
 
@@ -188,22 +189,40 @@ void AgentServer::AcceptClients() {
 }
 
 void AgentServer::AcceptClient(UnixChannel channel) {
-  if (clients_.size() >= kMaxAgentClients) {
-    spdlog::warn("agent: connection closed, {} clients are the limit", kMaxAgentClients);
-    return;
-  }
   const auto pid = channel.QueryPeerPid();
-  if (!pid.ok() || *pid == 0) {
-    spdlog::warn("agent: connection closed, its process is not visible here (a pid namespace?)");
-    return;
+  const auto uid = channel.QueryPeerUser();
+  if (!pid.ok() || !uid.ok() || *pid == 0) {
+    return TurnAway(std::move(channel), "its process is not visible here (a pid namespace?)");
   }
-  auto process = Pidfd::Open(*pid);
-  if (!process.ok()) {
-    spdlog::warn("agent: connection closed, {}", process.error().message);
-    return;
+  std::vector<AgentPeer> connected;
+  for (const auto& [id, client] : clients_) connected.push_back({client.process.pid(), client.uid});
+  if (auto reason = WhyNoMoreClients(connected, {*pid, *uid}); !reason.empty()) {
+    return TurnAway(std::move(channel), reason);
   }
+  auto process = channel.HoldPeer();
+  if (!process.ok()) return TurnAway(std::move(channel), process.error().message);
   clients_.emplace(++last_id_, Client{AgentConnection(std::move(channel)), std::move(*process),
-                                      false, Clock::now(), ""});
+                                      false, *uid, Clock::now(), ""});
+}
+
+void AgentServer::TurnAway(UnixChannel channel, const std::string& reason) {
+  AgentConnection connection(std::move(channel));
+  (void)connection.Send(wire::ErrorMessage{wire::CutText(reason, wire::kMaxAgentTextBytes)}, {},
+                        kNoWaiting);
+  const Clock::time_point now = Clock::now();
+  if (now - turned_away_ < kTurnAwayLogPause) return;
+  turned_away_ = now;
+  spdlog::warn("agent: connection closed, {}", reason);
+}
+
+void AgentServer::DropOthersOf(const std::string& vm_name, AgentClientId kept) {
+  std::vector<AgentClientId> others;
+  for (const auto& [id, client] : clients_) {
+    if (id != kept && client.registered && client.vm_name == vm_name) others.push_back(id);
+  }
+  for (const AgentClientId id : others) {
+    Violation(id, "its VM has been registered over another connection");
+  }
 }
 
 void AgentServer::SendCommands() {
@@ -324,6 +343,7 @@ bool AgentServer::HandleRegister(AgentClientId id, AgentConnection::Received rec
     return false;
   }
   client.registered = true;
+  DropOthersOf(client.vm_name, id);
   spdlog::info("agent: vm registered, {}", text);
   if (version < wire::kFirstVersionWithFence) {
     spdlog::warn("agent: vm {} speaks protocol {}: after a hand-over it cannot be fenced, start its "

@@ -18,12 +18,11 @@
 #include "platform/pidfd.h"
 #include "platform/unique_fd.h"
 #include "platform/unix_channel.h"
+#include "server/agent_limits.h"
 #include "server/daemon_thread.h"
 #include "server/vm_registry.h"
 
 namespace postcopy {
-
-inline constexpr size_t kMaxAgentClients = 256;
 
 struct AgentServerOptions {
   std::string runtime_dir = "/run/postcopy";  // made if it does not exist
@@ -52,6 +51,7 @@ class AgentServer {
     AgentConnection connection;
     Pidfd process;
     bool registered = false;
+    unsigned uid = 0;  // of the process when it connected
     Clock::time_point connected_at;
     std::string vm_name;  // for log lines
   };
@@ -69,6 +69,10 @@ class AgentServer {
   void WaitForWork();
   void AcceptClients();
   void AcceptClient(UnixChannel channel);
+  // Tells a client that it may not connect, and the log, though not a thousand times a second.
+  void TurnAway(UnixChannel channel, const std::string& reason);
+  // Ends the other connections that have registered this VM: one is enough.
+  void DropOthersOf(const std::string& vm_name, AgentClientId kept);
   void SendCommands();
   void ReadClient(AgentClientId id);
   // False: the client was dropped.
@@ -89,6 +93,7 @@ class AgentServer {
   UniqueFd device_;
   std::map<AgentClientId, Client> clients_;
   AgentClientId last_id_ = 0;
+  Clock::time_point turned_away_{};   // the last that the log has of
   Clock::time_point accept_again_{};  // after accept() failed for want of descriptors
   bool process_ended_ = false;
 

@@ -7,6 +7,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/time/time.h"
 #include "platform/duplicate_fd.h"
+#include "server/agent_limits.h"
 #include "server/status_of.h"
 
 namespace postcopy {
@@ -61,6 +62,12 @@ absl::StatusOr<VmRecord> Duplicate(const VmRecord& record) {
                                  std::move(*userfault), std::move(*keepsake)});
   }
   return copy;
+}
+
+size_t CountDescriptors(const VmRecord& record) {
+  const auto files = std::count_if(record.blocks.begin(), record.blocks.end(),
+                                   [](const VmBlock& block) { return block.ram_file.valid(); });
+  return static_cast<size_t>(files) + (record.arming.has_value() ? 2 : 0);
 }
 
 VmRecord MakeRecord(VmRegistry::Registration registration) {
@@ -268,11 +275,34 @@ absl::Status VmRegistry::Add(AgentClientId client, const std::string& name,
     }
     if (before.client != client) LoseRequest(before);
   }
+  if (absl::Status room = MakeRoom(name, registration); !room.ok()) return room;
   Vm& vm = vms_[name];
   vm.client = client;
   vm.snapshot = registration.message.snapshot;
   vm.record = MakeRecord(std::move(registration));
   return absl::OkStatus();
+}
+
+absl::Status VmRegistry::MakeRoom(const std::string& name, const Registration& registration) {
+  const int pid = registration.process.pid();
+  size_t vms = 0;
+  size_t descriptors = CountDescriptors(registration.message);
+  for (auto at = vms_.begin(); at != vms_.end();) {
+    const Vm& vm = at->second;
+    const bool another = vm.record.pid() == pid && at->first != name;
+    // The hook has gone over to another name: nothing can come of this one any more.
+    if (another && vm.client == 0 && !vm.record.arming.has_value()) {
+      at = vms_.erase(at);
+      continue;
+    }
+    if (another) {
+      ++vms;
+      descriptors += CountDescriptors(vm.record);
+    }
+    ++at;
+  }
+  const std::string reason = WhyNoMoreVms(pid, vms, descriptors);
+  return reason.empty() ? absl::OkStatus() : absl::ResourceExhaustedError(reason);
 }
 
 bool VmRegistry::OnArmed(AgentClientId client, const SessionId& session_id, UniqueFd userfault) {

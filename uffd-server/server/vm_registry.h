@@ -151,8 +151,10 @@ class VmRegistry {
     UniqueFd keepsake;                // the same
     Pidfd process;
   };
-  // Adds or replaces the VM of this name. kAlreadyExists: another live process has the name;
-  // kInvalidArgument: this client registered under another name before.
+  // Adds or replaces the VM of this name. VMs of the same process whose connection has ended and that
+  // are not armed make room for it. kAlreadyExists: another live process has the name;
+  // kInvalidArgument: this client registered under another name before; kResourceExhausted: the
+  // process has as much as one may have (agent_limits.h).
   absl::Status Register(AgentClientId client, Registration registration)
       ABSL_LOCKS_EXCLUDED(observer_mutex_, mutex_);
   // The hook's answers. False: nobody asked this client for it, a violation.
@@ -215,6 +217,10 @@ class VmRegistry {
                             std::chrono::milliseconds timeout) ABSL_LOCKS_EXCLUDED(mutex_);
   void Wake() ABSL_LOCKS_EXCLUDED(mutex_);
 
+  // Makes room for a VM of the process, and checks that there is some. Under its old name it counts
+  // as new.
+  absl::Status MakeRoom(const std::string& name, const Registration& registration)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status Add(AgentClientId client, const std::string& name, Registration registration)
       ABSL_LOCKS_EXCLUDED(mutex_);
 
