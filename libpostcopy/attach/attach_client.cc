@@ -15,6 +15,8 @@ using std::chrono::milliseconds;
 constexpr milliseconds kSendTimeout{10'000};
 constexpr milliseconds kRegisterTimeout{10'000};
 constexpr milliseconds kForEver{-1};
+constexpr milliseconds kFirstLook{1'000};
+constexpr milliseconds kLongestLook{60'000};
 
 bool Contains(const std::vector<uint64_t>& ids, uint64_t id) {
   return std::find(ids.begin(), ids.end(), id) != ids.end();
@@ -101,10 +103,12 @@ void AttachClient::Pause(milliseconds pause) {
 
 AttachClient::Ending AttachClient::Converse(AgentConnection& connection) {
   count_awaited_ = 0;
-  bool first = true;
+  bool to_register = true;
+  cut_off_.clear();  // it has just been reached
+  look_again_ = kFirstLook;
   while (!stopping_.load(std::memory_order_relaxed)) {
-    if (first || blocks_.CountChanges() != sent_.changes) {
-      first = false;
+    if (to_register || blocks_.CountChanges() != sent_.changes) {
+      to_register = false;
       if (auto sent = SendRegister(connection); !sent.ok()) {
         const bool ours = sent.error().code == ErrorCode::kInvalidArgument;
         Say("register: " + sent.error().message);
@@ -113,13 +117,33 @@ AttachClient::Ending AttachClient::Converse(AgentConnection& connection) {
     }
     if (auto ending = TakeMessages(connection)) return *ending;
     const auto woken =
-        waiter_.Wait(connection.fd(), count_awaited_ > 0 ? kRegisterTimeout : kForEver);
-    if (woken == Waiter::Woken::kTimeout) {
+        waiter_.Wait(connection.fd(), count_awaited_ > 0 ? kRegisterTimeout : look_again_);
+    if (woken != Waiter::Woken::kTimeout) continue;
+    if (count_awaited_ > 0) {
       Say("the daemon does not answer a registration; connecting again");
       return Ending::kRejected;
     }
+    look_again_ = std::min(look_again_ * 2, kLongestLook);
+    to_register = CutOffHasChanged();
   }
   return Ending::kStopping;
+}
+
+std::string AttachClient::WhyCutOff() const {
+  const auto reachable = UnixChannel::CheckAccess(options_.agent_path);
+  if (reachable.ok()) return "";
+  const ErrorCode code = reachable.error().code;
+  if (code != ErrorCode::kNotFound && code != ErrorCode::kPermission) return "";
+  return "this VMM could not come back to a daemon that is started again (" + reachable.error().message +
+         "), as where QEMU is confined by -chroot or -runas: make the socket reachable there";
+}
+
+bool AttachClient::CutOffHasChanged() {
+  const std::string now = WhyCutOff();
+  if (now == cut_off_) return false;
+  if (!now.empty()) Say(now);
+  cut_off_ = now;
+  return true;
 }
 
 Result<void> AttachClient::SendRegister(AgentConnection& connection) {
@@ -128,7 +152,9 @@ Result<void> AttachClient::SendRegister(AgentConnection& connection) {
   message.snapshot = ++count_registers_;
   message.vm_name = options_.vm_name;
   message.qmp_path = options_.qmp_path;
-  message.problem = sent_.problem;
+  message.problem = sent_.problem.empty()
+                        ? wire::CutText(cut_off_, wire::kMaxAgentTextBytes)
+                        : sent_.problem;
   std::vector<int> descriptors;
   bool any_armed = false;
   bool any_fenced = false;
@@ -231,6 +257,10 @@ Result<void> AttachClient::Arm(const wire::ArmMessage& message, UniqueFd keepsak
   }
   auto blocks = BlocksAt(message.snapshot, message.blocks);
   if (!blocks.ok()) return blocks.error();
+  // Armed, it would wait for ever for its memory once the daemon has been killed.
+  if (const std::string cut_off = WhyCutOff(); !cut_off.empty()) {
+    return Error{ErrorCode::kPermission, cut_off};
+  }
   if (!page_table_.ok()) return page_table_.error();
   auto userfault = ArmBlocks(device_.get(), *blocks, *page_table_);
   if (!userfault.ok()) {

@@ -100,6 +100,11 @@ class AttachClient {
                                                   const std::vector<uint16_t>& positions) const;
   // Those of `ids` that are still mapped.
   std::vector<BlockTable::Block> BlocksOf(const std::vector<uint64_t>& ids) const;
+  // Why a daemon that is started again would look for this VM in vain, as a problem of the VM; empty:
+  // it would not.
+  std::string WhyCutOff() const;
+  // Looks whether that has changed; then it is to be registered.
+  bool CutOffHasChanged();
   void Pause(std::chrono::milliseconds pause);
   // Says `text` once for as long as the daemon is missing.
   void SayMissing(const std::string& text);
@@ -122,6 +127,10 @@ class AttachClient {
   uint32_t count_registers_ = 0;  // its snapshot number
   int count_awaited_ = 0;         // REGISTERs of this connection without an answer
   bool missing_ = false;
+  // A VMM may confine itself after its RAM is mapped (QEMU's -chroot and -runas do): looked at again
+  // after a second, then ever more rarely.
+  std::string cut_off_;  // as registered last
+  std::chrono::milliseconds look_again_{0};
   std::string last_said_;
 };
 

@@ -3,6 +3,7 @@
 #include <spdlog/spdlog.h>
 
 #include "absl/strings/str_cat.h"
+#include "relocation/lost_hook.h"
 #include "relocation/lost_sessions.h"
 
 namespace postcopy {
@@ -49,7 +50,7 @@ absl::StatusOr<RecoveryReport> LostSessions::Recover(const std::string& vm) {
           SessionState::kHandedOver, "destination",
           absl::StrCat("VM ", vm, " is owned by this host since session ", last.session.ToString(),
                        HasEnded(last) ? ", and has ended as in a crash"
-                                      : absl::StrCat("; it is not taken up yet: ", WhyNot(vm)),
+                                      : absl::StrCat("; it is not taken up yet: ", WhyNot(last)),
                        ". What had not arrived stays at ", last.peer)};
     case OwnershipMark::kArrived:
       return RecoveryReport{
@@ -87,7 +88,7 @@ absl::StatusOr<RecoveryReport> LostSessions::Recover(const std::string& vm) {
         SessionState::kRunning, "destination",
         absl::StrCat("VM ", vm, " runs at ", last.peer,
                      ". What had not arrived there cannot be served by this daemon yet: ",
-                     WhyNot(vm))};
+                     WhyNot(last))};
   }
   const absl::Status aborted = destination->Abort(session, "recovered by the source",
                                                     kAbortTimeout);
@@ -110,8 +111,11 @@ absl::StatusOr<RecoveryReport> LostSessions::Recover(const std::string& vm) {
                         absl::StrCat("VM ", vm, " goes on here")};
 }
 
-std::string LostSessions::WhyNot(const std::string& vm) const {
-  const auto said = said_.find(vm);
+std::string LostSessions::WhyNot(const OwnershipRecord& record) const {
+  const std::string away =
+      parts_.registry.Find(record.vm).ok() ? "" : WhyHookIsAway(record.vmm_pid);
+  if (!away.empty()) return away;
+  const auto said = said_.find(record.vm);
   return said != said_.end() ? said->second
                              : "its VMM has not registered, as its hook does within half a second";
 }

@@ -72,7 +72,7 @@ class LostSessions {
   // Whether the VM has registered, or may be about to, and has not turned out to be of no use.
   bool MayTakeUp(const OwnershipRecord& record) const;
   // Why its session is not taken up, as far as is known.
-  std::string WhyNot(const std::string& vm) const;
+  std::string WhyNot(const OwnershipRecord& record) const;
   // What is known of its figures: names.
   static Progress LastFigures(const OwnershipRecord& record);
   // Logs why a VM's session is not settled, once for each reason.
