@@ -1,8 +1,9 @@
 // What the process at the other end of a monitor socket may send: bytes through the client's own
 // reading path, over a socket, cut anywhere. First byte of the input: odd, and the rest comes in
 // place of the greeting; even, and it comes after a command, in pieces whose length the byte says;
-// kLongLine, and the first line of a short input is about as long as a line may be. However it is
-// cut, the events that are handed out are those of its lines, up to the first bad one.
+// kLongMessage, and the first object of a short input is about as long as one may be. However it is
+// cut, the events that are handed out are those of the same bytes in one piece, up to the first
+// thing that is no JSON object.
 #include <algorithm>
 #include <cstdlib>
 #include <vector>
@@ -14,9 +15,9 @@ namespace postcopy {
 namespace {
 
 constexpr std::chrono::seconds kNever{60};  // every script ends with a hang-up
-constexpr unsigned char kLongLine = 254;
-constexpr size_t kLongLineLacksBytes = 16;
-constexpr size_t kShortInputBytes = 32;  // a long line takes a second
+constexpr unsigned char kLongMessage = 254;
+constexpr size_t kLongMessageLacksBytes = 16;
+constexpr size_t kShortInputBytes = 32;  // a long message takes a second
 
 void Require(bool condition) {
   if (!condition) std::abort();
@@ -30,21 +31,39 @@ std::vector<std::string> Cut(std::string_view text, size_t piece_bytes) {
   return pieces;
 }
 
-// The names of the events that are kept, of those in whole lines before the first line that is no
-// JSON object or too long.
+// How long the object is that `text` begins with; 0: it has none, or none that ends. Recursive, unlike
+// the reader of the daemon.
+size_t ObjectBytes(std::string_view text, size_t levels = 1) {
+  if (levels > kMaxJsonLevels) return 0;
+  for (size_t i = 1; i < text.size(); ++i) {
+    if (text[i] == '}' || text[i] == ']') return i + 1;
+    if (text[i] == '{' || text[i] == '[') {
+      const size_t inner = ObjectBytes(text.substr(i), levels + 1);
+      if (inner == 0) return 0;
+      i += inner - 1;
+    } else if (text[i] == '"') {
+      for (++i; i < text.size() && text[i] != '"'; ++i) i += text[i] == '\\';
+    }
+  }
+  return 0;
+}
+
+// The names of the events that are kept, of those in whole objects before the first thing that is
+// none or is too long.
 std::vector<std::string> EventsOf(std::string_view text) {
   std::vector<std::string> names;
   std::vector<size_t> sizes;
-  for (size_t end; (end = text.find('\n')) != std::string_view::npos; text.remove_prefix(end + 1)) {
-    const std::string_view line = text.substr(0, end);
-    if (line.size() > QmpClient::kMaxLineBytes) break;
-    if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
-    const Json message = ParseJson(line);
+  for (;;) {
+    text.remove_prefix(std::min(text.find_first_not_of(" \t\r\n"), text.size()));
+    const size_t bytes = text.empty() || text[0] != '{' ? 0 : ObjectBytes(text);
+    if (bytes == 0 || bytes > QmpClient::kMaxMessageBytes) break;
+    const Json message = ParseJson(text.substr(0, bytes));
     if (!message.is_object()) break;
     if (!message.contains("QMP") && message.contains("event")) {
       names.push_back(StringAt(message, "event"));
-      sizes.push_back(line.size());
+      sizes.push_back(bytes);
     }
+    text.remove_prefix(bytes);
   }
   size_t kept = 0;
   for (size_t bytes = 0; kept < names.size() && kept < QmpClient::kMaxQueuedEvents; ++kept) {
@@ -91,8 +110,8 @@ void Read(std::string_view input) {
   input.remove_prefix(1);
   if (how % 2 != 0) return ReadInPlaceOfTheGreeting(std::string(input));
   std::string text(input);
-  if (how == kLongLine && text.size() <= kShortInputBytes) {
-    text.insert(0, QmpClient::kMaxLineBytes - kLongLineLacksBytes, ' ');
+  if (how == kLongMessage && text.size() <= kShortInputBytes) {
+    text.insert(0, "{" + std::string(QmpClient::kMaxMessageBytes - kLongMessageLacksBytes, ' '));
   }
   // At most 64 pieces: each is a system call.
   ReadAfterACommand(text, std::max<size_t>(1 + how * 27, text.size() / 64));
