@@ -51,6 +51,12 @@ PageMap::PageMap(const MemoryLayout& layout)
   outstanding_.store(layout.size_bytes() / kPageBytes, std::memory_order_release);
 }
 
+uint64_t PageMap::count_pages() const {
+  uint64_t sum = 0;
+  for (const RegionBytes& region : regions_) sum += region.pages;
+  return sum;
+}
+
 void PageMap::Recover(std::span<const uint64_t> unit_pages) {
   uint64_t outstanding = 0;
   for (size_t i = 0; i < regions_.size(); ++i) {

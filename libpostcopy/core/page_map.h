@@ -74,6 +74,14 @@ class PageMap {
   // Somebody has claimed it and has not finished.
   bool IsBeingFilled(PageAddress page) const;
   uint64_t region_pages(RegionId region) const { return regions_[region.value].pages; }
+  // Of all regions.
+  uint64_t count_pages() const;
+  // True if `range` of `region` lies within the layout: what may be passed to the rest.
+  bool Contains(RegionId region, PageRange range) const {
+    if (region.value >= regions_.size()) return false;
+    const uint64_t pages = regions_[region.value].pages;
+    return range.first.value <= pages && range.count_pages <= pages - range.first.value;
+  }
   size_t count_regions() const { return regions_.size(); }
   // Pages that are missing, being filled or poisoned; 0 means that all memory is here, and nothing
   // will ever be asked for again.

@@ -8,8 +8,44 @@
 namespace postcopy {
 namespace {
 
-PageMap MakePageMap(const MemoryLayout& layout, std::span<std::atomic<uint8_t>> bytes) {
-  return bytes.empty() ? PageMap(layout) : PageMap(layout, bytes);
+// The names do not matter to a PageMap.
+MemoryLayout SizesOf(const std::vector<MappedRegion>& regions) {
+  MemoryLayout sizes;
+  for (const MappedRegion& region : regions) sizes.regions.push_back({"", region.size_bytes});
+  return sizes;
+}
+
+// Of our own regions, never of what a peer says there is: its numbers index this map.
+PageMap MakePageMap(const std::vector<MappedRegion>& regions,
+                    std::span<std::atomic<uint8_t>> bytes) {
+  const MemoryLayout sizes = SizesOf(regions);
+  const bool fits = bytes.size() == sizes.size_bytes() / kPageBytes;
+  return fits ? PageMap(sizes, bytes) : PageMap(sizes);
+}
+
+// What keeps an engine from being started: its parts speak of different memory.
+std::optional<Error> FindMismatch(const MemoryLayout& source,
+                                  const std::vector<MappedRegion>& regions,
+                                  size_t count_page_bytes) {
+  if (source.regions.size() != regions.size()) {
+    return Error{ErrorCode::kMismatch,
+                 "page server: it describes " + std::to_string(source.regions.size()) +
+                     " RAM blocks, the VM has " + std::to_string(regions.size())};
+  }
+  for (size_t i = 0; i < regions.size(); ++i) {
+    if (source.regions[i].size_bytes == regions[i].size_bytes) continue;
+    return Error{ErrorCode::kMismatch,
+                 "page server: it describes RAM block " + source.regions[i].name + " with " +
+                     std::to_string(source.regions[i].size_bytes) + " bytes, the VM has " +
+                     std::to_string(regions[i].size_bytes)};
+  }
+  const uint64_t pages = SizesOf(regions).size_bytes() / kPageBytes;
+  if (count_page_bytes != 0 && count_page_bytes != pages) {
+    return Error{ErrorCode::kInvalidArgument,
+                 "page states: " + std::to_string(count_page_bytes) + " of " +
+                     std::to_string(pages) + " pages"};
+  }
+  return std::nullopt;
 }
 
 }  // namespace
@@ -21,7 +57,8 @@ Engine::Engine(std::unique_ptr<PageTransport> transport, FaultDevice& device,
       device_(device),
       trace_(options.trace),
       takes_up_(options.takes_up),
-      map_(MakePageMap(transport_->layout(), options.page_bytes)),
+      mismatch_(FindMismatch(transport_->layout(), regions_, options.page_bytes.size())),
+      map_(MakePageMap(regions_, options.page_bytes)),
       fetcher_(*transport_, trace_),
       precacher_(map_, fetcher_, *transport_),
       installer_(device_, map_, regions_, fetcher_),
@@ -36,7 +73,12 @@ Engine::Engine(std::unique_ptr<PageTransport> transport, FaultDevice& device,
 
 Engine::~Engine() { Stop(); }
 
+void Engine::MarkAllocated(RegionId region, PageRange range) {
+  if (map_.Contains(region, range)) map_.MarkAllocated(region, range);
+}
+
 Result<void> Engine::Start() {
+  if (mismatch_.has_value()) return *mismatch_;
   if (trace_ != nullptr) trace_->NoteStart(std::chrono::steady_clock::now());
   auto reader = QuietThread::Start("pc-faults", [this] {
     const auto ended = reader_.Run();
@@ -76,6 +118,7 @@ void Engine::StartBulk() {
 
 void Engine::OnPage(uint32_t id, PageAddress page, wire::Encoding encoding,
                     std::span<const std::byte> content) {
+  if (!CheckInside(page.region, {page.page, 1})) return;
   if (encoding == wire::Encoding::kZero) zero_pages_.fetch_add(1, std::memory_order_relaxed);
   demand_bytes_.fetch_add(content.size(), std::memory_order_relaxed);
   if (const auto waited = fetcher_.Waited(id, page)) precacher_.OnRoundTrip(*waited);
@@ -92,6 +135,7 @@ void Engine::OnPage(uint32_t id, PageAddress page, wire::Encoding encoding,
 
 void Engine::OnRun(size_t lane, RegionId region, PageRange range, wire::Encoding encoding,
                    std::span<const std::byte> content) {
+  if (!CheckInside(region, range)) return;
   if (encoding == wire::Encoding::kZero) {
     zero_pages_.fetch_add(range.count_pages, std::memory_order_relaxed);
   }
@@ -99,6 +143,12 @@ void Engine::OnRun(size_t lane, RegionId region, PageRange range, wire::Encoding
   Note(installer_.Install(region, range, content));
   precacher_.OnArrived(lane, range);
   CheckComplete();
+}
+
+bool Engine::CheckInside(RegionId region, PageRange range) {
+  if (map_.Contains(region, range)) return true;
+  Fail({ErrorCode::kProtocol, "page server: it speaks of pages outside guest RAM"});
+  return false;
 }
 
 void Engine::OnMap(const wire::MapFields& map) {
@@ -120,6 +170,7 @@ void Engine::OnMap(const wire::MapFields& map) {
     }
   };
   for (const PageRange& extent : map.extents) {
+    if (!CheckInside(map.region, extent)) return;
     if (PageAddress{map.region, extent.first} < named_up_to_) {
       Fail({ErrorCode::kProtocol, "page server: its hole map is out of order"});
       return;
@@ -338,7 +389,7 @@ void Engine::EndReader() {
 EngineFigures Engine::Figures() {
   EngineFigures figures;
   figures.faults = fetcher_.Figures();
-  figures.ram_bytes = transport_->layout().size_bytes();
+  figures.ram_bytes = map_.count_pages() * kPageBytes;
   figures.demand_bytes = demand_bytes_.load(std::memory_order_relaxed);
   figures.bulk_bytes = bulk_bytes_.load(std::memory_order_relaxed);
   figures.zero_pages = zero_pages_.load(std::memory_order_relaxed);

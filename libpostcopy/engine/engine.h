@@ -68,15 +68,18 @@ struct EngineOptions {
 
 class Engine final : private PageSink {
  public:
-  // `regions` are in the order of transport->layout(). The RAM files they borrow, and `device`,
+  // `regions` are in the order of transport->layout(), which is compared in Start(). The RAM files they borrow, and `device`,
   // must outlive the engine.
   Engine(std::unique_ptr<PageTransport> transport, FaultDevice& device,
          std::vector<MappedRegion> regions, const EngineOptions& options = {});
   ~Engine() override;  // Stop()s
 
-  // Before Start(): these pages of the RAM file were allocated beforehand.
-  void MarkAllocated(RegionId region, PageRange range) { map_.MarkAllocated(region, range); }
-  // From here on faults are answered by demand. Fails if no thread can be made.
+  // Before Start(): these pages of the RAM file were allocated beforehand. What lies outside the
+  // regions is ignored.
+  void MarkAllocated(RegionId region, PageRange range);
+  // From here on faults are answered by demand. Fails, and answers none, if no thread can be made.
+  //   kMismatch         the transport's layout is not that of the regions
+  //   kInvalidArgument  `page_bytes` are not as many as pages
   Result<void> Start();
   // Asks the source where it has data. After Start(); the guest must have stopped at the source.
   void AskForMap() POSTCOPY_EXCLUDES(mutex_);
@@ -129,6 +132,8 @@ class Engine final : private PageSink {
   void OnRun(size_t lane, RegionId region, PageRange range, wire::Encoding encoding,
              std::span<const std::byte> content) override;
   void OnMap(const wire::MapFields& map) override;
+  // Whether these pages are ours. What a peer says is never an index before this was asked.
+  bool CheckInside(RegionId region, PageRange range);
   void OnInterrupted(const Error& cause) override;
   void OnUrgentRestored() override;
   void OnBulkRestored() override;
@@ -153,6 +158,7 @@ class Engine final : private PageSink {
   FaultDevice& device_;
   FaultTrace* const trace_;
   const bool takes_up_;
+  const std::optional<Error> mismatch_;
 
   PageMap map_;
   Fetcher fetcher_;

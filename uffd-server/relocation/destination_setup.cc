@@ -181,14 +181,11 @@ absl::Status DestinationSession::OpenLanes(const Offer& offer) {
   options.bulk_lanes = parts_.bulk_lanes;
   auto transport = TcpTransport::Connect(options);
   if (!transport.ok()) return StatusOf(transport.error());
-  const MemoryLayout& layout = (*transport)->layout();
-  for (size_t i = 0; i < regions_.size(); ++i) {
-    if (i >= layout.regions.size() || layout.regions[i] != offer.ram[i].region) {
-      return absl::FailedPreconditionError(
-          "the page server describes another memory than the offer");
-    }
+  for (const OfferedRegion& offered : offer.ram) layout_.regions.push_back(offered.region);
+  if ((*transport)->layout().regions != layout_.regions) {
+    return absl::FailedPreconditionError(
+        "the page server describes another memory than the offer");
   }
-  layout_ = layout;
   for (const MappedRegion& region : regions_) page_bytes_.push_back(region.page_bytes);
   if (parts_.traces.has_value()) trace_ = std::make_unique<FaultTrace>();
   engine_ = std::make_unique<Engine>(
