@@ -344,7 +344,11 @@ Result<void> Engine::Finish() {
   Result<void> outcome;
   for (const MappedRegion& region : regions_) {
     auto unregistered = device_.Unregister(region);
-    if (!unregistered.ok() && outcome.ok()) outcome = std::move(unregistered);
+    if (unregistered.ok() || !outcome.ok()) continue;
+    // Memory that was unplugged meanwhile. What of such a region may be registered still ends with
+    // the userfaultfd's last descriptor.
+    if (unregistered.error().code == ErrorCode::kInvalidArgument) continue;
+    outcome = std::move(unregistered);
   }
   EndReader();
   DropEvents();

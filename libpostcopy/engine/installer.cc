@@ -76,15 +76,18 @@ Installer::Outcome Installer::MapFilled(RegionId region, PageRange range,
   // Zeros of a RAM file: a page that was allocated beforehand is in the page cache and reads as
   // zero; where there is none, the kernel makes one, page by page, since the next may be there.
   bool make_zero_page = !file && zeros;
+  bool one_by_one = false;
   const auto advance = [&](uint64_t pages) {
     range = {range.first + pages, range.count_pages - pages};
     if (!zeros) content = content.subspan(pages * kPageBytes);
   };
   while (!range.empty()) {
+    const bool single = one_by_one || (file && make_zero_page);
+    const PageRange part{range.first, single ? one : range.count_pages};
     const InstallResult result =
-        make_zero_page ? device_.Zero(mapped, file ? PageRange{range.first, 1} : range)
-        : file         ? device_.Continue(mapped, range)
-                       : device_.Copy(mapped, range.first, content);
+        make_zero_page ? device_.Zero(mapped, part)
+        : file         ? device_.Continue(mapped, part)
+                       : device_.Copy(mapped, part.first, content.first(part.size_bytes()));
     FinishPages(region, {range.first, result.done_bytes / kPageBytes}, true);
     advance(result.done_bytes / kPageBytes);
     switch (result.outcome) {
@@ -111,11 +114,15 @@ Installer::Outcome Installer::MapFilled(RegionId region, PageRange range,
           make_zero_page = true;
           break;
         }
-        [[fallthrough]];
+        Drop(region, {range.first, one});
+        advance(one);
+        break;
       case InstallOutcome::kRangeGone:
-        // The guest gave the page up after it was filled, or unplugged the memory.
-        FinishPages(region, {range.first, one}, false);
-        device_.Wake(mapped, {range.first, one});
+        if (part.count_pages > one) {
+          one_by_one = true;
+          break;
+        }
+        Drop(region, {range.first, one});
         advance(one);
         break;
       case InstallOutcome::kProcessGone: UnclaimPages(region, range); return Outcome::kVmGone;
@@ -126,6 +133,11 @@ Installer::Outcome Installer::MapFilled(RegionId region, PageRange range,
     }
   }
   return Outcome::kDone;
+}
+
+void Installer::Drop(RegionId region, PageRange range) {
+  FinishPages(region, range, false);
+  device_.Wake(regions_[region.value], range);
 }
 
 void Installer::FinishPages(RegionId region, PageRange range, bool here) {

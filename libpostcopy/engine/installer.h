@@ -34,9 +34,10 @@ class Installer {
       : device_(device), map_(map), regions_(regions), observer_(observer), staging_(regions) {}
 
   // Installs those of the pages that are still missing. `content` holds them all, or is empty for
-  // zeros. Parts of a huge page are kept, and stay claimed, until it is whole. kVmGone: the VM's process has exited. kFailed: the kernel refused in a way that nobody
-  // expects; error() tells. In both cases what it did not install is missing again, but for parts of
-  // other huge pages.
+  // zeros. Parts of a huge page are kept, and stay claimed, until it is whole. kVmGone: the VM's
+  // process has exited. kFailed: the kernel could not (no memory, no space), or an unexpected error;
+  // error() tells which. In both cases what it did not install is missing again, a huge page as a
+  // whole, but for parts of other huge pages.
   enum class Outcome { kDone, kVmGone, kFailed };
   Outcome Install(RegionId region, PageRange range, std::span<const std::byte> content);
 
@@ -48,8 +49,11 @@ class Installer {
   Outcome InstallClaimed(RegionId region, PageRange range, std::span<const std::byte> content);
   // The same for the pages of a region with huge pages.
   Outcome StageClaimed(RegionId region, PageRange range, std::span<const std::byte> content);
-  // Maps claimed and filled pages; finishes each.
+  // Maps claimed and filled pages; finishes each. A range of which the kernel says that it is gone is
+  // tried again page by page: it says so of all if one page is, or if two mappings meet in it.
   Outcome MapFilled(RegionId region, PageRange range, std::span<const std::byte> content);
+  // The guest gave these claimed pages up after they were filled, or unplugged the memory.
+  void Drop(RegionId region, PageRange range);
   void FinishPages(RegionId region, PageRange range, bool here);
   void UnclaimPages(RegionId region, PageRange range);
 

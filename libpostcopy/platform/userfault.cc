@@ -37,8 +37,7 @@ InstallResult Interpret(int result, int error, int64_t count, uint64_t size_byte
   switch (error) {
     case EEXIST: out.outcome = InstallOutcome::kAlreadyPresent; break;
     case EAGAIN: out.outcome = InstallOutcome::kRetry; break;
-    case ENOENT:
-    case EINVAL: out.outcome = InstallOutcome::kRangeGone; break;
+    case ENOENT: out.outcome = InstallOutcome::kRangeGone; break;
     case EFAULT: out.outcome = InstallOutcome::kNotFilled; break;
     case ESRCH: out.outcome = InstallOutcome::kProcessGone; break;
     default: out.outcome = InstallOutcome::kFailed; break;

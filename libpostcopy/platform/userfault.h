@@ -31,14 +31,16 @@ enum class FaultMode {
 };
 // Faults in [start, start + size) are reported from now on. Pages already mapped do not fault.
 Result<void> RegisterFaults(int userfault, uint64_t start, uint64_t size_bytes, FaultMode mode);
-// Wakes whoever waits in the range; missing pages read as zero from now on, without a report.
+// Wakes all waiters in the range; missing pages read as zero from now on, without a report.
+// kInvalidArgument: nothing is mapped there any more, or something that cannot be registered.
 Result<void> UnregisterFaults(int userfault, uint64_t start, uint64_t size_bytes);
 
 enum class InstallOutcome {
   kInstalled,       // `done_bytes` is the whole range
   kAlreadyPresent,  // the page at start + done_bytes was there before; its waiters were not woken
   kRetry,           // an event is unread or the mappings are changing; try the rest again
-  kRangeGone,       // the range is no longer mapped or no longer registered
+  kRangeGone,       // not all of the range lies in one mapping that is still registered: of several
+                    // pages each may be there all the same
   kNotFilled,       // Continue only: the page cache has no page at start + done_bytes
   kProcessGone,     // the process has exited
   kFailed,          // anything else; `error` holds errno
@@ -57,7 +59,7 @@ InstallResult ZeroPages(int userfault, uint64_t start, uint64_t size_bytes);
 // Makes missing pages fail: whoever touches one gets SIGBUS, also after the range was unregistered;
 // wakes waiters. What a RAM file holds does not change and cannot be reached through the mapping
 // any more. Ends where the page is given up (MADV_DONTNEED), and where CopyPages() brings it. Huge
-// pages whole only. REQUIRES: KernelCanPoison(); otherwise the answer is kRangeGone.
+// pages whole only. REQUIRES: KernelCanPoison(); otherwise the answer is kFailed (EINVAL).
 InstallResult PoisonPages(int userfault, uint64_t start, uint64_t size_bytes);
 // Whether this kernel has UFFDIO_POISON (Linux 6.6). Asks it each time; false if it can't be asked.
 bool KernelCanPoison();

@@ -160,11 +160,44 @@ TEST_F(FileTest, ZeroPageThatIsInThePageCacheAfterAllIsMapped) {
                           Did(Call::kContinue, 0, 2)));
 }
 
-TEST_F(FileTest, RangeThatIsGoneIsDiscardedPageByPage) {
-  device_.Script(Call::kContinue, {{kRangeGone, 0}, {kRangeGone, 0}});
-  EXPECT_EQ(InstallContent(0, 2), Installer::Outcome::kDone);
-  ExpectStates(0, 2, PageState::kDiscarded);
-  EXPECT_EQ(map_.outstanding_pages(), kPages - 2);
+TEST_F(FileTest, OfARangeThatIsGoneEachPageIsTried) {
+  device_.Script(Call::kContinue,
+                 {{kRangeGone, 0}, {kInstalled, 1}, {kRangeGone, 0}, {kInstalled, 1}});
+  EXPECT_EQ(InstallContent(0, 4), Installer::Outcome::kDone);
+  EXPECT_THAT(device_.TakeCalls(),
+              ElementsAre(Did(Call::kWriteFile, 0, 4, 0x10), Did(Call::kContinue, 0, 4),
+                          Did(Call::kContinue, 0, 1), Did(Call::kContinue, 1, 1),
+                          Did(Call::kWake, 1, 1), Did(Call::kContinue, 2, 1),
+                          Did(Call::kContinue, 3, 1)));
+  EXPECT_EQ(StateOf(0), PageState::kPresent);
+  EXPECT_EQ(StateOf(1), PageState::kDiscarded);
+  ExpectStates(2, 2, PageState::kPresent);
+  EXPECT_EQ(map_.outstanding_pages(), kPages - 4);
+}
+
+TEST_F(AnonymousTest, ContentOfARangeThatIsGoneIsNotDroppedForOnePage) {
+  device_.Script(Call::kCopy, {{kRangeGone, 0}, {kRangeGone, 0}});
+  EXPECT_EQ(InstallContent(4, 3), Installer::Outcome::kDone);
+  EXPECT_THAT(device_.TakeCalls(),
+              ElementsAre(Did(Call::kCopy, 4, 3, 0x14), Did(Call::kCopy, 4, 1, 0x14),
+                          Did(Call::kWake, 4, 1), Did(Call::kCopy, 5, 1, 0x15),
+                          Did(Call::kCopy, 6, 1, 0x16)));
+  EXPECT_EQ(StateOf(4), PageState::kDiscarded);
+  ExpectStates(5, 2, PageState::kPresent);
+}
+
+TEST_F(AnonymousTest, ZerosOfARangeThatIsGoneAreMadePageByPage) {
+  device_.Script(Call::kZero, {{kRangeGone, 0}, {kRangeGone, 0}});
+  EXPECT_EQ(InstallZeros(4, 3), Installer::Outcome::kDone);
+  EXPECT_THAT(device_.TakeCalls(),
+              ElementsAre(Did(Call::kZero, 4, 3), Did(Call::kZero, 4, 1), Did(Call::kWake, 4, 1),
+                          Did(Call::kZero, 5, 1), Did(Call::kZero, 6, 1)));
+}
+
+TEST_F(AnonymousTest, MisuseIsAFailureAndNoPageThatIsGone) {
+  device_.Script(Call::kCopy, {{InstallOutcome::kFailed, 0, EINVAL}});
+  EXPECT_EQ(InstallContent(4, 2), Installer::Outcome::kFailed);
+  ExpectStates(4, 2, PageState::kMissing);
 }
 
 TEST_F(FileTest, WriteThatFailsMapsNothingAndLeavesThePagesMissing) {

@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstring>
 #include <thread>
 #include <vector>
@@ -224,6 +225,63 @@ TEST_F(UserfaultTest, RangeThatIsNotRegisteredIsGone) {
   MapAnonymous();
   ASSERT_TRUE(UnregisterFaults(userfault_.get(), At(0), kBytes).ok());
   EXPECT_EQ(Copy(0, 1).outcome, InstallOutcome::kRangeGone);
+}
+
+// A page of the range is another mapping now, or none.
+enum class Hole { kUnmapped, kMappedAgain };
+class UserfaultHoleTest : public UserfaultTest, public testing::WithParamInterface<Hole> {
+ protected:
+  void MakeHole(uint64_t page, int fd, int flags) {
+    void* const at = reinterpret_cast<void*>(At(page));
+    if (GetParam() == Hole::kUnmapped) {
+      ASSERT_EQ(munmap(at, kPage), 0);
+    } else {
+      const auto offset = static_cast<off_t>(fd < 0 ? 0 : page * kPage);
+      ASSERT_EQ(mmap(at, kPage, PROT_READ | PROT_WRITE, flags | MAP_FIXED, fd, offset), at);
+    }
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(Holes, UserfaultHoleTest,
+                         testing::Values(Hole::kUnmapped, Hole::kMappedAgain));
+
+TEST_P(UserfaultHoleTest, ARangeOfAnonymousMemoryIsGoneAsAWholeAndItsOtherPagesAreThere) {
+  MapAnonymous();
+  MakeHole(4, -1, MAP_PRIVATE | MAP_ANONYMOUS);
+  ExpectResult(Copy(0, 8), InstallOutcome::kRangeGone, 0);
+  ExpectResult(Zero(0, 8), InstallOutcome::kRangeGone, 0);
+  ExpectResult(Copy(4, 1), InstallOutcome::kRangeGone, 0);
+  ExpectResult(Copy(0, 4), InstallOutcome::kInstalled, 4);
+  ExpectResult(Copy(5, 3), InstallOutcome::kInstalled, 3);
+  EXPECT_TRUE(UnregisterFaults(userfault_.get(), At(0), kBytes).ok());
+}
+
+TEST_P(UserfaultHoleTest, ARangeOfAFileIsGoneAsAWholeAndItsOtherPagesAreThere) {
+  MapFile();
+  Write(0, 8);
+  MakeHole(4, file_.get(), MAP_SHARED);
+  ExpectResult(Continue(0, 8), InstallOutcome::kRangeGone, 0);
+  ExpectResult(Continue(4, 1), InstallOutcome::kRangeGone, 0);
+  ExpectResult(Continue(0, 4), InstallOutcome::kInstalled, 4);
+  ExpectResult(Continue(5, 3), InstallOutcome::kInstalled, 3);
+  EXPECT_TRUE(UnregisterFaults(userfault_.get(), At(0), kBytes).ok());
+}
+
+TEST_F(UserfaultTest, MisuseIsAFailureAndNoRangeThatIsGone) {
+  MapAnonymous();
+  const InstallResult odd = ZeroPages(userfault_.get(), At(0) + 1, kPage);
+  EXPECT_EQ(odd.outcome, InstallOutcome::kFailed);
+  EXPECT_EQ(odd.error, EINVAL);
+  EXPECT_EQ(Copy(0, 0).error, EINVAL);
+}
+
+TEST_F(UserfaultTest, WhatIsUnmappedCannotBeUnregistered) {
+  MapAnonymous();
+  ASSERT_EQ(munmap(memory_, kBytes), 0);
+  const auto unregistered = UnregisterFaults(userfault_.get(), At(0), kBytes);
+  ASSERT_FALSE(unregistered.ok());
+  EXPECT_EQ(unregistered.error().code, ErrorCode::kInvalidArgument);
+  memory_ = nullptr;
 }
 
 TEST_F(UserfaultTest, FaultSaysMissingOrMinorAndWhetherItWrites) {
