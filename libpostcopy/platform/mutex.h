@@ -50,12 +50,18 @@ class CondVar {
     condition_.wait(lock);
     lock.release();
   }
-  // False when `timeout` has passed without a notification.
+  // False when `timeout` has passed without a notification. Time that is set forward or back does
+  // not count.
   bool WaitFor(Mutex& mutex, std::chrono::nanoseconds timeout) POSTCOPY_REQUIRES(mutex) {
+#if defined(__SANITIZE_THREAD__)
+    // ThreadSanitizer of gcc 12 does not know pthread_cond_clockwait(), which the steady clock needs.
+    using Clock = std::chrono::system_clock;
+#else
+    using Clock = std::chrono::steady_clock;
+#endif
     std::unique_lock<std::mutex> lock(mutex.mutex_, std::adopt_lock);
-    // wait_until on the system clock is what ThreadSanitizer of gcc 12 can follow.
-    const bool notified = condition_.wait_until(lock, std::chrono::system_clock::now() + timeout) ==
-                          std::cv_status::no_timeout;
+    const bool notified =
+        condition_.wait_until(lock, Clock::now() + timeout) == std::cv_status::no_timeout;
     lock.release();
     return notified;
   }
