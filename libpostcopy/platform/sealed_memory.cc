@@ -8,6 +8,8 @@
 #include <cerrno>
 #include <utility>
 
+#include "platform/ram_file.h"
+
 namespace postcopy {
 namespace {
 
@@ -31,6 +33,11 @@ Result<SealedMemory> SealedMemory::Open(UniqueFd memfd) {
   const int seals = fcntl(memfd.get(), F_GET_SEALS);
   if (seals < 0 || (seals & kSizeSeals) != kSizeSeals) {
     return Error{ErrorCode::kInvalidArgument, "open shared memory: its size is not sealed"};
+  }
+  const auto kind = QueryRamFileKind(memfd.get());
+  if (!kind.ok()) return kind.error();
+  if (*kind != RamFileKind::kTmpfs) {
+    return Error{ErrorCode::kInvalidArgument, "open shared memory: it has huge pages"};
   }
   struct stat status {};
   if (fstat(memfd.get(), &status) != 0) return ErrnoError(errno, "query shared memory");

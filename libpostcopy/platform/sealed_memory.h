@@ -17,7 +17,8 @@ class SealedMemory {
  public:
   // Zeros. `name` shows in /proc/<pid>/fd. A failure names the operation.
   static Result<SealedMemory> Make(const char* name, uint64_t size_bytes);
-  // What another process has made. kInvalidArgument: it is no memfd, or its size may still change.
+  // What another process has made. kInvalidArgument: it is no memfd, its size may still change, or it
+  // has huge pages: one that is freed and cannot be had again would end this process by SIGBUS.
   static Result<SealedMemory> Open(UniqueFd memfd);
 
   SealedMemory(SealedMemory&& other) noexcept;

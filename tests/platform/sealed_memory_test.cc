@@ -58,6 +58,18 @@ TEST(SealedMemoryTest, MemoryThatCouldShrinkUnderItsReaderIsRefused) {
   EXPECT_FALSE(SealedMemory::Open(UniqueFd(::open("/dev/null", O_RDWR | O_CLOEXEC))).ok());
 }
 
+TEST(SealedMemoryTest, HugePagesThatCouldBeTakenFromItsReaderAreRefused) {
+  UniqueFd huge(memfd_create("test", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_HUGETLB));
+  if (!huge.valid() || ftruncate(huge.get(), 2 << 20) != 0) {
+    GTEST_SKIP() << "missing: huge pages of 2 MiB in this kernel";
+  }
+  ASSERT_EQ(fcntl(huge.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW), 0);
+  auto opened = SealedMemory::Open(std::move(huge));
+  ASSERT_FALSE(opened.ok());
+  EXPECT_EQ(opened.error().code, ErrorCode::kInvalidArgument);
+  EXPECT_THAT(opened.error().message, HasSubstr("it has huge pages"));
+}
+
 TEST(SealedMemoryTest, AnEmptyOneIsAnErrorAndNoCrash) {
   EXPECT_FALSE(SealedMemory::Make("test", 0).ok());
 }
