@@ -19,7 +19,7 @@ void CopyText(std::array<char, N>& to, std::string_view from) {
 BlockTable::AddOutcome BlockTable::Add(const NewBlock& block) {
   const uint64_t end = block.address + block.size_bytes;
   for (const Slot& slot : slots_) {
-    if (slot.state.load(std::memory_order_acquire) != kLive) continue;
+    if (StateIn(slot.state.load(std::memory_order_acquire)) != kLive) continue;
     const uint64_t slot_address = slot.address.load(std::memory_order_relaxed);
     const uint64_t slot_bytes = slot.size_bytes.load(std::memory_order_relaxed);
     const bool smaller = block.size_bytes < slot_bytes;
@@ -29,7 +29,7 @@ BlockTable::AddOutcome BlockTable::Add(const NewBlock& block) {
   }
   RemoveOverlapping(block.address, block.size_bytes);
   for (Slot& slot : slots_) {
-    int expected = kFree;
+    uint64_t expected = kFree;
     if (!slot.state.compare_exchange_strong(expected, kClaimed, std::memory_order_acquire)) {
       continue;
     }
@@ -41,7 +41,7 @@ BlockTable::AddOutcome BlockTable::Add(const NewBlock& block) {
     slot.kind = block.kind;
     CopyText(slot.name, block.name);
     CopyText(slot.path, block.path);
-    slot.state.store(kLive, std::memory_order_release);
+    slot.state.store(WithId(kLive, slot.id), std::memory_order_release);
     changes_.fetch_add(1, std::memory_order_release);
     return AddOutcome::kAdded;
   }
@@ -51,12 +51,14 @@ BlockTable::AddOutcome BlockTable::Add(const NewBlock& block) {
 bool BlockTable::RemoveOverlapping(uint64_t address, uint64_t size_bytes) {
   bool removed = false;
   for (Slot& slot : slots_) {
-    if (slot.state.load(std::memory_order_acquire) != kLive) continue;
+    uint64_t expected = slot.state.load(std::memory_order_acquire);
+    if (StateIn(expected) != kLive) continue;
     const uint64_t slot_address = slot.address.load(std::memory_order_relaxed);
     const uint64_t slot_bytes = slot.size_bytes.load(std::memory_order_relaxed);
     if (address + size_bytes <= slot_address || slot_address + slot_bytes <= address) continue;
-    int expected = kLive;
-    if (slot.state.compare_exchange_strong(expected, kRetired, std::memory_order_acq_rel)) {
+    // Fails where it was removed and the slot got another block meanwhile, which was not looked at.
+    const uint64_t retired = expected - kLive + kRetired;
+    if (slot.state.compare_exchange_strong(expected, retired, std::memory_order_acq_rel)) {
       removed = true;
     }
   }
@@ -77,7 +79,7 @@ BlockTable::Snapshot BlockTable::Collect() {
   Snapshot snapshot;
   snapshot.changes = CountChanges();
   for (Slot& slot : slots_) {
-    const int state = slot.state.load(std::memory_order_acquire);
+    const State state = StateIn(slot.state.load(std::memory_order_acquire));
     if (state == kRetired) {
       if (slot.kind == wire::BlockKind::kSharedFile) close(slot.ram_file);
       slot.state.store(kFree, std::memory_order_release);
@@ -101,7 +103,7 @@ BlockTable::Snapshot BlockTable::Collect() {
 
 void BlockTable::CloseAll() {
   for (Slot& slot : slots_) {
-    const int state = slot.state.exchange(kFree, std::memory_order_acq_rel);
+    const State state = StateIn(slot.state.exchange(kFree, std::memory_order_acq_rel));
     if ((state == kLive || state == kRetired) && slot.kind == wire::BlockKind::kSharedFile) {
       close(slot.ram_file);
     }

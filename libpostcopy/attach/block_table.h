@@ -73,11 +73,18 @@ class BlockTable {
   // kFree → kClaimed → kLive by Add(); kLive → kRetired by RemoveOverlapping(); kRetired → kFree by
   // Collect(). The plain fields are written in kClaimed only and read, by the collector, in kLive
   // and kRetired, which only the collector ends.
-  enum State : int { kFree = 0, kClaimed, kLive, kRetired };
+  enum State : uint64_t { kFree = 0, kClaimed, kLive, kRetired };
+  // A state with the number of the block that the slot is for, so that a slot that another block has
+  // got meanwhile is not taken for the one that was looked at.
+  static constexpr uint64_t kStateBits = 2;
+  static constexpr uint64_t WithId(State state, uint64_t id) { return id << kStateBits | state; }
+  static constexpr State StateIn(uint64_t word) {
+    return static_cast<State>(word & ((uint64_t{1} << kStateBits) - 1));
+  }
   struct Slot {
     // The release store of kLive publishes the fields to the acquire load of whoever sees kLive;
     // the collector's release store of kFree hands them to the next Add(), which acquires by CAS.
-    std::atomic<int> state = kFree;
+    std::atomic<uint64_t> state = kFree;  // WithId(); kFree and kClaimed: of no block yet
     std::atomic<uint64_t> address = 0;
     std::atomic<uint64_t> size_bytes = 0;
     uint64_t id = 0;
