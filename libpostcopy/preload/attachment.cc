@@ -64,17 +64,18 @@ bool Decide() {
   return false;
 }
 
+// The value of LD_PRELOAD that this process was started with, in the environment itself. Found while
+// there is one thread: later another one may be changing the environment.
+constinit char* g_preload = nullptr;
+
+__attribute__((constructor)) void FindPreload() { g_preload = std::getenv("LD_PRELOAD"); }
+
+// Other threads of the VMM may be reading the environment, so nothing of it is moved or freed: a few
+// of its characters become blanks.
 void StopPreloadingChildren() {
-  const char* preload = std::getenv("LD_PRELOAD");
   Dl_info self{};
-  if (!IsSet(preload) || dladdr(reinterpret_cast<void*>(&RecordMapping), &self) == 0) return;
-  std::string rest(std::strlen(preload) + 1, '\0');
-  RemoveOwnEntry(preload, self.dli_fname, rest.data());
-  if (rest[0] == '\0') {
-    unsetenv("LD_PRELOAD");
-  } else {
-    setenv("LD_PRELOAD", rest.c_str(), 1);
-  }
+  if (!IsSet(g_preload) || dladdr(reinterpret_cast<void*>(&RecordMapping), &self) == 0) return;
+  BlankOwnEntry(g_preload, self.dli_fname);
 }
 
 void GiveUp(const std::string& reason) {
@@ -149,25 +150,18 @@ void ForgetMapping(uint64_t address, uint64_t size_bytes) {
   if (client != nullptr) client->BlocksChanged();
 }
 
-void RemoveOwnEntry(const char* preload, const char* own, char* result) {
+void BlankOwnEntry(char* preload, const char* own) {
   const auto last_component = [](std::string_view path) {
     const size_t slash = path.rfind('/');
     return slash == std::string_view::npos ? path : path.substr(slash + 1);
   };
   const std::string_view own_name = last_component(own);
-  char* out = result;
-  for (const char* at = preload; *at != '\0';) {
+  for (char* at = preload; *at != '\0';) {
     const size_t length = std::strcspn(at, ": ");
-    const std::string_view entry(at, length);
-    if (length > 0 && last_component(entry) != own_name) {
-      if (out != result) *out++ = ':';
-      std::memcpy(out, at, length);
-      out += length;
-    }
+    if (length > 0 && last_component({at, length}) == own_name) std::memset(at, ' ', length);
     at += length;
     if (*at != '\0') ++at;
   }
-  *out = '\0';
 }
 
 }  // namespace postcopy::preload

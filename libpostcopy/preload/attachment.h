@@ -19,8 +19,8 @@ void RecordMapping(const MmapCall& call, Verdict verdict);
 // was ever noted.
 void ForgetMapping(uint64_t address, uint64_t size_bytes);
 
-// `preload` (a value of LD_PRELOAD) without the entries whose last path component is that of `own`.
-// Exposed for its test. Writes at most strlen(preload) + 1 bytes to `result`.
-void RemoveOwnEntry(const char* preload, const char* own, char* result);
+// Turns the entries of `preload` (a value of LD_PRELOAD) whose last path component is that of `own`
+// into blanks, which the loader passes over. Its length stays. Exposed for its test.
+void BlankOwnEntry(char* preload, const char* own);
 
 }  // namespace postcopy::preload

@@ -18,6 +18,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <iostream>
 #include <sstream>
 #include <string>
@@ -118,6 +119,26 @@ std::string Environment(std::istream& words) {
   return value == nullptr ? "(unset)" : value;
 }
 
+// The same, behind the place in memory where it is.
+std::string EnvironmentAt(std::istream& words) {
+  std::string name;
+  words >> name;
+  const char* value = std::getenv(name.c_str());
+  if (value == nullptr) return "(unset)";
+  return std::to_string(reinterpret_cast<uintptr_t>(value)) + " " + value;
+}
+
+// How many mappings of a child's are of a file of that name.
+std::string ChildMaps(std::istream& words) {
+  std::string name;
+  words >> name;
+  FILE* const child = popen(("grep -c " + name + " /proc/self/maps").c_str(), "r");
+  char count[32] = {};
+  if (child == nullptr || fgets(count, sizeof count, child) == nullptr) return "failed";
+  pclose(child);
+  return std::string(count, std::strcspn(count, "\n"));
+}
+
 }  // namespace
 
 int main() {
@@ -134,6 +155,8 @@ int main() {
     if (command == "touch") answer = Touch(words);
     if (command == "unmap") answer = Unmap(words);
     if (command == "env") answer = Environment(words);
+    if (command == "env-at") answer = EnvironmentAt(words);
+    if (command == "child-maps") answer = ChildMaps(words);
     if (command == "fork") answer = Fork(words);
     if (command == "daemonize") answer = Daemonize();
     if (command == "quit") return 0;

@@ -91,10 +91,15 @@ TEST_F(HookTest, SaysOnceThatItRunsUnhookedWithoutAName) {
 
 TEST_F(HookTest, LeavesTheEnvironmentOnceRamIsHooked) {
   Program vmm = Start("web");
-  EXPECT_THAT(vmm.Ask("env LD_PRELOAD"), HasSubstr("libpostcopy-preload.so"));
+  const std::string before = vmm.Ask("env-at LD_PRELOAD");
+  EXPECT_THAT(before, HasSubstr("libpostcopy-preload.so"));
   EXPECT_EQ(vmm.Ask(Shared("ram", 2)), "mapped 0");
-  EXPECT_EQ(vmm.Ask("env LD_PRELOAD"), "(unset)");
+  const std::string after = vmm.Ask("env-at LD_PRELOAD");
+  EXPECT_THAT(after, testing::Not(HasSubstr("libpostcopy-preload.so")));
+  // At the place where another thread may be reading it.
+  EXPECT_EQ(after.substr(0, after.find(' ')), before.substr(0, before.find(' ')));
   EXPECT_EQ(vmm.Ask("env POSTCOPY_VM"), "web");
+  EXPECT_EQ(vmm.Ask("child-maps libpostcopy-preload.so"), "0") << "its children are not hooked";
 }
 
 TEST_F(HookTest, TellsWhatCannotBeHooked) {
