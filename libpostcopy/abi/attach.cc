@@ -4,6 +4,7 @@
 #include <postcopy/postcopy.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -31,8 +32,10 @@ using postcopy::BlockTable;
 #define POSTCOPY_QUOTED(x) #x
 #define POSTCOPY_TEXT(x) POSTCOPY_QUOTED(x)
 
-// What the first release had: nothing smaller was ever compiled.
-constexpr size_t kFirstOptionsBytes = sizeof(postcopy_attach_options);
+// What the first release had, as a number: nothing smaller was ever compiled, and a field that is
+// added must not change it.
+constexpr size_t kFirstOptionsBytes = 48;
+static_assert(sizeof(postcopy_attach_options) >= kFirstOptionsBytes);
 
 void LogToStderr(const std::string& text) {
   const std::string line = "libpostcopy: " + text + "\n";
@@ -79,6 +82,9 @@ const char* postcopy_version(void) {
 int postcopy_attach(const postcopy_attach_options* options, postcopy_attachment** attachment) {
   if (options == nullptr || attachment == nullptr) return -EINVAL;
   if (options->size < kFirstOptionsBytes || options->vm_name == nullptr) return -EINVAL;
+  postcopy_attach_options known{};
+  std::memcpy(&known, options, std::min(options->size, sizeof known));
+  options = &known;
   try {
     postcopy::AttachOptions wanted;
     wanted.vm_name = options->vm_name;

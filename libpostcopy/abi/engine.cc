@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <memory>
 #include <new>
 #include <string>
@@ -37,8 +38,11 @@ using postcopy::MemoryLayout;
 using postcopy::Result;
 using postcopy::UniqueFd;
 
-constexpr size_t kFirstEngineOptionsBytes = sizeof(postcopy_engine_options);
-constexpr size_t kFirstFiguresBytes = sizeof(postcopy_figures);
+// What the first release had, as numbers: a field that is added must not change them.
+constexpr size_t kFirstEngineOptionsBytes = 64;
+constexpr size_t kFirstFiguresBytes = 64;
+static_assert(sizeof(postcopy_engine_options) >= kFirstEngineOptionsBytes);
+static_assert(sizeof(postcopy_figures) >= kFirstFiguresBytes);
 constexpr unsigned kDefaultBulkLanes = 2;
 constexpr unsigned kMaxBulkLanes = 16;
 
@@ -135,6 +139,9 @@ int postcopy_engine_start(const postcopy_engine_options* options, postcopy_engin
   if (options == nullptr || engine == nullptr || options->size < kFirstEngineOptionsBytes) {
     return -EINVAL;
   }
+  postcopy_engine_options known{};
+  std::memcpy(&known, options, std::min(options->size, sizeof known));
+  options = &known;
   if (options->addresses == nullptr || options->address_count == 0 ||
       options->regions == nullptr || options->bulk_lanes > kMaxBulkLanes) {
     return -EINVAL;
@@ -186,13 +193,18 @@ const char* postcopy_engine_error(postcopy_engine* engine) {
 int postcopy_engine_get_figures(postcopy_engine* engine, postcopy_figures* figures) {
   if (engine == nullptr || figures == nullptr || figures->size < kFirstFiguresBytes) return -EINVAL;
   const postcopy::EngineFigures now = engine->engine->Figures();
-  figures->ram_bytes = now.ram_bytes;
-  figures->data_bytes = now.data_bytes;
-  figures->present_bytes = now.present_bytes;
-  figures->faults = now.faults.faults;
-  figures->fault_p50_us = now.faults.p50_us;
-  figures->fault_p99_us = now.faults.p99_us;
-  figures->fault_max_us = now.faults.max_us;
+  postcopy_figures filled{};
+  filled.size = figures->size;
+  filled.ram_bytes = now.ram_bytes;
+  filled.data_bytes = now.data_bytes;
+  filled.present_bytes = now.present_bytes;
+  filled.faults = now.faults.faults;
+  filled.fault_p50_us = now.faults.p50_us;
+  filled.fault_p99_us = now.faults.p99_us;
+  filled.fault_max_us = now.faults.max_us;
+  // An older caller has room for less, a newer one for more, of which this release knows nothing.
+  std::memset(figures, 0, figures->size);
+  std::memcpy(figures, &filled, std::min(filled.size, sizeof filled));
   return 0;
 }
 

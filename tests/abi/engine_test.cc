@@ -69,6 +69,46 @@ TEST(AbiEngineTest, FetchesASharedFileOverAUserfaultfdThatItWasGiven) {
   munmap(memory, kPages * kPageBytes);
 }
 
+// A caller that was compiled before fields were added, and one for which they were added later.
+TEST(AbiEngineTest, CallersOfOtherReleasesAreUnderstood) {
+  postcopy::Source source(kPages);
+  void* const memory = mmap(nullptr, kPages * kPageBytes, PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  Request request(source, {"ram", memory, kPages * kPageBytes, -1, 0}, -1);
+  struct {
+    postcopy_engine_options options;
+    uint64_t of_a_later_release;
+  } newer{request.options, ~uint64_t{0}};
+  newer.options.size = sizeof newer;
+  for (const size_t first : {size_t{64}, sizeof newer}) {
+    newer.options.size = first;
+    postcopy_engine* engine = nullptr;
+    ASSERT_EQ(postcopy_engine_start(&newer.options, &engine), 0) << first;
+    ASSERT_EQ(postcopy_engine_wait(engine, 10000), 0);
+    struct {
+      postcopy_figures figures;
+      uint64_t of_a_later_release;
+    } figures;
+    std::memset(&figures, 0x5a, sizeof figures);
+    figures.figures.size = 64;
+    ASSERT_EQ(postcopy_engine_get_figures(engine, &figures.figures), 0);
+    EXPECT_EQ(figures.figures.size, 64u);
+    EXPECT_EQ(figures.figures.ram_bytes, kPages * kPageBytes);
+    const auto* const bytes = reinterpret_cast<const unsigned char*>(&figures);
+    for (size_t i = 64; i < sizeof figures; ++i) EXPECT_EQ(bytes[i], 0x5a) << "not the callee's";
+    figures.figures.size = sizeof figures;
+    ASSERT_EQ(postcopy_engine_get_figures(engine, &figures.figures), 0);
+    EXPECT_EQ(figures.of_a_later_release, 0u);
+    figures.figures.size = 63;
+    EXPECT_EQ(postcopy_engine_get_figures(engine, &figures.figures), -EINVAL);
+    postcopy_engine_free(engine);
+  }
+  newer.options.size = 63;
+  postcopy_engine* engine = nullptr;
+  EXPECT_EQ(postcopy_engine_start(&newer.options, &engine), -EINVAL);
+  munmap(memory, kPages * kPageBytes);
+}
+
 TEST(AbiEngineTest, RegionsThatThePageServerDoesNotHaveAreRefused) {
   postcopy::Source source(kPages);
   void* const memory = mmap(nullptr, kPages * kPageBytes, PROT_READ | PROT_WRITE,

@@ -161,7 +161,8 @@ POSTCOPY_API int postcopy_engine_wait(postcopy_engine *engine, unsigned timeout_
 POSTCOPY_API const char *postcopy_engine_error(postcopy_engine *engine);
 
 struct postcopy_figures {
-  /* sizeof(struct postcopy_figures) of the caller. */
+  /* sizeof(struct postcopy_figures) of the caller: fields may be added at the end. What the library
+   * that was loaded does not know is set to 0. */
   size_t size;
   uint64_t ram_bytes;     /* of all regions */
   uint64_t data_bytes;    /* of these, what the source has data for; 0 until that is known */
