@@ -163,6 +163,7 @@ int postcopy_engine_wait(postcopy_engine* engine, unsigned timeout_ms) {
   try {
     switch (engine->engine->WaitComplete(std::chrono::milliseconds(timeout_ms))) {
       case postcopy::Engine::Wait::kTimeout: {
+        if (const auto stall = engine->engine->stall()) engine->error = stall->cause.message;
         const auto interruption = engine->engine->interruption();
         if (interruption.has_value()) engine->error = interruption->cause.message;
         return -ETIMEDOUT;

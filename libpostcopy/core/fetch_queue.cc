@@ -29,8 +29,14 @@ std::optional<Fetch> FetchQueue::Take(uint32_t id, PageAddress page) {
 }
 
 std::optional<Fetch> FetchQueue::TakePage(PageAddress page) {
+  const auto id = IdOf(page);
+  if (!id.has_value()) return std::nullopt;
+  return Clear(*id);
+}
+
+std::optional<uint32_t> FetchQueue::IdOf(PageAddress page) const {
   for (uint32_t id = 0; id < slots_.size(); ++id) {
-    if (slots_[id].has_value() && slots_[id]->page == page) return Clear(id);
+    if (slots_[id].has_value() && slots_[id]->page == page) return id;
   }
   return std::nullopt;
 }

@@ -40,6 +40,8 @@ class FetchQueue {
     return id < slots_.size() && slots_[id].has_value() && slots_[id]->page == page ? &*slots_[id]
                                                                                     : nullptr;
   }
+  // The id of the request for `page`; nothing: none waits.
+  std::optional<uint32_t> IdOf(PageAddress page) const;
   size_t size() const { return used_; }
   // All waiting requests, to be sent again after a reconnect; ids stay valid.
   template <typename Visit>

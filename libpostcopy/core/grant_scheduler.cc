@@ -40,4 +40,6 @@ std::optional<Grant> GrantScheduler::Next(uint64_t max_pages) {
 
 void GrantScheduler::Rewind() { cursor_ = {}; }
 
+void GrantScheduler::RewindTo(PageAddress page) { cursor_ = std::min(cursor_, page); }
+
 }  // namespace postcopy

@@ -37,6 +37,8 @@ class GrantScheduler {
   std::optional<Grant> Next(uint64_t max_pages);
   // Starts again at the first page: after a reconnect, when the map has forgotten its grants.
   void Rewind();
+  // `page` may be granted again: goes back to it, if it has passed it.
+  void RewindTo(PageAddress page);
 
  private:
   std::optional<Grant> NextAroundFault(uint64_t max_pages);

@@ -216,6 +216,13 @@ PageMap::Demand PageMap::MarkDemanded(PageAddress page) {
   return Demand::kMapHere;
 }
 
+bool PageMap::TakeWaiter(PageAddress page) {
+  const uint8_t before = Update(At(page), [](uint8_t byte) {
+    return StateIn(byte) == PageState::kMissing ? static_cast<uint8_t>(byte & ~kWaited) : byte;
+  });
+  return StateIn(before) == PageState::kMissing && (before & (kWaited | kDemanded)) != 0;
+}
+
 void PageMap::MarkAllocated(RegionId region, PageRange range) {
   for (PageIndex page = range.first; page < range.end(); page = page + 1) {
     At({region, page}).fetch_or(kAllocated, std::memory_order_acq_rel);
@@ -246,12 +253,16 @@ PageRange PageMap::TakeUngranted(RegionId region, PageIndex from, PageIndex limi
 }
 
 void PageMap::ForgetGrants() {
-  for (RegionBytes& region : regions_) {
-    for (uint64_t page = 0; page < region.pages; ++page) {
-      std::atomic<uint8_t>& cell = region.bytes[page];
-      if ((cell.load(std::memory_order_relaxed) & kGranted) == 0) continue;
-      cell.fetch_and(static_cast<uint8_t>(~kGranted), std::memory_order_acq_rel);
-    }
+  for (uint32_t region = 0; region < regions_.size(); ++region) {
+    ForgetGrants({region}, {{0}, regions_[region].pages});
+  }
+}
+
+void PageMap::ForgetGrants(RegionId region, PageRange range) {
+  for (PageIndex page = range.first; page < range.end(); page = page + 1) {
+    std::atomic<uint8_t>& cell = At({region, page});
+    if ((cell.load(std::memory_order_relaxed) & kGranted) == 0) continue;
+    cell.fetch_and(static_cast<uint8_t>(~kGranted), std::memory_order_acq_rel);
   }
 }
 

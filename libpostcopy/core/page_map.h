@@ -126,6 +126,9 @@ class PageMap {
   };
   // Records that a fault waits for `page`.
   Demand MarkDemanded(PageAddress page);
+  // Of a missing page: whether a fault waits for it, one that came while the page was being filled in
+  // vain included. Such a one is forgotten: the caller has the page requested.
+  bool TakeWaiter(PageAddress page);
   void MarkAllocated(RegionId region, PageRange range);
   bool IsAllocated(PageAddress page) const;
 
@@ -134,6 +137,8 @@ class PageMap {
   PageRange TakeUngranted(RegionId region, PageIndex from, PageIndex limit, uint64_t max_pages);
   // After a reconnect: what was granted and has not come may be granted again.
   void ForgetGrants();
+  // The same of `range` only.
+  void ForgetGrants(RegionId region, PageRange range);
 
  private:
   struct RegionBytes {

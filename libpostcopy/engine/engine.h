@@ -7,7 +7,8 @@
 //
 // While the source cannot be reached whoever touches a missing page waits, and interruption() tells
 // since when and why. When it can be reached again it is asked for what the guest waits for, then
-// for the rest that is not here.
+// for the rest that is not here. What cannot be installed, because memory or space is short, is
+// tried again for as long as that lasts; stall() tells.
 //
 // Not responsible for arming (who registered the regions with the userfaultfd emptied them first)
 // nor for the decision what to do when the source is gone for good: until PoisonMissing() the
@@ -28,6 +29,7 @@
 #include "engine/fetcher.h"
 #include "engine/installer.h"
 #include "engine/precacher.h"
+#include "engine/retrier.h"
 #include "platform/mutex.h"
 #include "platform/quiet_thread.h"
 #include "transport/page_transport.h"
@@ -99,12 +101,14 @@ class Engine final : private PageSink {
   enum class Wait {
     kComplete,  // every page is here: call Finish()
     kTimeout,
-    kFailed,    // for good: failure() tells
+    kFailed,    // for good: failure() tells. A stall is none
     kStopped,   // Stop() was called
   };
   Wait WaitComplete(std::chrono::milliseconds timeout) POSTCOPY_EXCLUDES(mutex_);
   std::optional<Error> failure() POSTCOPY_EXCLUDES(mutex_);
   std::optional<Interruption> interruption() POSTCOPY_EXCLUDES(mutex_);
+  // Set while pages cannot be installed, for a cause that may pass; they are tried again until then.
+  std::optional<Stall> stall() { return retrier_.stall(); }
   // Gives up what is missing: ends the lanes for good, then poisons every page that has not come
   // whole, while faults and discards are still read. Who waits for such a page wakes and gets
   // SIGBUS, now and ever after. The number of poisoned pages; 0: the last one had come meanwhile,
@@ -146,7 +150,7 @@ class Engine final : private PageSink {
   void AskAlongAgain(PageAddress page);
   // The source has no data there. Of the urgent lane's thread, before any bulk.
   void MarkEmpty(RegionId region, PageRange range);
-  void Note(Installer::Outcome outcome);
+  void Note(Installer::Outcome outcome, RegionId region, PageRange range);
   void Fail(const Error& cause) POSTCOPY_EXCLUDES(mutex_);
   void CheckComplete();
   // Reads, after unregistering, what nobody answers: who gives memory up waits until it was read.
@@ -164,6 +168,7 @@ class Engine final : private PageSink {
   Fetcher fetcher_;
   Precacher precacher_;
   Installer installer_;
+  Retrier retrier_;
   FaultReader reader_;
   Mutex stop_mutex_;
   std::optional<QuietThread> reader_thread_;  // ended under stop_mutex_, once started

@@ -9,13 +9,14 @@ namespace postcopy {
 
 FaultReader::FaultReader(FaultDevice& device, PageMap& map,
                          const std::vector<MappedRegion>& regions, Fetcher& fetcher,
-                         Precacher& precacher, FaultTrace* trace)
+                         Precacher& precacher, FaultTrace* trace, MapFailureObserver* failures)
     : device_(device),
       map_(map),
       regions_(regions),
       fetcher_(fetcher),
       precacher_(precacher),
-      trace_(trace) {
+      trace_(trace),
+      failures_(failures) {
   constexpr size_t kExpectedAtOnce = 256;
   discards_.reserve(kExpectedAtOnce);
   faults_.reserve(kExpectedAtOnce);
@@ -173,8 +174,14 @@ bool FaultReader::TryMapHere(const PendingFault& fault) {
     case InstallOutcome::kAlreadyPresent:
     case InstallOutcome::kNotFilled:
     case InstallOutcome::kRangeGone:
-    case InstallOutcome::kProcessGone:
-    case InstallOutcome::kFailed: device_.Wake(region, page); return true;
+    case InstallOutcome::kProcessGone: device_.Wake(region, page); return true;
+    case InstallOutcome::kFailed:
+      if (failures_ == nullptr) {
+        device_.Wake(region, page);
+      } else {
+        failures_->OnNotMapped(fault.page, result.error);
+      }
+      return true;
   }
   return true;
 }

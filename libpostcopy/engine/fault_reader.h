@@ -20,11 +20,20 @@
 
 namespace postcopy {
 
+// Told of a fault that could not be answered here and now, so that it has its page woken later.
+class MapFailureObserver {
+ public:
+  virtual ~MapFailureObserver() = default;
+  virtual void OnNotMapped(PageAddress page, int error) = 0;
+};
+
 class FaultReader {
  public:
   // `trace`, if any, is told of the faults that are not asked for; of the others the fetcher tells it.
+  // Without `failures` a page that cannot be mapped is woken at once, and faults again.
   FaultReader(FaultDevice& device, PageMap& map, const std::vector<MappedRegion>& regions,
-              Fetcher& fetcher, Precacher& precacher, FaultTrace* trace = nullptr);
+              Fetcher& fetcher, Precacher& precacher, FaultTrace* trace = nullptr,
+              MapFailureObserver* failures = nullptr);
 
   // The reader's thread: returns when Stop() was called, or with an error when the VM is gone.
   Result<void> Run();
@@ -55,6 +64,7 @@ class FaultReader {
   Fetcher& fetcher_;
   Precacher& precacher_;
   FaultTrace* const trace_;
+  MapFailureObserver* const failures_;
   std::atomic<bool> stopping_{false};
   // Of the reader's thread; they keep their capacity.
   std::vector<FaultEvent> discards_;

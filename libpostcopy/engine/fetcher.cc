@@ -18,6 +18,25 @@ void Fetcher::Ask(PageAddress page, TimePoint fault_time) {
 
 void Fetcher::AskAlong(PageAddress page) { transport_.Request(FetchQueue::kNoId, page); }
 
+bool Fetcher::AskAgain(PageAddress page) {
+  std::optional<uint32_t> id;
+  {
+    MutexLock lock(mutex_);
+    id = queue_.IdOf(page);
+  }
+  if (id.has_value()) transport_.Request(*id, page);
+  return id.has_value();
+}
+
+bool Fetcher::IsAwaited(RegionId region, PageRange range) {
+  MutexLock lock(mutex_);
+  bool found = false;
+  queue_.ForEach([&](uint32_t, const Fetch& fetch) {
+    found |= fetch.page.region == region && range.contains(fetch.page.page);
+  });
+  return found;
+}
+
 void Fetcher::OnDemandServed(PageAddress page) {
   MutexLock lock(mutex_);
   Note(queue_.TakePage(page));

@@ -38,6 +38,11 @@ class Fetcher final : public DemandObserver {
   void Ask(PageAddress page, TimePoint fault_time) POSTCOPY_EXCLUDES(mutex_);
   // The same for a page that the same fault waits for: a part of a huge page. Not counted.
   void AskAlong(PageAddress page);
+  // Sends the request for `page` again, the answer to which was of no use. False: it is none that
+  // waits, nothing was sent.
+  bool AskAgain(PageAddress page) POSTCOPY_EXCLUDES(mutex_);
+  // Whether a request for a page of the range waits.
+  bool IsAwaited(RegionId region, PageRange range) POSTCOPY_EXCLUDES(mutex_);
   void OnDemandServed(PageAddress page) override POSTCOPY_EXCLUDES(mutex_);
   // The answer to request `id` for `page` has come and the page is not being filled. If nobody was told
   // of it before (the page was given up, or came through the bulk between fault and request), the wait

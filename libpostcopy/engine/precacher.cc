@@ -9,7 +9,7 @@ constexpr size_t kMaxGrantsPerLane = 128;
 }  // namespace
 
 Precacher::Precacher(PageMap& map, Fetcher& fetcher, PageTransport& transport)
-    : fetcher_(fetcher), transport_(transport), scheduler_(map) {
+    : map_(map), fetcher_(fetcher), transport_(transport), scheduler_(map) {
   lanes_.resize(transport.bulk_lanes());
   for (LaneGrants& lane : lanes_) lane.sent.resize(kMaxGrantsPerLane);
 }
@@ -50,6 +50,26 @@ void Precacher::Restart() {
     scheduler_.Rewind();
   }
   GrantMore(0);
+}
+
+void Precacher::Pause() {
+  MutexLock lock(mutex_);
+  paused_ = true;
+}
+
+void Precacher::Resume() {
+  {
+    MutexLock lock(mutex_);
+    paused_ = false;
+    if (!started_) return;
+  }
+  GrantMore(0);
+}
+
+void Precacher::GrantAgain(RegionId region, PageRange range) {
+  map_.ForgetGrants(region, range);
+  MutexLock lock(mutex_);
+  scheduler_.RewindTo({region, range.first});
 }
 
 void Precacher::OnFault(PageAddress page) {
@@ -100,7 +120,7 @@ void Precacher::GrantMore(size_t first_lane) {
       LaneGrants& lane = lanes_[chosen];
       const uint64_t pages =
           window_.GrantBytes(fetcher_.outstanding(), kGrantPages * kPageBytes) / kPageBytes;
-      if (pages == 0 || lane.count == kMaxGrantsPerLane) return;
+      if (paused_ || pages == 0 || lane.count == kMaxGrantsPerLane) return;
       const auto next = scheduler_.Next(pages);
       if (!next.has_value()) return;
       grant = *next;

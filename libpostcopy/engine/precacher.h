@@ -26,6 +26,11 @@ class Precacher {
   void Start() POSTCOPY_EXCLUDES(mutex_);
   // Grants anew, on every lane: nothing that was granted before will come, and the map has forgotten it.
   void Restart() POSTCOPY_EXCLUDES(mutex_);
+  // Grants nothing until Resume(): what comes could not be used.
+  void Pause() POSTCOPY_EXCLUDES(mutex_);
+  void Resume() POSTCOPY_EXCLUDES(mutex_);
+  // These pages came in vain: they may be granted again, as the next in address order.
+  void GrantAgain(RegionId region, PageRange range) POSTCOPY_EXCLUDES(mutex_);
   // The guest runs from now on.
   void GuestRuns() POSTCOPY_EXCLUDES(mutex_);
   // Brings everything as fast as the link carries it, even where the guest waits longer for it.
@@ -50,11 +55,13 @@ class Precacher {
   };
   void GrantMore(size_t first_lane) POSTCOPY_EXCLUDES(mutex_);
 
+  PageMap& map_;
   Fetcher& fetcher_;
   PageTransport& transport_;
   Mutex mutex_;
   GrantScheduler scheduler_ POSTCOPY_GUARDED_BY(mutex_);
   bool started_ POSTCOPY_GUARDED_BY(mutex_) = false;  // before, the source's map has not come
+  bool paused_ POSTCOPY_GUARDED_BY(mutex_) = false;
   GrantWindow window_ POSTCOPY_GUARDED_BY(mutex_);
   std::vector<LaneGrants> lanes_ POSTCOPY_GUARDED_BY(mutex_);
 };

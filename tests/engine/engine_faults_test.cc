@@ -1,6 +1,7 @@
 // The engine over a fake device and a loopback transport: what it does when things go wrong, come
 // late, twice or in another order.
 #include <algorithm>
+#include <thread>
 
 #include "engine/engine.h"
 #include "gmock/gmock.h"
@@ -52,6 +53,14 @@ class EngineFaultsTest : public testing::Test {
     std::vector<int> times(kPages, 0);
     for (const uint64_t page : FilledPages()) ++times[page];
     EXPECT_THAT(times, testing::Each(1));
+  }
+
+  // What failed may have been tried several times.
+  void ExpectEveryPageHasCome() {
+    std::vector<uint64_t> filled = FilledPages();
+    std::sort(filled.begin(), filled.end());
+    filled.erase(std::unique(filled.begin(), filled.end()), filled.end());
+    EXPECT_EQ(filled.size(), kPages);
   }
 
   const MemoryLayout layout_{{{"ram", kPages * kPageBytes}}};
@@ -415,13 +424,91 @@ TEST_F(EngineFaultsTest, ProcessThatIsGoneIsAFailureFromEitherSide) {
   ASSERT_EQ(engine_->WaitComplete(seconds(5)), Engine::Wait::kFailed);
 }
 
-TEST_F(EngineFaultsTest, RefusedInstallIsAFailureThatNamesItsCause) {
+TEST_F(EngineFaultsTest, RefusedInstallIsAStallThatNamesItsCauseUntilItSucceeds) {
+  Begin();
+  device_.Script(Call::kCopy, std::vector<FakeFaultDevice::Scripted>(
+                                  3, {InstallOutcome::kFailed, 0, ENOMEM}));
+  Fault(4);
+  ASSERT_TRUE(transport_->DeliverOne());
+  ASSERT_TRUE(engine_->stall().has_value());
+  EXPECT_THAT(engine_->stall()->cause.message, HasSubstr("install guest memory: Cannot allocate"));
+  EXPECT_FALSE(engine_->failure().has_value());
+  EXPECT_EQ(engine_->WaitComplete(milliseconds(0)), Engine::Wait::kTimeout);
+  EXPECT_EQ(engine_->Figures().faults.served, 0u) << "the guest waits still";
+  // It is requested again, and nothing else is.
+  while (engine_->Figures().faults.served == 0) {
+    for (const auto& asked : transport_->asked()) {
+      EXPECT_EQ(asked.kind, LoopbackTransport::Asked::Kind::kRequest);
+      EXPECT_EQ(asked.range.first.value, 4u);
+    }
+    transport_->DeliverOne();
+  }
+  while (engine_->stall().has_value()) std::this_thread::yield();
+  engine_->StartBulk();
+  transport_->DeliverAll();
+  EXPECT_EQ(engine_->WaitComplete(seconds(5)), Engine::Wait::kComplete);
+}
+
+TEST_F(EngineFaultsTest, BulkThatCouldNotBeInstalledComesAgainBehindWhatTheGuestWaitsFor) {
+  Begin();
+  device_.Script(Call::kCopy, std::vector<FakeFaultDevice::Scripted>(
+                                  40, {InstallOutcome::kFailed, 0, ENOSPC}));
+  Fault(900);
+  engine_->StartBulk();
+  transport_->DeliverAll();
+  ASSERT_TRUE(engine_->stall().has_value());
+  while (engine_->WaitComplete(milliseconds(0)) != Engine::Wait::kComplete) {
+    const auto asked = transport_->asked();
+    for (size_t i = 1; i < asked.size(); ++i) {
+      EXPECT_FALSE(asked[i].kind == LoopbackTransport::Asked::Kind::kRequest &&
+                   asked[0].kind == LoopbackTransport::Asked::Kind::kGrant)
+          << "the bulk before the guest";
+    }
+    transport_->DeliverAll();
+  }
+  ExpectEveryPageHasCome();
+  while (engine_->stall().has_value()) std::this_thread::yield();
+  EXPECT_EQ(engine_->Figures().faults.served, 1u);
+}
+
+TEST_F(EngineFaultsTest, WhereEverythingFailsTheBulkWaitsForTheNextTry) {
+  Begin();
+  device_.Script(Call::kCopy, std::vector<FakeFaultDevice::Scripted>(
+                                  100'000, {InstallOutcome::kFailed, 0, ENOMEM}));
+  device_.Script(Call::kZero, std::vector<FakeFaultDevice::Scripted>(
+                                  100'000, {InstallOutcome::kFailed, 0, ENOMEM}));
+  engine_->StartBulk();
+  transport_->DeliverAll();
+  const auto tries = [this] { return device_.TakeCalls().size(); };
+  EXPECT_LT(tries(), 200u) << "pages that could not be installed are not brought over and over";
+  EXPECT_GT(engine_->Figures().missing_pages, kPages / 2);
+}
+
+TEST_F(EngineFaultsTest, WhatStallsIsStillPoisonedWhenItsSourceIsGivenUp) {
   Begin();
   device_.Script(Call::kCopy, {{InstallOutcome::kFailed, 0, ENOMEM}});
   Fault(4);
-  transport_->DeliverAll();
-  ASSERT_EQ(engine_->WaitComplete(seconds(5)), Engine::Wait::kFailed);
-  EXPECT_THAT(engine_->failure()->message, HasSubstr("install guest memory: Cannot allocate"));
+  transport_->DeliverOne();
+  const auto poisoned = engine_->PoisonMissing();
+  ASSERT_TRUE(poisoned.ok()) << poisoned.error().message;
+  EXPECT_EQ(*poisoned, kPages);
+}
+
+TEST_F(EngineFaultsTest, AFaultThatNeedsNothingFromTheSourceIsAnsweredLaterIfItCannotBeNow) {
+  Begin();
+  Discard(5, 1);
+  device_.Script(Call::kZero, {{InstallOutcome::kFailed, 0, ENOMEM}});
+  device_.TakeCalls();
+  Fault(5);
+  ASSERT_TRUE(engine_->stall().has_value());
+  EXPECT_THAT(engine_->stall()->cause.message, HasSubstr("map guest memory: Cannot allocate"));
+  std::vector<FakeFaultDevice::Record> calls;
+  while (calls.size() < 2) {
+    for (const auto& call : device_.TakeCalls()) calls.push_back(call);
+  }
+  EXPECT_EQ(calls[0].call, Call::kZero);
+  EXPECT_EQ(calls[1], Wake(5));
+  while (engine_->stall().has_value()) std::this_thread::yield();
 }
 
 TEST_F(EngineFaultsTest, MemoryThatIsNotTheSourcesIsNeverTouched) {

@@ -1,6 +1,8 @@
 // The engine over real memory, a real userfaultfd and a real page server on loopback.
 #include "engine/engine.h"
 
+#include <sys/mount.h>
+
 #include <filesystem>
 #include <fstream>
 #include <thread>
@@ -50,7 +52,8 @@ TEST_P(EngineTest, BulkAloneBringsEveryByteAndLeavesNothingBehind) {
     ASSERT_TRUE(engine.Start().ok());
     engine.StartBulk();
     ASSERT_EQ(engine.WaitComplete(seconds(20)), Engine::Wait::kComplete);
-    EXPECT_EQ(CountEngineThreads(), 5u);  // event reader, urgent lane, two bulk lanes, their keeper
+    // Event reader, who tries again, urgent lane, two bulk lanes, their keeper.
+    EXPECT_EQ(CountEngineThreads(), 6u);
     ASSERT_TRUE(engine.Finish().ok());
     const EngineFigures figures = engine.Figures();
     EXPECT_EQ(figures.faults.faults, 0u);
@@ -59,6 +62,103 @@ TEST_P(EngineTest, BulkAloneBringsEveryByteAndLeavesNothingBehind) {
     EXPECT_EQ(figures.bulk_bytes, kPages / 3 * kPageBytes);
   }
   EXPECT_EQ(CountEngineThreads(), 0u);
+  EXPECT_EQ(std::memcmp(memory.memory(), source.content().data(), source.content().size()), 0);
+}
+
+// As QEMU does after a memory error: a page in the middle is another mapping.
+TEST_P(EngineTest, APageThatIsMappedAgainCostsNoOtherPageItsContent) {
+  constexpr uint64_t kPages = 3 * 64;
+  constexpr uint64_t kRemapped = 99;  // of random content at the source, and so are 96 and 102
+  Source source(kPages);
+  ArmedMemory memory(kPages * kPageBytes, GetParam());
+  std::byte* const at = memory.memory() + kRemapped * kPageBytes;
+  const bool file = memory.file() >= 0;
+  ASSERT_EQ(mmap(at, kPageBytes, PROT_READ | PROT_WRITE,
+                 MAP_FIXED | (file ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS), memory.file(),
+                 file ? kRemapped * kPageBytes : 0),
+            at);
+  Engine engine(source.Connect(), memory.device(), {memory.region()});
+  ASSERT_TRUE(engine.Start().ok());
+  engine.StartBulk();
+  ASSERT_EQ(engine.WaitComplete(seconds(20)), Engine::Wait::kComplete);
+  ASSERT_TRUE(engine.Finish().ok());
+  for (uint64_t page = 0; page < kPages; ++page) {
+    if (page == kRemapped) continue;
+    EXPECT_EQ(std::memcmp(memory.memory() + page * kPageBytes,
+                          source.content().data() + page * kPageBytes, kPageBytes),
+              0)
+        << "page " << page;
+  }
+}
+
+TEST_P(EngineTest, MemoryThatWasUnpluggedMeanwhileDoesNotFailTheEnd) {
+  constexpr uint64_t kPages = 64;
+  Source source(kPages);
+  ArmedMemory memory(kPages * kPageBytes, GetParam());
+  Engine engine(source.Connect(), memory.device(), {memory.region()});
+  ASSERT_TRUE(engine.Start().ok());
+  engine.StartBulk();
+  ASSERT_EQ(engine.WaitComplete(seconds(20)), Engine::Wait::kComplete);
+  munmap(memory.memory(), kPages * kPageBytes);
+  const auto finished = engine.Finish();
+  EXPECT_TRUE(finished.ok()) << finished.error().message;
+}
+
+// A tmpfs of its own that holds a part of the guest only, until it grows.
+class SmallTmpfs {
+ public:
+  explicit SmallTmpfs(uint64_t pages) {
+    char folder[] = "/tmp/postcopy-ram-XXXXXX";
+    folder_ = mkdtemp(folder);
+    mounted_ = mount("tmpfs", folder_.c_str(), "tmpfs", 0, Size(pages).c_str()) == 0;
+  }
+  ~SmallTmpfs() {
+    if (mounted_) umount(folder_.c_str());
+    rmdir(folder_.c_str());
+  }
+  bool mounted() const { return mounted_; }
+  void Grow(uint64_t pages) {
+    ASSERT_EQ(mount("tmpfs", folder_.c_str(), "tmpfs", MS_REMOUNT, Size(pages).c_str()), 0);
+  }
+  UniqueFd MakeFile(uint64_t size_bytes) {
+    UniqueFd file(open(folder_.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+    EXPECT_EQ(ftruncate(file.get(), static_cast<off_t>(size_bytes)), 0);
+    return file;
+  }
+
+ private:
+  static std::string Size(uint64_t pages) { return "size=" + std::to_string(pages * kPageBytes); }
+  std::string folder_;
+  bool mounted_ = false;
+};
+
+TEST(EngineStallTest, MemoryGoesOnArrivingWhenItsFullFileSystemHasRoomAgain) {
+  constexpr uint64_t kPages = 3 * 256;
+  SmallTmpfs tmpfs(128);
+  if (!tmpfs.mounted()) GTEST_SKIP() << "missing: the right to mount a tmpfs";
+  Source source(kPages);
+  ArmedMemory memory(kPages * kPageBytes, tmpfs.MakeFile(kPages * kPageBytes));
+  Engine engine(source.Connect(), memory.device(), {memory.region()});
+  ASSERT_TRUE(engine.Start().ok());
+  engine.StartBulk();
+  while (!engine.stall().has_value()) std::this_thread::yield();
+  EXPECT_NE(engine.stall()->cause.message.find("No space left on device"), std::string::npos);
+  std::atomic<bool> touched{false};
+  std::thread guest([&] {
+    // Of random content, and the last that the bulk comes to.
+    const uint64_t page = kPages - 3;
+    EXPECT_EQ(std::memcmp(memory.memory() + page * kPageBytes,
+                          source.content().data() + page * kPageBytes, kPageBytes),
+              0);
+    touched = true;
+  });
+  EXPECT_EQ(engine.WaitComplete(milliseconds(300)), Engine::Wait::kTimeout);
+  EXPECT_FALSE(engine.failure().has_value());
+  EXPECT_FALSE(touched);
+  tmpfs.Grow(2 * kPages);
+  guest.join();
+  ASSERT_EQ(engine.WaitComplete(seconds(20)), Engine::Wait::kComplete);
+  ASSERT_TRUE(engine.Finish().ok());
   EXPECT_EQ(std::memcmp(memory.memory(), source.content().data(), source.content().size()), 0);
 }
 

@@ -1,5 +1,6 @@
 // Regions whose pages the kernel takes whole only: the engine over a fake device and a loopback
 // transport, with pages of 64 KiB.
+#include <thread>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -183,13 +184,30 @@ TEST_F(HugePagesTest, OneThatIsNotWholeIsPoisonedWhole) {
               ElementsAre(FakeFaultDevice::Record{Call::kPoison, {{kInOne}, kPages - kInOne}, {}}));
 }
 
-TEST_F(HugePagesTest, ARefusedInstallIsAFailure) {
-  Begin();
-  device_.Script(Call::kCopy, {{InstallOutcome::kFailed, 0, ENOMEM}});
-  Fault(0);
-  transport_->DeliverAll();
-  ASSERT_EQ(engine_->WaitComplete(seconds(5)), Engine::Wait::kFailed);
-  EXPECT_THAT(engine_->failure()->message, HasSubstr("install guest memory"));
+TEST_F(HugePagesTest, OneThatCouldNotBeInstalledIsBroughtAgainWhole) {
+  for (const bool demanded : {true, false}) {
+    SCOPED_TRACE(demanded);
+    Begin();
+    device_.Script(Call::kCopy, std::vector<FakeFaultDevice::Scripted>(
+                                    2, {InstallOutcome::kFailed, 0, ENOMEM}));
+    if (demanded) {
+      Fault(0);
+    } else {
+      engine_->StartBulk();
+    }
+    while (!engine_->stall().has_value()) ASSERT_TRUE(transport_->DeliverOne());
+    EXPECT_THAT(engine_->stall()->cause.message, HasSubstr("install guest memory: Cannot allocate"));
+    if (demanded) {
+      while (engine_->Figures().faults.served == 0) transport_->DeliverAll();
+      engine_->StartBulk();
+    }
+    while (engine_->WaitComplete(std::chrono::milliseconds(0)) != Engine::Wait::kComplete) {
+      transport_->DeliverAll();
+    }
+    while (engine_->stall().has_value()) std::this_thread::yield();
+    engine_.reset();
+    device_.TakeCalls();
+  }
 }
 
 UniqueFd MakeHugeFile(uint64_t size_bytes) {

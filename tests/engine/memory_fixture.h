@@ -52,28 +52,13 @@ enum class Backing { kFile, kFileAllocated, kAnonymous };
 class ArmedMemory {
  public:
   ArmedMemory(uint64_t size_bytes, Backing backing) : size_bytes_(size_bytes), backing_(backing) {
-    int fd = -1;
-    int flags = MAP_PRIVATE | MAP_ANONYMOUS;
-    if (backing != Backing::kAnonymous) {
-      file_ = MakeRamFile(size_bytes);
-      fd = file_.get();
-      flags = MAP_SHARED;
-    }
-    void* mapped = mmap(nullptr, size_bytes, PROT_READ | PROT_WRITE, flags, fd, 0);
-    EXPECT_NE(mapped, MAP_FAILED);
-    memory_ = static_cast<std::byte*>(mapped);
-    madvise(mapped, size_bytes, MADV_NOHUGEPAGE);
-    auto userfault = CreateUserfault(-1);
-    EXPECT_TRUE(userfault.ok());
-    EXPECT_TRUE(RegisterFaults(userfault->get(), region().address, size_bytes,
-                               backing == Backing::kAnonymous ? FaultMode::kMissing
-                                                              : FaultMode::kMissingAndMinor)
-                    .ok());
-    if (backing == Backing::kFileAllocated) {
-      EXPECT_TRUE(AllocateRamFile(fd, 0, size_bytes).ok());
-    }
-    userfault_ = std::move(*DuplicateFd(*userfault));
-    device_ = std::make_unique<UserfaultDevice>(std::move(*userfault), *Waiter::Create());
+    if (backing != Backing::kAnonymous) file_ = MakeRamFile(size_bytes);
+    Arm();
+  }
+  // In a file that the caller has made, of that size.
+  ArmedMemory(uint64_t size_bytes, UniqueFd file)
+      : size_bytes_(size_bytes), backing_(Backing::kFile), file_(std::move(file)) {
+    Arm();
   }
   ~ArmedMemory() { munmap(memory_, size_bytes_); }
 
@@ -92,6 +77,26 @@ class ArmedMemory {
   Backing backing() const { return backing_; }
 
  private:
+  void Arm() {
+    const int fd = file();
+    const int flags = fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED;
+    void* mapped = mmap(nullptr, size_bytes_, PROT_READ | PROT_WRITE, flags, fd, 0);
+    EXPECT_NE(mapped, MAP_FAILED);
+    memory_ = static_cast<std::byte*>(mapped);
+    madvise(mapped, size_bytes_, MADV_NOHUGEPAGE);
+    auto userfault = CreateUserfault(-1);
+    EXPECT_TRUE(userfault.ok());
+    EXPECT_TRUE(RegisterFaults(userfault->get(), region().address, size_bytes_,
+                               backing_ == Backing::kAnonymous ? FaultMode::kMissing
+                                                              : FaultMode::kMissingAndMinor)
+                    .ok());
+    if (backing_ == Backing::kFileAllocated) {
+      EXPECT_TRUE(AllocateRamFile(fd, 0, size_bytes_).ok());
+    }
+    userfault_ = std::move(*DuplicateFd(*userfault));
+    device_ = std::make_unique<UserfaultDevice>(std::move(*userfault), *Waiter::Create());
+  }
+
   uint64_t size_bytes_;
   Backing backing_;
   UniqueFd file_;

@@ -137,6 +137,9 @@ void DestinationSession::NoteWhetherMemoryArrives() {
   } else if (const auto interruption = engine_->interruption()) {
     error = absl::StrCat("the source cannot be reached, the VM waits where its memory is missing: ",
                          interruption->cause.message);
+  } else if (const auto stall = engine_->stall()) {
+    error = absl::StrCat("memory cannot arrive, the VM waits where it is missing, tried again: ",
+                         stall->cause.message);
   }
   const std::string before = std::exchange(arrival_error_, error);
   if (before == error) return;
@@ -144,7 +147,7 @@ void DestinationSession::NoteWhetherMemoryArrives() {
   if (before.empty()) {
     spdlog::error("session {}, vm {}, {}", session_text_, record_.name, error);
   } else if (error.empty()) {
-    spdlog::info("session {}, vm {}, the source is reached again", session_text_, record_.name);
+    spdlog::info("session {}, vm {}, memory arrives again", session_text_, record_.name);
   }
 }
 

@@ -148,16 +148,14 @@ POSTCOPY_API int postcopy_engine_start(const struct postcopy_engine_options *opt
 /* Waits until every page is here. Then nothing is registered any more, no thread of the engine is
  * left, and using the memory costs what it always did.
  *   0           it is so
- *   -ETIMEDOUT  not within `timeout_ms`; call again. While the page server cannot be reached the engine
- *               tries again by itself, whoever touches a missing page waits, and
- *               postcopy_engine_error() says why
- *   -EPIPE      for good: the process that has the regions is gone, or pages cannot be installed.
- *               postcopy_engine_error() says more
+ *   -ETIMEDOUT  not within `timeout_ms`; call again. While the page server cannot be reached, or pages
+ *               cannot be installed (memory is short, a file system full), the engine tries again by
+ *               itself, threads that touch a missing page wait, and postcopy_engine_error() says why
+ *   -EPIPE      for good: the process that has the regions is gone. postcopy_engine_error() says more
  * One thread at a time. */
 POSTCOPY_API int postcopy_engine_wait(postcopy_engine *engine, unsigned timeout_ms);
 
-/* Why postcopy_engine_wait() returned -EPIPE, or that the page server could not be reached when it
- * returned -ETIMEDOUT; "" otherwise. Valid until the next call or until the engine is freed. */
+/* Why postcopy_engine_wait() returned -EPIPE, or why nothing arrived when it returned -ETIMEDOUT; "" otherwise. Valid until the next call or until the engine is freed. */
 POSTCOPY_API const char *postcopy_engine_error(postcopy_engine *engine);
 
 struct postcopy_figures {
