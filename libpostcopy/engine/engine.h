@@ -138,6 +138,8 @@ class Engine final : private PageSink {
   void OnMap(const wire::MapFields& map) override;
   // Whether these pages are ours. What a peer says is never an index before this was asked.
   bool CheckInside(RegionId region, PageRange range);
+  void OnUnreadable(std::optional<size_t> lane, RegionId region, PageRange range,
+                    const Error& cause) override;
   void OnInterrupted(const Error& cause) override;
   void OnUrgentRestored() override;
   void OnBulkRestored() override;

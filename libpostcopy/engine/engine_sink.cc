@@ -37,6 +37,13 @@ void Engine::OnRun(size_t lane, RegionId region, PageRange range, wire::Encoding
   CheckComplete();
 }
 
+void Engine::OnUnreadable(std::optional<size_t> lane, RegionId region, PageRange range,
+                          const Error& cause) {
+  if (!CheckInside(region, range)) return;
+  retrier_.OnFailed(region, range, cause);
+  if (lane.has_value()) precacher_.OnArrived(*lane, range);
+}
+
 bool Engine::CheckInside(RegionId region, PageRange range) {
   if (map_.Contains(region, range)) return true;
   Fail({ErrorCode::kProtocol, "page server: it speaks of pages outside guest RAM"});

@@ -4,7 +4,7 @@ namespace postcopy {
 namespace {
 
 // A lane never has more grants out than this, whatever their size: grants around faults are small.
-constexpr size_t kMaxGrantsPerLane = 128;
+constexpr size_t kMaxGrantsPerLane = PageTransport::kMostGrants;
 
 }  // namespace
 

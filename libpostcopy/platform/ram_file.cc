@@ -65,6 +65,13 @@ Result<uint64_t> QueryRamFileSize(int fd) {
   return static_cast<uint64_t>(status->st_size);
 }
 
+Result<uint64_t> QueryRamFileAllocated(int fd) {
+  auto status = Stat(fd);
+  if (!status.ok()) return status.error();
+  constexpr uint64_t kBlockBytes = 512;  // whatever the file system's own are
+  return static_cast<uint64_t>(status->st_blocks) * kBlockBytes;
+}
+
 Result<uint64_t> QueryRamFilePageBytes(int fd) {
   const auto kind = QueryRamFileKind(fd);
   if (!kind.ok()) return kind.error();

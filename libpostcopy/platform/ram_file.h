@@ -30,6 +30,9 @@ Result<uint64_t> QueryRamFileSize(int fd);
 // The size of the pages that the file is made of: kPageBytes, or hugetlbfs's.
 Result<uint64_t> QueryRamFilePageBytes(int fd);
 
+// Bytes that the file has pages for, in memory or in swap.
+Result<uint64_t> QueryRamFileAllocated(int fd);
+
 // True if both descriptors refer to the same file, however they were opened.
 Result<bool> IsSameRamFile(int first_fd, int second_fd);
 

@@ -2,12 +2,15 @@
 //
 // Interface of TcpTransport; it fits one-sided reads too, where Request() and Grant() post reads
 // and the sink is called when they complete. An implementation delivers what was asked for and
-// nothing else, and makes new lanes when they break; order, deduplication, and asking again for what
+// nothing else (a source that sends anything else loses its lanes), and makes new lanes when they
+// break; order, deduplication, and asking again for what
 // was lost with a lane are the engine's.
 #pragma once
 
 #include <cstddef>
+#include <chrono>
 #include <cstdint>
+#include <optional>
 #include <span>
 
 #include "core/memory_layout.h"
@@ -31,6 +34,10 @@ class PageSink {
                      std::span<const std::byte> content) = 0;
   // One piece of the answer to RequestMap().
   virtual void OnMap(const wire::MapFields& map) = 0;
+  // The answer to a request, or part of the answer to a grant on `lane`: the source cannot read these
+  // pages now, for `cause`. It may be able to later.
+  virtual void OnUnreadable(std::optional<size_t> lane, RegionId region, PageRange range,
+                            const Error& cause) = 0;
 
   // The rest is called on a thread of its own, one call at a time.
   //
@@ -46,6 +53,9 @@ class PageSink {
 
 class PageTransport {
  public:
+  // Grants on a lane of which not all has come, at most.
+  static constexpr size_t kMostGrants = 128;
+
   virtual ~PageTransport() = default;
 
   // What the source says its guest RAM looks like.
@@ -56,6 +66,8 @@ class PageTransport {
   virtual Result<void> Start(PageSink& sink) = 0;
   // Each queues one message and returns; false: the lane is down, nothing was queued (OnInterrupted()
   // has been or will be called). Thread-safe. Blocks only while the kernel's send buffer is full.
+  // A second RequestMap() before the lanes are new sends nothing: the answer is on its way, or has
+  // come. REQUIRES of Grant(): the lane has fewer than kMostGrants out.
   virtual bool Request(uint32_t id, PageAddress page) = 0;
   virtual bool RequestMap() = 0;
   virtual bool Grant(size_t lane, RegionId region, PageRange range) = 0;

@@ -38,6 +38,10 @@ Result<wire::Welcome> AwaitWelcome(int socket, const std::string& address) {
 
 }  // namespace
 
+Error Broken(std::string cause) {
+  return {ErrorCode::kProtocol, "page server: " + std::move(cause)};
+}
+
 Error RefusalIn(std::span<const std::byte> body) {
   const auto fields = wire::DecodeError(body);
   if (!fields.ok()) return fields.error();

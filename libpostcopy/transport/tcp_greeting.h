@@ -14,6 +14,9 @@ namespace postcopy {
 Result<wire::Welcome> Greet(int socket, const wire::Hello& hello, std::chrono::milliseconds timeout,
                             const std::string& address);
 
+// That the source does what the protocol does not allow, for `cause`.
+Error Broken(std::string cause);
+
 // What an ERROR frame's body says.
 Error RefusalIn(std::span<const std::byte> body);
 

@@ -9,8 +9,6 @@ namespace postcopy {
 namespace {
 
 using std::chrono::milliseconds;
-using wire::Encoding;
-using wire::PageFrame;
 using wire::PageFrameReader;
 
 constexpr size_t kUrgentBufferBytes = PageFrameReader::kMinCapacityBytes;
@@ -24,12 +22,6 @@ constexpr milliseconds kLookEvery{250};
 constexpr milliseconds kFirstPause{50};
 constexpr milliseconds kLongestPause{1000};
 constexpr milliseconds kLongestPauseOfRefused{5000};
-
-Error Broken(std::string cause) {
-  return {ErrorCode::kProtocol, "page server: " + std::move(cause)};
-}
-
-int64_t NowNs() { return std::chrono::steady_clock::now().time_since_epoch().count(); }
 
 }  // namespace
 
@@ -157,8 +149,6 @@ Result<void> TcpTransport::Start(PageSink& sink) {
 }
 
 bool TcpTransport::Send(LaneState& lane, std::span<const std::byte> bytes, uint64_t pages) {
-  MutexLock lock(lane.send_mutex);
-  if (!lane.up) return false;
   if (lane.awaited.load(std::memory_order_relaxed) <= 0) {
     lane.heard_ns.store(NowNs(), std::memory_order_relaxed);
   }
@@ -170,89 +160,24 @@ bool TcpTransport::Send(LaneState& lane, std::span<const std::byte> bytes, uint6
 }
 
 bool TcpTransport::Request(uint32_t id, PageAddress page) {
-  return Send(*lanes_[0], wire::EncodeRequest({id, page}), 1);
+  LaneState& lane = *lanes_[0];
+  MutexLock lock(lane.send_mutex);
+  if (!lane.up) return false;
+  return Send(lane, wire::EncodeRequest({lane.orders.AddRequest(id, page), page}), 1);
 }
 
-bool TcpTransport::RequestMap() { return Send(*lanes_[0], wire::EncodeMapRequest(), 1); }
-
-bool TcpTransport::Grant(size_t lane, RegionId region, PageRange range) {
-  return Send(*lanes_[lane + 1], wire::EncodeGrant({region, range}), range.count_pages);
+bool TcpTransport::RequestMap() {
+  LaneState& lane = *lanes_[0];
+  MutexLock lock(lane.send_mutex);
+  if (!lane.up) return false;
+  return !lane.orders.AddMap() || Send(lane, wire::EncodeMapRequest(), 1);
 }
 
-void TcpTransport::Arrived(LaneState& lane, uint64_t pages) {
-  lane.awaited.fetch_sub(static_cast<int64_t>(pages), std::memory_order_relaxed);
-  if (!served_.load(std::memory_order_relaxed)) served_.store(true, std::memory_order_relaxed);
-}
-
-bool TcpTransport::Dispatch(const PageFrameReader::Item& item, bool is_piece, LaneState& lane,
-                            std::optional<Error>& cause) {
-  const auto type = static_cast<PageFrame>(item.header.type);
-  const auto encoding = static_cast<Encoding>(item.header.encoding);
-  if (is_piece) {
-    const bool is_page = type == PageFrame::kPage;
-    const PageRange range = is_page ? PageRange{item.page.page.page, 1} : item.run.range;
-    const RegionId region = is_page ? item.page.page.region : item.run.region;
-    if (is_page != lane.urgent() || !layout_.Contains(region, range)) {
-      cause = Broken("page content that was not asked for on this lane");
-      return false;
-    }
-    if (is_page) {
-      sink_->OnPage(item.page.id, item.page.page, encoding, item.bytes);
-    } else {
-      sink_->OnRun(lane.place - 1, region, range, encoding, item.bytes);
-    }
-    Arrived(lane, range.count_pages);
-    return true;
-  }
-  if (type == PageFrame::kMap && lane.urgent()) {
-    const auto map = wire::DecodeMap(item.header, item.bytes);
-    bool fits = map.ok() && map->region.value < layout_.regions.size();
-    for (size_t i = 0; fits && i < map->extents.size(); ++i) {
-      fits = layout_.Contains(map->region, map->extents[i]);
-    }
-    if (!fits) {
-      cause = Broken("malformed hole map");
-      return false;
-    }
-    sink_->OnMap(*map);
-    if (map->last) Arrived(lane, 1);
-    return true;
-  }
-  cause = type == PageFrame::kError ? RefusalIn(item.bytes)
-                                    : Broken("unexpected frame of type " +
-                                             std::to_string(item.header.type));
-  return false;
-}
-
-void TcpTransport::ReceiveLoop(LaneState& lane) {
-  PageFrameReader& reader = *lane.reader;
-  std::optional<Error> cause;
-  for (bool alive = true; alive;) {
-    const auto received = Receive(lane.socket.get(), reader.WritableSpace());
-    if (received.outcome != SocketOutcome::kDone) {
-      if (received.error != 0) cause = ErrnoError(received.error, "receive from the page server");
-      break;
-    }
-    lane.heard_ns.store(NowNs(), std::memory_order_relaxed);
-    reader.Commit(received.bytes);
-    PageFrameReader::Item item;
-    for (bool more = true; more && alive;) {
-      const auto outcome = reader.Next(item);
-      switch (outcome) {
-        case PageFrameReader::Outcome::kNeedMore: more = false; break;
-        case PageFrameReader::Outcome::kPiece:
-        case PageFrameReader::Outcome::kFrame:
-          alive = Dispatch(item, outcome == PageFrameReader::Outcome::kPiece, lane, cause);
-          break;
-        case PageFrameReader::Outcome::kMalformed:
-          cause = Broken("malformed frame");
-          alive = false;
-          break;
-      }
-    }
-  }
-  NoteBreak(cause.value_or(
-      Error{ErrorCode::kUnavailable, "page server: the connection was closed"}));
+bool TcpTransport::Grant(size_t place, RegionId region, PageRange range) {
+  LaneState& lane = *lanes_[place + 1];
+  MutexLock lock(lane.send_mutex);
+  if (!lane.up || !lane.orders.AddGrant(region, range)) return false;
+  return Send(lane, wire::EncodeGrant({region, range}), range.count_pages);
 }
 
 void TcpTransport::NoteBreak(const Error& cause) {
@@ -336,6 +261,7 @@ void TcpTransport::EndLanes() {
     MutexLock sending(lane->send_mutex);  // whoever was sending has failed by now
     lane->up = false;
     lane->awaited.store(0, std::memory_order_relaxed);
+    lane->orders.Clear();
   }
   MutexLock lock(mutex_);
   broken_.reset();

@@ -19,6 +19,7 @@
 #include "platform/quiet_thread.h"
 #include "platform/tcp_connector.h"
 #include "platform/unique_fd.h"
+#include "transport/lane_orders.h"
 #include "transport/page_transport.h"
 #include "wire/page_frame_reader.h"
 
@@ -66,6 +67,7 @@ class TcpTransport final : public PageTransport {
     UniqueFd socket;
     std::unique_ptr<wire::PageFrameReader> reader;  // of the receiver's thread once that runs
     std::optional<QuietThread> receiver;            // of the keeper's thread, once that runs
+    LaneOrders orders;
     // Pages asked for that have not come, the map counting for one, and when bytes came last (or when the
     // first of these pages was asked for), in ns of the steady clock.
     std::atomic<int64_t> awaited{0};
@@ -73,6 +75,7 @@ class TcpTransport final : public PageTransport {
     bool urgent() const { return place == 0; }
   };
 
+  static int64_t NowNs() { return std::chrono::steady_clock::now().time_since_epoch().count(); }
   TcpTransport(const TcpTransportOptions& options, TcpConnector connector);
   // Without a lane.
   static Result<std::unique_ptr<TcpTransport>> Make(const TcpTransportOptions& options);
@@ -82,12 +85,22 @@ class TcpTransport final : public PageTransport {
   Result<void> Welcomed(LaneState& lane, TcpConnector::Connected connected,
                         std::chrono::milliseconds timeout);
   Result<void> StartReceiver(LaneState& lane);
-  // `pages` are awaited once it is sent.
-  bool Send(LaneState& lane, std::span<const std::byte> bytes, uint64_t pages);
+  // `pages` are awaited once it is sent. REQUIRES: the lane is up.
+  bool Send(LaneState& lane, std::span<const std::byte> bytes, uint64_t pages)
+      POSTCOPY_REQUIRES(lane.send_mutex);
   void ReceiveLoop(LaneState& lane);
-  // False: the peer broke the protocol, or refused; `cause` says how.
-  bool Dispatch(const wire::PageFrameReader::Item& item, bool is_piece, LaneState& lane,
-                std::optional<Error>& cause);
+  // Nothing, or how the peer broke the protocol, or that it refused.
+  std::optional<Error> Dispatch(const wire::PageFrameReader::Item& item, bool is_piece,
+                                LaneState& lane);
+  // The same of one kind of frame each; the cause, if it has to end the lane.
+  std::optional<Error> DispatchPiece(const wire::PageFrameReader::Item& item, LaneState& lane);
+  std::optional<Error> DispatchMap(const wire::PageFrameReader::Item& item, LaneState& lane);
+  std::optional<Error> DispatchUnreadable(const wire::PageFrameReader::Item& item,
+                                          LaneState& lane);
+  // Whether `range` answers what was asked for on the lane; then it is asked for no more. `id` is set
+  // on the urgent lane.
+  bool TakeOrder(LaneState& lane, const wire::PageFields& page, const wire::RangeFields& run,
+                 uint32_t& id);
   void Arrived(LaneState& lane, uint64_t pages);
 
   // The keeper's thread.

@@ -148,6 +148,41 @@ Result<ErrorFields> DecodeError(std::span<const std::byte> body) {
   return fields;
 }
 
+Bytes EncodeUnreadable(const PageFields& fields, std::string_view text) {
+  return MakeFrame(PageFrame::kUnreadable, 0, [&](ByteWriter& out) {
+    out.U32(fields.id);
+    out.U32(fields.page.region.value);
+    out.U64(fields.page.page.value);
+    out.Text(text.substr(0, kMaxErrorTextBytes));
+  });
+}
+
+Bytes EncodeUnreadable(const RangeFields& fields, std::string_view text) {
+  return MakeFrame(PageFrame::kUnreadable, 0, [&](ByteWriter& out) {
+    out.U32(fields.region.value);
+    out.U32(static_cast<uint32_t>(fields.range.count_pages));
+    out.U64(fields.range.first.value);
+    out.Text(text.substr(0, kMaxErrorTextBytes));
+  });
+}
+
+Result<UnreadableFields> DecodeUnreadable(std::span<const std::byte> body, bool urgent) {
+  if (body.size() < kPageFieldsBytes) return Malformed("UNREADABLE");
+  const auto fixed = body.first(kPageFieldsBytes);
+  UnreadableFields fields;
+  if (urgent) {
+    fields.page = DecodePageFields(fixed).value();
+  } else {
+    const auto run = DecodeRangeFields(fixed);
+    if (!run.ok()) return Malformed("UNREADABLE");
+    fields.run = *run;
+  }
+  ByteReader in(body.subspan(kPageFieldsBytes));
+  fields.text = in.Text(kMaxErrorTextBytes);
+  if (!in.finished()) return Malformed("UNREADABLE");
+  return fields;
+}
+
 PageFrameHead EncodeRequest(const PageFields& fields) {
   return MakeHead(PageFrame::kRequest, Encoding::kRaw, 0, fields.id, fields.page.region.value,
                   fields.page.page.value);
@@ -197,6 +232,7 @@ uint32_t MaxBodyBytes(uint8_t type, bool& known) {
   known = true;
   switch (static_cast<PageFrame>(type)) {
     case PageFrame::kHello:
+    case PageFrame::kUnreadable:
     case PageFrame::kError: return kMaxSmallBodyBytes;
     case PageFrame::kWelcome: return kMaxRegions * (8 + 2 + kMaxRegionNameBytes) + 4;
     case PageFrame::kRequest:

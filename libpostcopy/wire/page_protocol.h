@@ -40,6 +40,7 @@ enum class PageFrame : uint8_t {
   kMap = 8,
   kError = 9,
   kGoodbye = 10,
+  kUnreadable = 11,
 };
 enum class Encoding : uint8_t { kRaw = 0, kZero = 1 };
 enum class Lane : uint8_t { kUrgent = 0, kBulk = 1 };
@@ -81,6 +82,13 @@ struct ErrorFields {
   std::string text;
 };
 
+// UNREADABLE: which of the two it has depends on the lane.
+struct UnreadableFields {
+  PageFields page;  // urgent
+  RangeFields run;  // bulk
+  std::string text;
+};
+
 using Bytes = std::vector<std::byte>;
 
 Bytes EncodeHello(const Hello& hello);
@@ -91,6 +99,9 @@ Bytes EncodeMap(const MapFields& map);
 // Text beyond kMaxErrorTextBytes is cut.
 Bytes EncodeError(PageError code, std::string_view text);
 Bytes EncodeGoodbye();
+// On the urgent lane, and on a bulk lane. Text as in EncodeError().
+Bytes EncodeUnreadable(const PageFields& fields, std::string_view text);
+Bytes EncodeUnreadable(const RangeFields& fields, std::string_view text);
 // Header and fixed fields of the frames of the page path, without allocation; page content, if any,
 // is sent behind them by the caller.
 using PageFrameHead = std::array<std::byte, kPageFrameBytes>;
@@ -105,6 +116,7 @@ Result<Welcome> DecodeWelcome(std::span<const std::byte> body);
 Result<PageFields> DecodePageFields(std::span<const std::byte> fixed);
 Result<RangeFields> DecodeRangeFields(std::span<const std::byte> fixed);
 Result<MapFields> DecodeMap(const FrameHeader& header, std::span<const std::byte> body);
+Result<UnreadableFields> DecodeUnreadable(std::span<const std::byte> body, bool urgent);
 Result<ErrorFields> DecodeError(std::span<const std::byte> body);
 
 // The longest body that a frame of this type may have; 0 for GOODBYE, MAP_REQUEST and for types

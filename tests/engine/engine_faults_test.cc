@@ -471,6 +471,23 @@ TEST_F(EngineFaultsTest, BulkThatCouldNotBeInstalledComesAgainBehindWhatTheGuest
   EXPECT_EQ(engine_->Figures().faults.served, 1u);
 }
 
+TEST_F(EngineFaultsTest, APageThatTheSourceCannotReadHoldsUpNothingElse) {
+  Begin();
+  transport_->SetUnreadable(5);
+  engine_->StartBulk();
+  Fault(5);
+  while (engine_->Figures().missing_pages > 1) transport_->DeliverOne();
+  ASSERT_TRUE(engine_->stall().has_value());
+  EXPECT_THAT(engine_->stall()->cause.message, HasSubstr("page server: it cannot read"));
+  EXPECT_EQ(engine_->WaitComplete(milliseconds(0)), Engine::Wait::kTimeout);
+  EXPECT_EQ(engine_->Figures().faults.served, 0u);
+  transport_->SetUnreadable(std::nullopt);
+  while (engine_->WaitComplete(milliseconds(0)) != Engine::Wait::kComplete) transport_->DeliverOne();
+  EXPECT_EQ(engine_->Figures().faults.served, 1u);
+  ExpectEveryPageFilledOnce();
+  while (engine_->stall().has_value()) std::this_thread::yield();
+}
+
 TEST_F(EngineFaultsTest, WhereEverythingFailsTheBulkWaitsForTheNextTry) {
   Begin();
   device_.Script(Call::kCopy, std::vector<FakeFaultDevice::Scripted>(

@@ -47,6 +47,13 @@ void DecodeBody(const PageFrameReader::Item& item) {
       if (error.ok()) Require(error->text.size() <= kMaxErrorTextBytes);
       return;
     }
+    case PageFrame::kUnreadable: {
+      const auto page = DecodeUnreadable(item.bytes, true);
+      if (page.ok()) Require(EncodeUnreadable(page->page, page->text) == frame_of(item.bytes));
+      const auto range = DecodeUnreadable(item.bytes, false);
+      if (range.ok()) Require(EncodeUnreadable(range->run, range->text) == frame_of(item.bytes));
+      return;
+    }
     case PageFrame::kRequest: {
       [[maybe_unused]] const auto request = DecodePageFields(item.bytes);
       return;

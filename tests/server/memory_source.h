@@ -20,6 +20,11 @@ class MemorySource final : public PageSource {
   static bool IsZeroPage(uint64_t page) { return page % 4 == 3; }
 
   void FailReads(int error) { error_ = error; }
+  // Of this page only.
+  void FailReadsOf(uint64_t page, int error) {
+    error_ = error;
+    failing_page_ = page;
+  }
   // Reads wait until Open().
   void Hold() {
     const std::lock_guard lock(mutex_);
@@ -48,7 +53,9 @@ class MemorySource final : public PageSource {
       changed_.wait(lock, [&] { return !held_; });
       --waiting_;
     }
-    if (error_ != 0) return error_;
+    if (error_ != 0 && (!failing_page_.has_value() || range.contains({*failing_page_}))) {
+      return error_;
+    }
     for (uint64_t i = 0; i < range.count_pages; ++i) {
       const uint64_t page = range.first.value + i;
       std::byte* const at = to.data() + i * kPageBytes;
@@ -59,7 +66,7 @@ class MemorySource final : public PageSource {
   }
   Result<std::vector<PageRange>> DataExtents(RegionId region) override {
     std::this_thread::sleep_for(extents_delay_);
-    if (error_ != 0) return ErrnoError(error_, "find data of guest memory");
+    if (error_ != 0 && !failing_page_.has_value()) return ErrnoError(error_, "find data of guest memory");
     if (!extents_.empty()) return region.value == 0 ? extents_ : std::vector<PageRange>{};
     return std::vector<PageRange>{{{0}, layout_.regions[region.value].count_pages()}};
   }
@@ -67,6 +74,7 @@ class MemorySource final : public PageSource {
  private:
   const MemoryLayout layout_;
   std::atomic<int> error_{0};
+  std::optional<uint64_t> failing_page_;
   std::vector<PageRange> extents_;
   std::chrono::milliseconds extents_delay_{0};
   std::mutex mutex_;

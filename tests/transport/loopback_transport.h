@@ -69,8 +69,8 @@ class LoopbackTransport final : public PageTransport {
 
   // --- the test's ----------------------------------------------------------------------------------
 
-  // The answer to RequestMap(), instead of "all pages have data".
   void SetRoundTrip(std::chrono::nanoseconds time) { round_trip_ = time; }
+  // The answer to RequestMap(), instead of "all pages have data".
   void SetMap(std::vector<wire::MapFields> map) { map_ = std::move(map); }
   // What was asked for and has not been answered, oldest first.
   std::vector<Asked> asked() {
@@ -110,6 +110,8 @@ class LoopbackTransport final : public PageTransport {
     }
   }
   PageSink& sink() { return *sink_; }
+  // From now on the source cannot read this page; nothing: it can read all.
+  void SetUnreadable(std::optional<uint64_t> page) { unreadable_ = page; }
   // The lanes are made anew; they will be cut no more.
   void Restore() {
     {
@@ -197,16 +199,30 @@ class LoopbackTransport final : public PageTransport {
         for (const wire::MapFields& piece : map_) sink_->OnMap(piece);
         return;
       case Asked::Kind::kRequest: {
+        if (unreadable_ == asked.range.first.value) return RefuseToRead(asked, asked.range);
         const auto content = ContentOf(asked.range);
         sink_->OnPage(asked.id, {asked.region, asked.range.first}, EncodingOf(content), content);
         return;
       }
       case Asked::Kind::kGrant: {
+        if (unreadable_.has_value() && asked.range.contains({*unreadable_})) {
+          const PageRange before{asked.range.first, *unreadable_ - asked.range.first.value};
+          const PageRange behind{{*unreadable_ + 1}, asked.range.end().value - *unreadable_ - 1};
+          if (!before.empty()) Answer({asked.kind, asked.id, asked.lane, asked.region, before});
+          RefuseToRead(asked, {{*unreadable_}, 1});
+          if (!behind.empty()) Answer({asked.kind, asked.id, asked.lane, asked.region, behind});
+          return;
+        }
         const auto content = ContentOf(asked.range);
         sink_->OnRun(asked.lane, asked.region, asked.range, EncodingOf(content), content);
         return;
       }
     }
+  }
+  void RefuseToRead(const Asked& asked, PageRange range) {
+    std::optional<size_t> lane;
+    if (asked.kind == Asked::Kind::kGrant) lane = asked.lane;
+    sink_->OnUnreadable(lane, asked.region, range, {ErrorCode::kIo, "page server: it cannot read"});
   }
   static wire::Encoding EncodingOf(std::span<const std::byte> content) {
     return content.empty() ? wire::Encoding::kZero : wire::Encoding::kRaw;
@@ -217,6 +233,7 @@ class LoopbackTransport final : public PageTransport {
   LoopbackPlan plan_;
   std::vector<wire::MapFields> map_;
   std::vector<std::byte> content_;
+  std::optional<uint64_t> unreadable_;
   PageSink* sink_ = nullptr;
   size_t deliveries_ = 0;
 

@@ -2,6 +2,7 @@
 #include "transport/tcp_transport.h"
 
 #include <condition_variable>
+#include <functional>
 #include <mutex>
 #include <thread>
 
@@ -36,6 +37,12 @@ class RecordingSink final : public PageSink {
   }
   void OnMap(const wire::MapFields& map) override {
     Add("map " + std::to_string(map.extents.size()) + (map.last ? " last" : ""));
+  }
+  void OnUnreadable(std::optional<size_t> lane, RegionId, PageRange range,
+                    const Error& cause) override {
+    Add("unreadable " + std::to_string(range.first.value) + "+" +
+        std::to_string(range.count_pages) + (lane.has_value() ? " bulk: " : " urgent: ") +
+        cause.message);
   }
   void OnInterrupted(const Error& cause) override { Add("interrupted: " + cause.message); }
   void OnUrgentRestored() override { Add("urgent restored"); }
@@ -111,7 +118,9 @@ class TcpTransportTest : public testing::Test {
     return lanes;
   }
   // What interrupts a connected transport when the server sends `bytes` on a lane.
-  std::string InterruptedBy(const Bytes& bytes, size_t lane, size_t bulk_lanes = 1) {
+  std::string InterruptedBy(const Bytes& bytes, size_t lane,
+                            const std::function<void(PageTransport&)>& ask = {}) {
+    constexpr size_t bulk_lanes = 2;
     lanes_.clear();
     listener_ = std::make_unique<ScriptedListener>();  // in whose queue the transport before has no lane
     RecordingSink sink;
@@ -119,11 +128,17 @@ class TcpTransportTest : public testing::Test {
         std::vector<Bytes>(bulk_lanes + 1, wire::EncodeWelcome({1, kLayout})), bulk_lanes);
     EXPECT_TRUE(transport.ok());
     EXPECT_TRUE((*transport)->Start(sink).ok());
+    if (ask) ask(**transport);
     lanes_[lane]->Send(bytes);
-    const auto lines = sink.Await(1);
+    std::string interrupted;
+    for (size_t count = 1; interrupted.empty(); ++count) {
+      const auto lines = sink.Await(count);
+      if (lines.size() < count) break;
+      if (lines.back().rfind("interrupted", 0) == 0) interrupted = lines.back();
+    }
     for (const auto& each : lanes_) EXPECT_TRUE(each->Ended());
     (*transport)->Stop();
-    return lines.empty() ? "" : lines.front();
+    return interrupted;
   }
 
   std::unique_ptr<ScriptedListener> listener_ = std::make_unique<ScriptedListener>();
@@ -233,7 +248,13 @@ TEST_F(TcpTransportTest, MessagesGoOutAsTheDocumentSays) {
   ASSERT_TRUE(request.here);
   EXPECT_EQ(request.type(), wire::PageFrame::kRequest);
   EXPECT_EQ(wire::DecodePageFields(request.body)->page, (PageAddress{{0}, {123}}));
+  EXPECT_TRUE(transport_->RequestMap()) << "sent once a lane";
+  EXPECT_TRUE(transport_->Request(7, {{0}, {124}}));
   EXPECT_EQ(lanes_[0]->Read().type(), wire::PageFrame::kMapRequest);
+  const auto second = lanes_[0]->Read();
+  EXPECT_EQ(second.type(), wire::PageFrame::kRequest);
+  EXPECT_NE(wire::DecodePageFields(second.body)->id, wire::DecodePageFields(request.body)->id)
+      << "whatever ids the caller has";
   const auto grant = lanes_[2]->Read();
   EXPECT_EQ(grant.type(), wire::PageFrame::kGrant);
   EXPECT_EQ(wire::DecodeRangeFields(grant.body)->range, (PageRange{{4}, 5}));
@@ -241,40 +262,123 @@ TEST_F(TcpTransportTest, MessagesGoOutAsTheDocumentSays) {
 
 TEST_F(TcpTransportTest, PagesRunsAndMapsReachTheSinkWhole) {
   Begin(1);
-  lanes_[0]->Send(wire::RawPage(7, {{0}, {123}}));
-  lanes_[0]->Send(wire::ZeroPage(8, {{0}, {124}}));
+  transport_->Request(7, {{0}, {123}});
+  transport_->Request(8, {{0}, {124}});
+  transport_->RequestMap();
+  lanes_[0]->Send(wire::RawPage(0, {{0}, {123}}));
+  lanes_[0]->Send(wire::ZeroPage(1, {{0}, {124}}));
   lanes_[0]->Send(wire::EncodeMap({{0}, {{{0}, 10}, {{20}, 5}}, true}));
   EXPECT_THAT(sink_.Await(3),
               testing::ElementsAre("page 7 123 raw 4096", "page 8 124 zero 0", "map 2 last"));
+  transport_->Grant(0, {0}, {{0}, 100});
+  transport_->Grant(0, {0}, {{100}, 28});
   lanes_[1]->Send(wire::RawRun({0}, {{0}, 64}));
-  lanes_[1]->Send(wire::ZeroRun({0}, {{64}, 64}));
+  lanes_[1]->Send(wire::ZeroRun({0}, {{64}, 36}));
+  lanes_[1]->Send(wire::ZeroRun({0}, {{100}, 28}));
   EXPECT_EQ(sink_.AwaitRunPages(128), 128u);
   EXPECT_EQ(sink_.run_bytes(), 64 * kPageBytes);
 }
 
 TEST_F(TcpTransportTest, LaneEndsOnWhatTheProtocolForbids) {
   const std::pair<Bytes, const char*> on_urgent[] = {
-      {wire::RawPage(1, {{0}, {kPages}}), "not asked for"},          // outside its region
-      {wire::ZeroPage(1, {{2}, {0}}), "not asked for"},              // no such region
-      {wire::ZeroPage(1, {{0}, {~uint64_t{0}}}), "not asked for"},
-      {wire::ZeroRun({0}, {{0}, 4}), "not asked for"},               // bulk on the urgent lane
+      {wire::RawPage(1, {{0}, {kPages}}), "not requested"},          // outside its region
+      {wire::ZeroPage(1, {{2}, {0}}), "not requested"},              // no such region
+      {wire::ZeroPage(1, {{0}, {~uint64_t{0}}}), "not requested"},
+      {wire::ZeroRun({0}, {{0}, 4}), "not requested"},               // bulk on the urgent lane
       {wire::EncodeMap({{0}, {{{10}, 5}, {{12}, 1}}, true}), "hole map"},
       {wire::EncodeMap({{0}, {{{kPages - 1}, 2}}, true}), "hole map"},
       {wire::EncodeMap({{2}, {}, true}), "hole map"},
       {wire::EncodeWelcome({1, kLayout}), "unexpected frame of type 2"},
       {wire::EncodeGoodbye(), "unexpected frame of type 10"},
+      {wire::EncodeMap({{0}, {{{10}, 5}}, true}), "hole map that was not requested"},
+      {wire::EncodeUnreadable(wire::PageFields{0, {{0}, {1}}}, "I/O error"), "not requested"},
+      {wire::EncodeUnreadable(wire::RangeFields{{0}, {{1}, 1}}, "I/O error"), "not requested"},
+      {wire::FrameOf(11, 0, 0, 8, Bytes(8)), "malformed UNREADABLE"},
       {wire::FrameOf(77, 0, 0, 0, {}), "malformed frame"},
       {wire::EncodeError(wire::PageError::kReadFailed, "read guest memory: I/O error"),
        "page server refused: read guest memory: I/O error"},
   };
   for (const auto& [bytes, cause] : on_urgent) EXPECT_THAT(InterruptedBy(bytes, 0), HasSubstr(cause));
   const std::pair<Bytes, const char*> on_bulk[] = {
-      {wire::ZeroPage(1, {{0}, {1}}), "not asked for"},
-      {wire::ZeroRun({0}, {{kPages - 1}, 2}), "not asked for"},
+      {wire::ZeroPage(1, {{0}, {1}}), "not requested"},
+      {wire::ZeroRun({0}, {{kPages - 1}, 2}), "not requested"},
       {wire::EncodeMap({{0}, {}, true}), "unexpected frame of type 8"},
+      {wire::ZeroRun({0}, {{0}, 4}), "not requested"},
+      {wire::EncodeUnreadable(wire::RangeFields{{0}, {{0}, 4}}, "I/O error"), "not requested"},
+      {wire::FrameOf(11, 0, 0, 18, Bytes(18)), "malformed UNREADABLE"},  // of no page
       {wire::ZeroRun({0}, {{0}, 65}), "malformed frame"},
   };
   for (const auto& [bytes, cause] : on_bulk) EXPECT_THAT(InterruptedBy(bytes, 1), HasSubstr(cause));
+}
+
+// Frames that would be right if something else had been asked for.
+TEST_F(TcpTransportTest, NothingThatWasNotRequestedIsPassedOn) {
+  const auto both = [](const Bytes& first, const Bytes& second) {
+    Bytes all = first;
+    wire::Append(all, second);
+    return all;
+  };
+  const auto ask = [](PageTransport& transport) {
+    EXPECT_TRUE(transport.Request(7, {{0}, {5}}));
+    EXPECT_TRUE(transport.RequestMap());
+    EXPECT_TRUE(transport.Grant(0, {0}, {{100}, 10}));
+    EXPECT_TRUE(transport.Grant(0, {1}, {{0}, 4}));
+    EXPECT_TRUE(transport.Grant(1, {0}, {{200}, 10}));
+  };
+  const std::pair<Bytes, const char*> on_urgent[] = {
+      {wire::RawPage(7, {{0}, {5}}), "content that was not requested"},  // no such number
+      {wire::RawPage(0, {{0}, {6}}), "content that was not requested"},  // another page
+      {wire::RawPage(0, {{1}, {5}}), "content that was not requested"},
+      {both(wire::RawPage(0, {{0}, {5}}), wire::RawPage(0, {{0}, {5}})),
+       "content that was not requested"},  // once more
+      {both(wire::EncodeUnreadable(wire::PageFields{0, {{0}, {5}}}, "no"),
+            wire::RawPage(0, {{0}, {5}})),
+       "content that was not requested"},
+      {both(wire::EncodeMap({{0}, {}, true}), wire::EncodeMap({{0}, {}, true})),
+       "hole map that was not requested"},  // after its end
+      {both(wire::EncodeMap({{0}, {{{50}, 10}}, false}), wire::EncodeMap({{0}, {{{59}, 1}}, true})),
+       "out of order"},
+      {both(wire::EncodeMap({{1}, {{{0}, 1}}, false}), wire::EncodeMap({{0}, {{{0}, 1}}, true})),
+       "out of order"},
+  };
+  for (const auto& [bytes, cause] : on_urgent) {
+    EXPECT_THAT(InterruptedBy(bytes, 0, ask), HasSubstr(cause));
+  }
+  const Bytes on_bulk[] = {
+      wire::ZeroRun({0}, {{101}, 1}),                                    // not the next
+      wire::ZeroRun({0}, {{99}, 2}),                                     // begins before
+      wire::ZeroRun({0}, {{100}, 11}),                                   // more than granted
+      wire::ZeroRun({1}, {{0}, 4}),                                      // not the oldest
+      wire::ZeroRun({0}, {{200}, 10}),                                   // of another lane
+      wire::RawRun({0}, {{100}, 11}),
+      both(wire::ZeroRun({0}, {{100}, 4}), wire::ZeroRun({0}, {{100}, 4})),
+      both(wire::ZeroRun({0}, {{100}, 4}), wire::ZeroRun({0}, {{105}, 1})),
+      both(wire::EncodeUnreadable(wire::RangeFields{{0}, {{100}, 10}}, "no"),
+           wire::ZeroRun({0}, {{100}, 1})),
+      both(both(wire::ZeroRun({0}, {{100}, 10}), wire::ZeroRun({1}, {{0}, 4})),
+           wire::ZeroRun({1}, {{0}, 1})),
+  };
+  for (const Bytes& bytes : on_bulk) {
+    EXPECT_THAT(InterruptedBy(bytes, 1, ask), HasSubstr("content that was not requested"));
+  }
+}
+
+TEST_F(TcpTransportTest, WhatCannotBeReadIsToldByNameAndTheLaneGoesOn) {
+  Begin(1);
+  transport_->Request(7, {{0}, {5}});
+  transport_->Request(8, {{0}, {6}});
+  lanes_[0]->Send(wire::EncodeUnreadable(wire::PageFields{0, {{0}, {5}}}, "I/O error"));
+  lanes_[0]->Send(wire::ZeroPage(1, {{0}, {6}}));
+  transport_->Grant(0, {1}, {{2}, 4});
+  EXPECT_THAT(sink_.Await(2),
+              testing::ElementsAre("unreadable 5+1 urgent: page server: it cannot read page 5 of "
+                                   "RAM block ram: I/O error",
+                                   "page 8 6 zero 0"));
+  lanes_[1]->Send(wire::ZeroRun({1}, {{2}, 1}));
+  lanes_[1]->Send(wire::EncodeUnreadable(wire::RangeFields{{1}, {{3}, 2}}, "I/O error"));
+  lanes_[1]->Send(wire::ZeroRun({1}, {{5}, 1}));
+  EXPECT_THAT(sink_.Await(5)[3], "unreadable 3+2 bulk: page server: it cannot read page 3 of RAM "
+                                 "block vga: I/O error");
 }
 
 TEST_F(TcpTransportTest, OneLaneThatIsClosedEndsAllAndAllAreMadeAnewTheUrgentOneFirst) {
@@ -308,7 +412,7 @@ TEST_F(TcpTransportTest, TheGuestIsServedBeforeTheBulkLanesStand) {
   sink_.Await(2);
   EXPECT_TRUE(transport_->Request(9, {{0}, {5}}));
   EXPECT_EQ(urgent[0]->Read().type(), wire::PageFrame::kRequest);
-  urgent[0]->Send(wire::ZeroPage(9, {{0}, {5}}));
+  urgent[0]->Send(wire::ZeroPage(0, {{0}, {5}}));
   EXPECT_EQ(sink_.Await(3).back(), "page 9 5 zero 0");
   EXPECT_FALSE(transport_->Grant(0, {0}, {{0}, 4}));
 }
@@ -344,8 +448,8 @@ TEST_F(TcpTransportTest, ASilentUrgentLaneIsNoticedWhileTheBulkFlows) {
   for (int i = 0; i < 40; ++i) EXPECT_TRUE(transport_->Grant(0, {0}, {{0}, 64}));
   std::atomic<bool> done{false};
   std::thread source([&] {
-    while (!done) {
-      lanes_[1]->Send(wire::ZeroRun({0}, {{0}, 1}));
+    for (uint64_t page = 0; !done; ++page) {
+      lanes_[1]->Send(wire::ZeroRun({0}, {{page % 64}, 1}));
       std::this_thread::sleep_for(std::chrono::milliseconds(50));
     }
   });
@@ -420,6 +524,7 @@ TEST_F(TcpTransportTest, CloseInTheMiddleOfAPageDeliversNothingOfIt) {
 
 TEST_F(TcpTransportTest, CloseInTheMiddleOfARunDeliversItsWholePages) {
   Begin(1);
+  transport_->Grant(0, {0}, {{0}, 8});
   Bytes part = wire::RawRun({0}, {{0}, 8});
   part.resize(wire::kPageFrameBytes + 5 * kPageBytes + 77);
   lanes_[1]->Send(part);

@@ -15,6 +15,7 @@ constexpr char kDocument[] = POSTCOPY_DOCS "/wire-protocol.md";
 constexpr PageAddress kPage{{0}, {0x12345}};
 constexpr RangeFields kGranted{{0}, {{0x400}, 64}};
 constexpr RangeFields kZeros{{0}, {{0x400}, 16}};
+constexpr RangeFields kUnreadable{{0}, {{0x410}, 2}};
 
 Hello DocumentedHello() {
   return {1, Lane::kUrgent, *SessionId::Parse("00112233445566778899aabbccddeeff")};
@@ -95,6 +96,14 @@ std::map<std::string, Example> Expected() {
           ASSERT_TRUE(error.ok());
           EXPECT_EQ(error->code, PageError::kNoSuchSession);
           EXPECT_EQ(error->text, "no such session");
+        }}},
+      {"unreadable",
+       {EncodeUnreadable(kUnreadable, "Input/output error"),
+        [](const Bytes& frame) {
+          const auto unreadable = DecodeUnreadable(BodyOf(frame), /*urgent=*/false);
+          ASSERT_TRUE(unreadable.ok());
+          EXPECT_EQ(unreadable->run.range, kUnreadable.range);
+          EXPECT_EQ(unreadable->text, "Input/output error");
         }}},
       {"goodbye", {EncodeGoodbye(), [](const Bytes& frame) { EXPECT_TRUE(BodyOf(frame).empty()); }}},
   };

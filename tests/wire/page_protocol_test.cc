@@ -174,6 +174,8 @@ TEST(PageProtocolTest, BodyThatIsCutOrTooLongIsRefusedByEveryDecoder) {
       case PageFrame::kRun: return DecodeRangeFields(body).ok();
       case PageFrame::kMap: return DecodeMap(header, body).ok();
       case PageFrame::kError: return DecodeError(body).ok();
+      case PageFrame::kUnreadable:
+        return DecodeUnreadable(body, true).ok() && DecodeUnreadable(body, false).ok();
       case PageFrame::kMapRequest:
       case PageFrame::kGoodbye: break;
     }
@@ -183,7 +185,8 @@ TEST(PageProtocolTest, BodyThatIsCutOrTooLongIsRefusedByEveryDecoder) {
        {EncodeHello({}), EncodeWelcome({1, {{{"ram", kPageBytes}, {"vga", kPageBytes}}}}),
         ToBytes(EncodeRequest(page)), ToBytes(EncodePage(page, Encoding::kZero)),
         ToBytes(EncodeGrant(range)), ToBytes(EncodeRun(range, Encoding::kZero)), EncodeMap(map),
-        EncodeError(PageError::kNotNow, "not now")}) {
+        EncodeError(PageError::kNotNow, "not now"), EncodeUnreadable(page, "I/O error"),
+        EncodeUnreadable(range, "I/O error")}) {
     const FrameHeader header = HeaderOf(frame);
     Bytes body = Body(frame);
     EXPECT_TRUE(decode(header, body)) << int{header.type};

@@ -9,8 +9,8 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "server/page_server.h"
@@ -26,6 +26,8 @@ class MapAnswer {
   MapAnswer(std::shared_ptr<ServedSession> session,
             std::function<bool(std::span<const std::byte>)> send,
             std::function<void(const std::string&)> fail);
+  // Begins to answer. Once. Fails if no thread can be made.
+  Result<void> Start();
   // Ends the answer where it is; waits for a sign of life at most, not for what is being found out.
   ~MapAnswer();
 
@@ -36,7 +38,7 @@ class MapAnswer {
   const std::function<bool(std::span<const std::byte>)> send_;
   const std::function<void(const std::string&)> fail_;
   std::atomic<bool> ending_{false};
-  std::thread thread_;
+  std::optional<QuietThread> thread_;
 };
 
 }  // namespace postcopy

@@ -1,6 +1,7 @@
 #include "server/page_lane.h"
 
 #include <array>
+#include <cerrno>
 #include <cstring>
 #include <optional>
 #include <vector>
@@ -74,7 +75,7 @@ class LaneServer {
       goodbye_ = true;
       return;
     }
-    if (!session_->frozen.load(std::memory_order_relaxed)) {
+    if (!session_->frozen.load(std::memory_order_acquire)) {
       return Refuse(PageError::kNotNow, "the VM has not stopped yet");
     }
     const bool urgent = lane_ == wire::Lane::kUrgent;
@@ -102,9 +103,9 @@ class LaneServer {
   void AnswerRequest(std::span<const std::byte> body) {
     const auto request = wire::DecodePageFields(body);
     if (!request.ok()) return Refuse(PageError::kMalformed, "malformed request");
-    const PageRange range{request->page.page, 1};
-    if (!Read(request->page.region, range)) return;
-    const bool zero = IsZeroPage(content_.data());
+    if (!Read(request->page.region, {request->page.page, 1})) return;
+    if (kinds_[0] == Kind::kUnreadable) return Send(wire::EncodeUnreadable(*request, cause_));
+    const bool zero = kinds_[0] == Kind::kZero;
     const auto head = wire::EncodePage(*request, zero ? Encoding::kZero : Encoding::kRaw);
     Send(head, {content_.data(), zero ? 0 : kPageBytes});
   }
@@ -116,23 +117,45 @@ class LaneServer {
     while (!left.empty() && reason_.empty()) {
       const PageRange part{left.first, std::min<uint64_t>(left.count_pages, wire::kMaxRunPages)};
       if (!Read(grant->region, part)) return;
-      SendRuns(grant->region, part);
+      SendPart(grant->region, part);
       left = {part.end(), left.count_pages - part.count_pages};
     }
   }
 
-  // Cuts what was read into runs of zeros and runs of content, and sends them together.
-  void SendRuns(RegionId region, PageRange part) {
+  // Of what was read: the pages of one kind from `from` on.
+  uint64_t EndOfKind(uint64_t from, uint64_t count) const {
+    uint64_t end = from + 1;
+    while (end < count && kinds_[end] == kinds_[from]) ++end;
+    return end;
+  }
+
+  // Sends what was read, in order: runs, and what cannot be read by name.
+  void SendPart(RegionId region, PageRange part) {
+    uint64_t begun = 0;  // runs that wait to be sent together
+    for (uint64_t at = 0; at < part.count_pages && reason_.empty();) {
+      const uint64_t end = EndOfKind(at, part.count_pages);
+      if (kinds_[at] == Kind::kUnreadable) {
+        SendRuns(region, part.first, begun, at);
+        Send(wire::EncodeUnreadable(wire::RangeFields{region, {part.first + at, end - at}}, cause_));
+        begun = end;
+      }
+      at = end;
+    }
+    SendRuns(region, part.first, begun, part.count_pages);
+  }
+
+  // Sends the pages [from, to) of what was read, all readable, as runs of zeros and of content.
+  void SendRuns(RegionId region, PageIndex first, uint64_t from, uint64_t to) {
+    if (from == to || !reason_.empty()) return;
     std::array<wire::PageFrameHead, wire::kMaxRunPages> heads;
     std::array<std::span<const std::byte>, 2 * wire::kMaxRunPages> parts;
     static_assert(std::tuple_size_v<decltype(parts)> <= kMaxSendParts);
     size_t runs = 0;
     size_t content_bytes = 0;
-    for (uint64_t at = 0; at < part.count_pages; ++runs) {
-      const bool zero = IsZeroPage(content_.data() + at * kPageBytes);
-      uint64_t end = at + 1;
-      while (end < part.count_pages && IsZeroPage(content_.data() + end * kPageBytes) == zero) ++end;
-      heads[runs] = wire::EncodeRun({region, {part.first + at, end - at}},
+    for (uint64_t at = from; at < to; ++runs) {
+      const bool zero = kinds_[at] == Kind::kZero;
+      const uint64_t end = EndOfKind(at, to);
+      heads[runs] = wire::EncodeRun({region, {first + at, end - at}},
                                     zero ? Encoding::kZero : Encoding::kRaw);
       const size_t bytes = zero ? 0 : (end - at) * kPageBytes;
       parts[2 * runs] = heads[runs];
@@ -149,26 +172,56 @@ class LaneServer {
   }
 
   void BeginMap() {
+    map_answer_.reset();
     map_answer_.emplace(
         session_, [this](std::span<const std::byte> frame) { return SendFrame(frame); },
         [this](const std::string& cause) {
           SendFrame(wire::EncodeError(PageError::kReadFailed, cause));
           Shutdown(socket_);  // ends Run()
         });
+    const auto started = map_answer_->Start();
+    if (!started.ok()) Refuse(PageError::kNotNow, started.error().message);
   }
 
+  // Reads pages, at most kMaxRunPages, into content_, and sets their kinds. False: the lane ends.
   bool Read(RegionId region, PageRange range) {
     if (!session_->source->layout().Contains(region, range)) {
       Refuse(PageError::kOutOfRange, "pages outside guest RAM");
       return false;
     }
-    const int error =
-        session_->source->Read(region, range, {content_.data(), range.size_bytes()});
-    if (error != 0) {
-      Refuse(PageError::kReadFailed, absl::StrCat("read guest memory: ", std::strerror(error)));
-      return false;
+    const std::span<std::byte> to(content_.data(), range.size_bytes());
+    const bool all = session_->source->Read(region, range, to) == 0;
+    bool any_zero = false;
+    for (uint64_t i = 0; i < range.count_pages; ++i) {
+      const PageIndex page = range.first + i;
+      const auto at = to.subspan(i * kPageBytes, kPageBytes);
+      const int error = all ? 0 : session_->source->Read(region, {page, 1}, at);
+      if (error != 0) {
+        SetUnreadable(region, page, i,
+                      error == ENODATA ? "its RAM file ends before it" : std::strerror(error));
+      } else {
+        kinds_[i] = IsZeroPage(at.data()) ? Kind::kZero : Kind::kContent;
+        any_zero |= kinds_[i] == Kind::kZero;
+      }
     }
+    if (any_zero && session_->source->HasLost(region)) RefuseWhatWasLost(region, range);
     return true;
+  }
+
+  // What had data when the VM stopped and is a hole now must not be served as zeros.
+  void RefuseWhatWasLost(RegionId region, PageRange range) {
+    for (uint64_t i = 0; i < range.count_pages; ++i) {
+      const PageAddress page{region, range.first + i};
+      if (kinds_[i] != Kind::kZero || session_->source->HasData(page)) continue;
+      if (!session_->HadData(page)) continue;
+      SetUnreadable(region, page.page, i, "its memory was freed after the VM had stopped");
+    }
+  }
+
+  void SetUnreadable(RegionId region, PageIndex page, uint64_t place, const std::string& cause) {
+    kinds_[place] = Kind::kUnreadable;
+    cause_ = cause;
+    session_->NoteUnreadable(region, page, cause);
   }
 
   void Send(std::span<const std::byte> head, std::span<const std::byte> content = {}) {
@@ -199,10 +252,15 @@ class LaneServer {
     SendFrame(wire::EncodeError(code, text));
   }
 
+  // What a page that was read is.
+  enum class Kind : uint8_t { kContent, kZero, kUnreadable };
+
   const int socket_;
   const JoinSession& join_;
   PageFrameReader reader_;
-  std::vector<std::byte> content_;
+  std::vector<std::byte> content_;  // of what was read last
+  std::array<Kind, wire::kMaxRunPages> kinds_{};
+  std::string cause_;  // why the last one that cannot be read cannot be
   std::shared_ptr<ServedSession> session_;
   wire::Lane lane_ = wire::Lane::kUrgent;
   bool goodbye_ = false;

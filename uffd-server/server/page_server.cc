@@ -3,12 +3,21 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <thread>
 
+#include "absl/strings/str_cat.h"
 #include "platform/tcp_socket.h"
 #include "server/page_lane.h"
 #include "server/status_of.h"
 
 namespace postcopy {
+
+namespace {
+
+// A peer that connects all the time must not fill the log.
+constexpr std::chrono::seconds kLogRefusalsEvery{10};
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<PageServer>> PageServer::Listen(
     const std::vector<std::string>& addresses) {
@@ -22,14 +31,17 @@ absl::StatusOr<std::unique_ptr<PageServer>> PageServer::Listen(
     server->listeners_.push_back(std::move(*listener));
   }
   for (const UniqueFd& listener : server->listeners_) {
-    server->acceptors_.emplace_back([raw = server.get(), fd = listener.get()] { raw->AcceptLoop(fd); });
+    auto acceptor = QuietThread::Start(
+        "ps-accept", [raw = server.get(), fd = listener.get()] { raw->AcceptLoop(fd); });
+    if (!acceptor.ok()) return StatusOf(acceptor.error());
+    server->acceptors_.push_back(std::move(*acceptor));
   }
   return server;
 }
 
 PageServer::~PageServer() {
   for (const UniqueFd& listener : listeners_) Shutdown(listener.get());
-  for (std::thread& acceptor : acceptors_) acceptor.join();
+  for (QuietThread& acceptor : acceptors_) acceptor.Join();
   {
     absl::MutexLock lock(&mutex_);
     sessions_.clear();
@@ -38,27 +50,35 @@ PageServer::~PageServer() {
     }
   }
   // No acceptor is left, so the list no longer changes.
-  for (LaneThread& lane : lanes_) lane.thread.join();
+  for (LaneThread& lane : lanes_) lane.thread->Join();
 }
 
 void PageServer::Add(const SessionId& id, std::shared_ptr<PageSource> source) {
   auto session = std::make_shared<ServedSession>();
+  session->name = id.ToString();
   session->source = std::move(source);
   absl::MutexLock lock(&mutex_);
   sessions_[id] = std::move(session);
 }
 
 void PageServer::Freeze(const SessionId& id) {
-  absl::MutexLock lock(&mutex_);
-  const auto found = sessions_.find(id);
-  if (found != sessions_.end()) found->second->frozen.store(true, std::memory_order_relaxed);
+  std::shared_ptr<ServedSession> session;
+  {
+    absl::MutexLock lock(&mutex_);
+    const auto found = sessions_.find(id);
+    if (found == sessions_.end() || found->second->frozen.load(std::memory_order_relaxed)) return;
+    session = found->second;
+  }
+  session->source->Freeze();
+  session->frozen.store(true, std::memory_order_release);
 }
 
 void PageServer::Remove(const SessionId& id) {
+  std::shared_ptr<ServedSession> session;  // ends when the lock is free: that may wait
   absl::MutexLock lock(&mutex_);
   const auto found = sessions_.find(id);
   if (found == sessions_.end()) return;
-  const std::shared_ptr<ServedSession> session = found->second;
+  session = found->second;
   sessions_.erase(found);
   for (LaneThread& lane : lanes_) {
     if (lane.session == session) Shutdown(lane.socket.get());
@@ -82,7 +102,7 @@ void PageServer::ReapEnded() {
       at = next;
     }
   }
-  for (LaneThread& lane : ended) lane.thread.join();
+  for (LaneThread& lane : ended) lane.thread->Join();
 }
 
 bool PageServer::MakeRoom() {
@@ -115,16 +135,34 @@ void PageServer::AcceptLoop(int listener) {
       continue;
     }
     ReapEnded();
-    absl::MutexLock lock(&mutex_);
-    if (!MakeRoom()) {
-      spdlog::warn("page server: lane refused, peer {}, cause {} lanes are open", peer, kMaxLanes);
-      continue;
-    }
-    LaneThread& lane = lanes_.emplace_back();
-    lane.socket = std::move(*socket);
-    lane.peer = std::move(peer);
-    lane.thread = std::thread([this, &lane] { RunLane(lane); });
+    StartLane(std::move(*socket), std::move(peer));
   }
+}
+
+void PageServer::StartLane(UniqueFd socket, std::string peer) {
+  std::string refusal;
+  {
+    absl::MutexLock lock(&mutex_);
+    if (MakeRoom()) {
+      LaneThread& lane = lanes_.emplace_back();
+      lane.socket = std::move(socket);
+      lane.peer = peer;
+      auto thread = QuietThread::Start("ps-lane", [this, &lane] { RunLane(lane); });
+      if (thread.ok()) {
+        lane.thread.emplace(std::move(*thread));
+        return;
+      }
+      refusal = thread.error().message;
+      lanes_.pop_back();
+    } else {
+      refusal = absl::StrCat(kMaxLanes, " lanes are open");
+    }
+    const auto now = std::chrono::steady_clock::now();
+    ++refused_;
+    if (refused_ > 1 && now - refusal_logged_ < kLogRefusalsEvery) return;
+    refusal_logged_ = now;
+  }
+  spdlog::warn("page server: lane refused, peer {}, cause {}", peer, refusal);
 }
 
 std::shared_ptr<ServedSession> PageServer::Join(LaneThread& lane, const wire::Hello& hello) {
@@ -151,9 +189,10 @@ void PageServer::RunLane(LaneThread& lane) {
   const std::string reason = ServeLane(
       lane.socket.get(), [&](const wire::Hello& hello) { return Join(lane, hello); });
   if (!reason.empty()) spdlog::info("page server: lane closed, peer {}, cause {}", lane.peer, reason);
+  std::shared_ptr<ServedSession> session;  // ends when the lock is free: that may wait
   absl::MutexLock lock(&mutex_);
   // The thread may be joined much later: the source must go with Remove(), the peer must see the end.
-  lane.session.reset();
+  session.swap(lane.session);
   lane.socket.Reset();
   lane.ended = true;
 }

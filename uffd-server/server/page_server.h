@@ -6,13 +6,13 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
-#include <future>
 #include <list>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -20,6 +20,7 @@
 #include "absl/synchronization/mutex.h"
 #include "core/session_id.h"
 #include "platform/mutex.h"
+#include "platform/quiet_thread.h"
 #include "platform/unique_fd.h"
 #include "server/page_source.h"
 #include "wire/page_protocol.h"
@@ -31,19 +32,31 @@ using HoleMap = std::vector<std::vector<PageRange>>;
 
 // A session as its lanes see it.
 struct ServedSession {
-  // Finds out what has data, once, on a thread of its own that ends before the session does. REQUIRES:
-  // frozen.
-  std::shared_future<Result<HoleMap>> FindMap() POSTCOPY_EXCLUDES(map_mutex);
+  ~ServedSession();  // waits for what is being found out
 
+  // What has data, found out once, on a thread of the session's that the first call starts. Waits
+  // for it for `timeout` at most; null: not known yet. Where memory was freed meanwhile, or cannot be
+  // looked at, everything counts as having data. Fails if no thread can be made. REQUIRES: frozen.
+  Result<const HoleMap*> AwaitMap(std::chrono::milliseconds timeout) POSTCOPY_EXCLUDES(map_mutex);
+  // Whether the page had data when the VM stopped. True if that is not known.
+  bool HadData(PageAddress page) POSTCOPY_EXCLUDES(map_mutex);
+  // A page cannot be served, for `cause`: logged, once a session.
+  void NoteUnreadable(RegionId region, PageIndex page, const std::string& cause);
+
+  std::string name;  // for the log
   std::shared_ptr<PageSource> source;
-  // Set once the VM has stopped, read by each lane before it answers; relaxed is enough, since the
-  // destination asks only after it was told over the control plane.
+  // Set once the VM has stopped and the source is frozen, read by each lane before it answers:
+  // release and acquire.
   std::atomic<bool> frozen{false};
   // Content sent, for statistics.
   std::atomic<uint64_t> sent_bytes{0};
+  std::atomic<bool> unreadable_noted{false};
 
   Mutex map_mutex;
-  std::shared_future<Result<HoleMap>> map POSTCOPY_GUARDED_BY(map_mutex);  // not valid: nobody has asked yet
+  CondVar map_found;
+  std::optional<QuietThread> finder POSTCOPY_GUARDED_BY(map_mutex);  // not set: nobody has asked yet
+  std::optional<HoleMap> map POSTCOPY_GUARDED_BY(map_mutex);         // once set it stays
+  bool map_is_exact POSTCOPY_GUARDED_BY(map_mutex) = false;
 };
 
 class PageServer {
@@ -76,7 +89,7 @@ class PageServer {
     std::shared_ptr<ServedSession> session;  // from its greeting to its end; guarded by mutex_
     bool closing = false;                    // another takes its place; guarded by mutex_
     bool ended = false;                      // guarded by mutex_
-    std::thread thread;
+    std::optional<QuietThread> thread;
   };
 
   PageServer() = default;
@@ -86,16 +99,20 @@ class PageServer {
   std::shared_ptr<ServedSession> Join(LaneThread& lane, const wire::Hello& hello)
       ABSL_LOCKS_EXCLUDED(mutex_);
   void ReapEnded() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Gives a connection a lane and a thread, or closes it.
+  void StartLane(UniqueFd socket, std::string peer) ABSL_LOCKS_EXCLUDED(mutex_);
   // False: as many lanes as may be have greeted.
   bool MakeRoom() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   std::vector<std::string> addresses_;
   std::vector<UniqueFd> listeners_;
-  std::vector<std::thread> acceptors_;
+  std::vector<QuietThread> acceptors_;
 
   absl::Mutex mutex_;
   std::map<SessionId, std::shared_ptr<ServedSession>> sessions_ ABSL_GUARDED_BY(mutex_);
   std::list<LaneThread> lanes_ ABSL_GUARDED_BY(mutex_);  // a list: threads refer to its elements
+  uint64_t refused_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::chrono::steady_clock::time_point refusal_logged_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace postcopy

@@ -43,6 +43,29 @@ Result<std::vector<PageRange>> RamFileSource::DataExtents(RegionId region) {
   return extents;
 }
 
+void RamFileSource::Freeze() {
+  for (const RegionFile& file : files_) {
+    const auto bytes = QueryRamFileAllocated(file.file.get());
+    frozen_bytes_.push_back(bytes.ok() ? *bytes : 0);
+  }
+}
+
+bool RamFileSource::HasLost(RegionId region) {
+  if (frozen_bytes_.empty()) return false;
+  const auto now = QueryRamFileAllocated(files_[region.value].file.get());
+  return !now.ok() || *now < frozen_bytes_[region.value];
+}
+
+bool RamFileSource::HasData(PageAddress page) {
+  const RegionFile& file = files_[page.region.value];
+  const auto kind = QueryRamFileKind(file.file.get());
+  if (!kind.ok() || *kind != RamFileKind::kTmpfs) return !HasLost(page.region);
+  const uint64_t at = file.offset_bytes + page.page.offset_bytes();
+  MutexLock lock(seek_mutex_);
+  const auto found = FindRamFileData(file.file.get(), at, at + kPageBytes);
+  return found.ok() && found->has_value();
+}
+
 CorruptOneByte::CorruptOneByte(std::shared_ptr<PageSource> source, uint64_t skip_pages)
     : source_(std::move(source)), left_to_skip_(skip_pages) {
   for (const Region& region : source_->layout().regions) read_.emplace_back(region.count_pages());

@@ -27,6 +27,14 @@ class PageSource {
   virtual int Read(RegionId region, PageRange range, std::span<std::byte> to) = 0;
   // The pages that have data, in ascending order, neighbours merged.
   virtual Result<std::vector<PageRange>> DataExtents(RegionId region) = 0;
+
+  // The VM has stopped: remembers how much memory there is. Once, before anything is served.
+  virtual void Freeze() {}
+  // Whether memory of the region was freed since Freeze(). What reads as zero and has no data then
+  // may have had some.
+  virtual bool HasLost(RegionId) { return false; }
+  // Whether the page has data, zeros included. True where that cannot be known.
+  virtual bool HasData(PageAddress) { return true; }
 };
 
 // The RAM files of a VM on this host.
@@ -42,10 +50,15 @@ class RamFileSource final : public PageSource {
   const MemoryLayout& layout() const override { return layout_; }
   int Read(RegionId region, PageRange range, std::span<std::byte> to) override;
   Result<std::vector<PageRange>> DataExtents(RegionId region) override;
+  void Freeze() override;
+  bool HasLost(RegionId region) override;
+  // On hugetlbfs, which tells no holes: false once memory of the region was freed.
+  bool HasData(PageAddress page) override;
 
  private:
   const MemoryLayout layout_;
   const std::vector<RegionFile> files_;
+  std::vector<uint64_t> frozen_bytes_;  // of each region's file; empty before Freeze()
   Mutex seek_mutex_;  // SEEK_DATA moves the files' positions
 };
 
@@ -64,6 +77,9 @@ class CorruptOneByte final : public PageSource {
   Result<std::vector<PageRange>> DataExtents(RegionId region) override {
     return source_->DataExtents(region);
   }
+  void Freeze() override { source_->Freeze(); }
+  bool HasLost(RegionId region) override { return source_->HasLost(region); }
+  bool HasData(PageAddress page) override { return source_->HasData(page); }
 
  private:
   // Whether this page, of this content, is the one to flip.
