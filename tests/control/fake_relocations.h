@@ -118,7 +118,7 @@ class FakeRelocations : public Relocations {
     }
     return std::string(kTestSession);
   }
-  absl::StatusOr<double> Switch(const std::string& session) override {
+  absl::StatusOr<std::optional<double>> Switch(const std::string& session) override {
     if (auto status = Called("switch", "switch " + session); !status.ok()) return status;
     const absl::MutexLock lock(&mutex_);
     progress_ = ProgressIn(SessionState::kRunning);
@@ -186,9 +186,9 @@ class FakeRelocations : public Relocations {
     }
     return Called("load", absl::StrCat("load ", session, run ? " run" : " paused"));
   }
-  absl::StatusOr<int64_t> OnHandOver(const std::string& session) override {
+  absl::StatusOr<Resumed> OnHandOver(const std::string& session) override {
     if (auto status = Called("hand-over", "hand-over " + session); !status.ok()) return status;
-    return 1'700'000'000'000'001;
+    return Resumed{1'700'000'000'000'001, std::chrono::microseconds(7)};
   }
   absl::Status OnAbort(const std::string& session, std::string_view reason) override {
     return Called("abort", "abort " + session + " " + std::string(reason));

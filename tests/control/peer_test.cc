@@ -78,7 +78,9 @@ TEST_F(PeerTest, EveryCallReachesItsMethod) {
   relocations_.SetProgress(ProgressIn(SessionState::kRunning));
   EXPECT_TRUE(destination_->OpenIncoming(session).ok());
   EXPECT_TRUE(Load(*destination_, session, false, "state").ok());
-  EXPECT_EQ(destination_->HandOver(session).value(), 1'700'000'000'000'001);
+  const Resumed resumed = destination_->HandOver(session).value();
+  EXPECT_EQ(resumed.at_us, 1'700'000'000'000'001);
+  EXPECT_EQ(resumed.since, std::chrono::microseconds(7));
   EXPECT_TRUE(destination_->Abort(session, "cut", std::chrono::seconds(10)).ok());
   EXPECT_TRUE(destination_->Hurry(session).ok());
   EXPECT_EQ(destination_->Figures(session)->state, SessionState::kRunning);

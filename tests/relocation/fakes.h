@@ -122,6 +122,7 @@ struct FakeDestination {
   std::atomic<RecordedOutcome> record = RecordedOutcome::kNone;
   std::atomic<bool> reachable = true;
   bool run = false;
+  Resumed resumed{3000, std::chrono::microseconds(0)};  // its wall clock is decades behind
   // What it answers when it is asked for its figures; fixed once somebody may ask.
   absl::StatusOr<Progress> figures = absl::UnavailableError("no figures");
 };
@@ -141,7 +142,7 @@ class FakeDestinationPeer final : public DestinationPeer {
     at_.world.Note("destination begin load");
     return std::make_unique<FakeTransfer>(*this);
   }
-  absl::StatusOr<int64_t> HandOver(const std::string&) override {
+  absl::StatusOr<Resumed> HandOver(const std::string&) override {
     const absl::Status status = Begin("hand-over");
     if (!status.ok()) return status;
     if (at_.record == RecordedOutcome::kNever) return absl::AbortedError("never");
@@ -150,7 +151,7 @@ class FakeDestinationPeer final : public DestinationPeer {
     at_.world.Note("destination runs");
     const absl::Status answer = Answer("hand-over");
     if (!answer.ok()) return answer;
-    return int64_t{3000};
+    return at_.resumed;
   }
   absl::Status Abort(const std::string&, std::string_view,
                      std::chrono::milliseconds) override {

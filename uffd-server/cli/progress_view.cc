@@ -23,7 +23,8 @@ uint64_t MovedBytes(const v1::Progress& progress) {
 }
 
 std::string FaultText(const v1::Progress& progress) {
-  if (progress.faults() == 0) return "0 faults";
+  if (!progress.has_faults()) return "faults not known";
+  if (!progress.has_fault_p99_us()) return absl::StrFormat("%d faults", progress.faults());
   return absl::StrFormat("%d faults, p99 %s", progress.faults(),
                          DurationText(progress.fault_p99_us()));
 }
@@ -41,12 +42,18 @@ std::string WithReason(std::string text, const v1::Progress& progress) {
 }
 
 std::string Figures(const v1::Progress& progress) {
-  return absl::StrFormat(
-      "downtime %.1f ms, %d faults (p50 %s, p99 %s), %.1f MB moved, %.1f MB of "
-      "it on demand",
-      progress.downtime_ms(), progress.faults(), DurationText(progress.fault_p50_us()),
-      DurationText(progress.fault_p99_us()), Megabytes(MovedBytes(progress)),
-      Megabytes(progress.demand_bytes()));
+  std::string text = progress.has_downtime_ms()
+                         ? absl::StrFormat("downtime %.1f ms", progress.downtime_ms())
+                         : "downtime not known here";
+  if (!progress.has_faults()) return text;
+  absl::StrAppendFormat(&text, ", %d faults", progress.faults());
+  if (progress.has_fault_p99_us()) {
+    absl::StrAppendFormat(&text, " (p50 %s, p99 %s)", DurationText(progress.fault_p50_us()),
+                          DurationText(progress.fault_p99_us()));
+  }
+  return absl::StrCat(text, absl::StrFormat(", %.1f MB moved, %.1f MB of it on demand",
+                                            Megabytes(MovedBytes(progress)),
+                                            Megabytes(progress.demand_bytes())));
 }
 
 }  // namespace

@@ -114,7 +114,7 @@ Ending Relocating::GiveUp() {
 
 Ending Relocating::SwitchAndWatch(const std::string& session, bool wait) {
   Watching watching(client_, invocation_.vm, PrinterFor(invocation_.json));
-  absl::StatusOr<double> downtime_ms;
+  absl::StatusOr<std::optional<double>> downtime_ms;
   RunInterruptibly([&] { downtime_ms = client_.Switch(session); },
                    [&] {
                      const absl::Status cancelled = client_.Cancel(invocation_.vm);
@@ -134,7 +134,9 @@ Ending Relocating::SwitchAndWatch(const std::string& session, bool wait) {
   if (const v1::Progress seen = watching.last(); !seen.session().empty()) last_ = seen;
   committed_at_ = watching.committed_at();
   if (downtime_ms.ok()) {
-    if (last_.downtime_ms() == 0) last_.set_downtime_ms(*downtime_ms);
+    if (!last_.has_downtime_ms() && downtime_ms->has_value()) {
+      last_.set_downtime_ms(**downtime_ms);
+    }
     if (!invocation_.json) absl::PrintF("%s\n", watching.Summary(TotalMs()));
   }
   return ending;

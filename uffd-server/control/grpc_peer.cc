@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <optional>
 #include <string_view>
 #include <utility>
 
@@ -160,14 +161,18 @@ class GrpcDestinationPeer final : public DestinationPeer {
     return std::make_unique<GrpcStateTransfer>(caller_, session);
   }
 
-  absl::StatusOr<int64_t> HandOver(const std::string& session) override {
+  absl::StatusOr<Resumed> HandOver(const std::string& session) override {
     v1::SessionRequest request;
     request.set_session(session);
     v1::HandOverResponse response;
     const absl::Status status =
         caller_.Call("hand over", kHandOverLimit, request, response, &v1::Peer::Stub::HandOver);
     if (!status.ok()) return status;
-    return response.resumed_at_us();
+    Resumed resumed{response.resumed_at_us(), std::nullopt};
+    if (response.has_since_resume_us()) {
+      resumed.since = std::chrono::microseconds(response.since_resume_us());
+    }
+    return resumed;
   }
 
   absl::Status Abort(const std::string& session, std::string_view reason,

@@ -107,9 +107,12 @@ grpc::Status PeerService::HandOver(grpc::ServerContext* context, const v1::Sessi
                                    v1::HandOverResponse* response) {
   absl::Status status = CheckSession(request->session());
   if (status.ok()) {
-    const auto resumed_at_us = relocations_.OnHandOver(request->session());
-    if (resumed_at_us.ok()) response->set_resumed_at_us(*resumed_at_us);
-    status = resumed_at_us.status();
+    const auto resumed = relocations_.OnHandOver(request->session());
+    if (resumed.ok()) {
+      response->set_resumed_at_us(resumed->at_us);
+      if (resumed->since.has_value()) response->set_since_resume_us(resumed->since->count());
+    }
+    status = resumed.status();
   }
   return Answer(context, status);
 }

@@ -65,14 +65,15 @@ absl::StatusOr<std::string> RelocationClient::Prepare(const v1::PrepareRequest& 
   return response.session();
 }
 
-absl::StatusOr<double> RelocationClient::Switch(const std::string& session) {
+absl::StatusOr<std::optional<double>> RelocationClient::Switch(const std::string& session) {
   v1::SwitchRequest request;
   request.set_session(session);
   v1::SwitchResponse response;
   const absl::Status status =
       connection_->Call(kSwitchLimit, request, response, &v1::Relocation::Stub::Switch);
   if (!status.ok()) return status;
-  return response.downtime_ms();
+  return response.has_downtime_ms() ? std::optional<double>(response.downtime_ms())
+                                    : std::nullopt;
 }
 
 absl::StatusOr<v1::Progress> RelocationClient::Stats(const std::string& vm) {

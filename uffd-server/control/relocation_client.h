@@ -8,6 +8,7 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <stop_token>
 #include <string>
 
@@ -27,8 +28,9 @@ class RelocationClient {
   absl::StatusOr<v1::ListResponse> List();
   // The session's id.
   absl::StatusOr<std::string> Prepare(const v1::PrepareRequest& request);
-  // The downtime in milliseconds. When the daemon was lost meanwhile the outcome is not known.
-  absl::StatusOr<double> Switch(const std::string& session);
+  // The downtime in milliseconds; nothing: the daemon does not know it. When the daemon was lost
+  // meanwhile the outcome is not known.
+  absl::StatusOr<std::optional<double>> Switch(const std::string& session);
   absl::StatusOr<v1::Progress> Stats(const std::string& vm);
   // Calls `each` on this thread for every message. ok: the session has ended. kCancelled: `stop`
   // was requested, or the daemon said so.

@@ -63,7 +63,7 @@ grpc::Status RelocationService::Switch(grpc::ServerContext* context,
                                        const v1::SwitchRequest* request,
                                        v1::SwitchResponse* response) {
   const auto downtime_ms = relocations_.Switch(request->session());
-  if (downtime_ms.ok()) response->set_downtime_ms(*downtime_ms);
+  if (downtime_ms.ok() && downtime_ms->has_value()) response->set_downtime_ms(**downtime_ms);
   return Answer(context, downtime_ms.status());
 }
 

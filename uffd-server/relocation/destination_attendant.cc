@@ -152,7 +152,7 @@ void DestinationSession::NoteWhetherMemoryArrives() {
 }
 
 void DestinationSession::Commit() {
-  const int64_t committed_at_us = NowUs();
+  status_.NoteCommitted(NowUs());
   const auto finished = engine_->Finish();
   if (!finished.ok() && !record_.process.HasEnded()) {
     spdlog::error("session {}, {}", session_text_, finished.error().message);
@@ -163,14 +163,7 @@ void DestinationSession::Commit() {
   device_.reset();  // the hook's duplicate is the last one then
   const absl::Status released = parts_.registry.Release(record_.name, session_);
   if (!released.ok()) spdlog::warn("vm {}, release: {}", record_.name, released.ToString());
-  status_.Update([&](Progress& progress) {
-    progress.committed_at_us = committed_at_us;
-    progress.error.clear();
-    if (progress.resumed_at_us != 0) {
-      progress.after_switch_ms =
-          static_cast<double>(committed_at_us - progress.resumed_at_us) / 1000.0;
-    }
-  });
+  status_.Update([](Progress& progress) { progress.error.clear(); });
   // The monitor is free for others again.
   {
     Turn::Holder turn(turn_);

@@ -2,8 +2,12 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
+#include <chrono>
+
 #include "absl/strings/str_cat.h"
 #include "platform/ram_file.h"
+#include "relocation/downtime.h"
 #include "server/status_of.h"
 
 namespace postcopy {
@@ -135,17 +139,21 @@ absl::Status DestinationSession::TakeOwnership() {
                     : never;
 }
 
-absl::StatusOr<int64_t> DestinationSession::HandOver() {
+Resumed DestinationSession::WhenResumed() const {
+  return {status_.Snapshot().resumed_at_us.value_or(0), status_.SinceResume()};
+}
+
+absl::StatusOr<Resumed> DestinationSession::HandOver() {
   Turn::Holder turn(turn_);
   const Progress now = status_.Snapshot();
   if (now.state == SessionState::kRunning || now.state == SessionState::kCommitted) {
-    return now.resumed_at_us;
+    return WhenResumed();
   }
   if (now.state == SessionState::kFailed) {
     // One that has lost memory runs on.
     const auto recorded = parts_.store.Read(session_);
     const bool runs_on = recorded.ok() && recorded->mark == OwnershipMark::kIncomplete;
-    if (runs_on) return now.resumed_at_us;
+    if (runs_on) return WhenResumed();
     return absl::DataLossError(now.error);
   }
   if (now.state != SessionState::kHandedOver) {
@@ -159,7 +167,11 @@ absl::StatusOr<int64_t> DestinationSession::HandOver() {
   }
   // Of a session that was taken up the guest may run already, or be paused by its operator since.
   int64_t resumed_at_us = keepsake_->resumed_at_us();
+  // Of an earlier daemon's time: as far as this host's wall clock tells.
+  auto resumed = std::chrono::steady_clock::now() -
+                 std::chrono::microseconds(std::max<int64_t>(NowUs() - resumed_at_us, 0));
   if (run && resumed_at_us == 0) {
+    const auto begun = std::chrono::steady_clock::now();
     const auto started = StartGuest();
     if (!started.ok()) {
       const std::string error = absl::StrCat(
@@ -175,18 +187,16 @@ absl::StatusOr<int64_t> DestinationSession::HandOver() {
       return absl::InternalError(error);
     }
     resumed_at_us = started->us != 0 ? started->us : NowUs();
+    resumed = SteadyTimeOf(resumed_at_us, NowUs(), begun, std::chrono::steady_clock::now());
     keepsake_->NoteResumed(resumed_at_us);
   }
-  if (run && trace_ != nullptr) {
-    trace_->NoteResume(std::chrono::steady_clock::now() -
-                       std::chrono::microseconds(NowUs() - resumed_at_us));
-  }
-  status_.Update([&](Progress& progress) { progress.resumed_at_us = resumed_at_us; });
+  if (run && trace_ != nullptr) trace_->NoteResume(resumed);
+  if (run) status_.NoteResumed(resumed_at_us, resumed);
   status_.Apply(SessionEvent::kResumed);
   engine_->GuestRuns();
   if (!taken_up_ && !parts_.faults.bulk_delay().has_value()) engine_->StartBulk();
   parts_.faults.Reach("resumed");
-  return resumed_at_us;
+  return WhenResumed();
 }
 
 absl::StatusOr<EventTime> DestinationSession::StartGuest() {
@@ -291,13 +301,17 @@ Progress DestinationSession::Snapshot() {
   Progress progress = status_.Snapshot();
   if (engine_ == nullptr) return progress;
   const EngineFigures figures = engine_->Figures();
-  progress.data_bytes = figures.data_bytes;
-  progress.present_bytes = figures.present_bytes;
+  if (figures.data_bytes != 0 || progress.committed_at_us.has_value()) {
+    progress.data_bytes = figures.data_bytes;
+    progress.present_bytes = figures.present_bytes;
+  }
   progress.faults = figures.faults.faults;
-  progress.fault_p50_us = figures.faults.p50_us;
-  progress.fault_p99_us = figures.faults.p99_us;
-  progress.fault_p999_us = figures.faults.p999_us;
-  progress.fault_max_us = figures.faults.max_us;
+  if (figures.faults.faults != 0) {
+    progress.fault_p50_us = figures.faults.p50_us;
+    progress.fault_p99_us = figures.faults.p99_us;
+    progress.fault_p999_us = figures.faults.p999_us;
+    progress.fault_max_us = figures.faults.max_us;
+  }
   progress.demand_bytes = figures.demand_bytes;
   progress.bulk_bytes = figures.bulk_bytes;
   progress.zero_pages = figures.zero_pages;

@@ -48,11 +48,11 @@ class DestinationSession {
   // the guest goes on there.
   absl::Status SourceStopped();
   absl::Status Load(bool run, std::string_view device_state);
-  // RESUME in microseconds since the epoch, 0 if it stays paused. Asking twice is harmless.
+  // When the guest was resumed. Calling it twice is harmless.
   //   kAborted    "never" is recorded: the source may run it
   //   kDataLoss   "owner" is recorded and the VMM has ended: the VM is lost as in a crash
   //   kInternal   neither could be recorded; ask again
-  absl::StatusOr<int64_t> HandOver();
+  absl::StatusOr<Resumed> HandOver();
   // ok: "never" is recorded, a VMM that was used up has ended. kFailedPrecondition: it is the owner.
   absl::Status Abort(const std::string& reason);
 
@@ -93,6 +93,8 @@ class DestinationSession {
   absl::Status TakeOwnership();
   // Connects to the VMM first where that has not been done. REQUIRES: the turn.
   absl::StatusOr<EventTime> StartGuest();
+  // The answer to a hand-over of a VM that runs here.
+  Resumed WhenResumed() const;
   // Records "never", disarms, and ends the session if that was recorded. REQUIRES: the turn.
   absl::Status EndAsNever(const std::string& reason);
   // Ends engine and arming; the VMM's RAM reads as zero where it is missing. Frees what was allocated

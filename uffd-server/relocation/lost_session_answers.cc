@@ -141,7 +141,7 @@ absl::Status LostSessions::Abort(const std::string& session, std::string_view re
   return NeverRun(*record, reason);
 }
 
-absl::StatusOr<int64_t> LostSessions::HandOver(const std::string& session) {
+absl::StatusOr<Resumed> LostSessions::HandOver(const std::string& session) {
   const auto id = SessionId::Parse(session);
   if (!id.has_value()) return absl::InvalidArgumentError("hand-over: malformed session id");
   const auto record = parts_.store.Read(*id);
@@ -152,7 +152,7 @@ absl::StatusOr<int64_t> LostSessions::HandOver(const std::string& session) {
       return absl::DataLossError(Crashed(*record));
     case OwnershipMark::kArrived:
     case OwnershipMark::kIncomplete:
-    case OwnershipMark::kCommitted: return 0;
+    case OwnershipMark::kCommitted: return Resumed{};
     case OwnershipMark::kNever: {
       const absl::Status durable = parts_.store.Write(*record);
       return durable.ok() ? absl::AbortedError("this host has recorded that it never runs this VM")

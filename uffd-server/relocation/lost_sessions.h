@@ -52,7 +52,7 @@ class LostSessions {
   //   kDataLoss     this host owns it, and its VMM has ended
   //   kUnavailable  the session is being taken up, or its record cannot be read: ask again
   //   kNotFound     there is no record
-  absl::StatusOr<int64_t> HandOver(const std::string& session);
+  absl::StatusOr<Resumed> HandOver(const std::string& session);
   // The destination says that all memory has come. kUnavailable: the session is being taken up, ask
   // again.
   absl::Status Arrived(const std::string& session);

@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -59,6 +60,14 @@ class StateTransfer {
   virtual absl::Status Finish(bool run, std::string_view device_state) = 0;
 };
 
+// A guest that was handed over.
+struct Resumed {
+  int64_t at_us = 0;  // RESUME by the destination's wall clock, microseconds since the epoch; 0: it stays paused
+  // For how long it ran when this was answered, by the destination's steady clock; nothing: it stays
+  // paused, or was resumed in an earlier daemon's time.
+  std::optional<std::chrono::microseconds> since;
+};
+
 // Calls that the source's daemon makes at the destination's.
 class DestinationPeer {
  public:
@@ -72,10 +81,10 @@ class DestinationPeer {
   // Tells that the guest has stopped, so that its memory can be had from now on; does not wait for
   // an answer: what is wrong Finish() says. The limit of time begins here.
   virtual std::unique_ptr<StateTransfer> BeginLoad(const std::string& session) = 0;
-  // Returns when the guest runs (or stays paused): RESUME in microseconds since the epoch.
+  // Returns when the guest runs (or stays paused).
   //   kAborted: the destination has recorded that it never runs it; kDataLoss: it owns it and the
   //   VM has ended as in a crash; anything else: ask again.
-  virtual absl::StatusOr<int64_t> HandOver(const std::string& session) = 0;
+  virtual absl::StatusOr<Resumed> HandOver(const std::string& session) = 0;
   // ok: the destination has recorded that it never runs this session's VM. Waits for `limit` at most.
   virtual absl::Status Abort(const std::string& session, std::string_view reason,
                              std::chrono::milliseconds limit) = 0;

@@ -60,8 +60,8 @@ class Relocations {
 
   virtual std::vector<VmSummary> List() = 0;
   virtual absl::StatusOr<std::string> Prepare(const PrepareOptions& options) = 0;
-  // The downtime in milliseconds.
-  virtual absl::StatusOr<double> Switch(const std::string& session) = 0;
+  // The downtime in milliseconds; nothing: not known, or the VM was paused.
+  virtual absl::StatusOr<std::optional<double>> Switch(const std::string& session) = 0;
   virtual absl::StatusOr<Progress> Stats(const std::string& vm) = 0;
   // Waits until the session's state differs from `seen` or `timeout` has passed; then as Stats().
   virtual absl::StatusOr<Progress> WaitForChange(const std::string& vm, SessionState seen,
@@ -87,7 +87,7 @@ class Relocations {
   virtual absl::Status OnStopped(const std::string& session) = 0;
   virtual absl::Status OnLoad(const std::string& session, bool run,
                               std::string_view device_state) = 0;
-  virtual absl::StatusOr<int64_t> OnHandOver(const std::string& session) = 0;
+  virtual absl::StatusOr<Resumed> OnHandOver(const std::string& session) = 0;
   virtual absl::Status OnAbort(const std::string& session, std::string_view reason) = 0;
   virtual absl::Status OnHurry(const std::string& session) = 0;
   virtual absl::StatusOr<Progress> OnFigures(const std::string& session) = 0;

@@ -176,7 +176,7 @@ absl::StatusOr<std::string> Relocator::Prepare(const PrepareOptions& options) {
   return (*session)->session();
 }
 
-absl::StatusOr<double> Relocator::Switch(const std::string& session) {
+absl::StatusOr<std::optional<double>> Relocator::Switch(const std::string& session) {
   const auto source = sessions_.FindSource(session);
   if (source == nullptr) return NoSession(session);
   return source->Switch();
@@ -295,7 +295,7 @@ absl::Status Relocator::OnLoad(const std::string& session, bool run,
   return destination == nullptr ? NoSession(session) : destination->Load(run, device_state);
 }
 
-absl::StatusOr<int64_t> Relocator::OnHandOver(const std::string& session) {
+absl::StatusOr<Resumed> Relocator::OnHandOver(const std::string& session) {
   auto destination = sessions_.FindDestination(session);
   if (destination == nullptr) {
     Turn::Holder turn(lost_turn_);

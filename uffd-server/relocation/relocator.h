@@ -23,7 +23,7 @@ class Relocator final : public Relocations {
 
   std::vector<VmSummary> List() override;
   absl::StatusOr<std::string> Prepare(const PrepareOptions& options) override;
-  absl::StatusOr<double> Switch(const std::string& session) override;
+  absl::StatusOr<std::optional<double>> Switch(const std::string& session) override;
   absl::StatusOr<Progress> Stats(const std::string& vm) override;
   absl::StatusOr<Progress> WaitForChange(const std::string& vm, SessionState seen,
                                          std::chrono::milliseconds timeout) override;
@@ -37,7 +37,7 @@ class Relocator final : public Relocations {
   absl::Status OnOpenIncoming(const std::string& session) override;
   absl::Status OnStopped(const std::string& session) override;
   absl::Status OnLoad(const std::string& session, bool run, std::string_view device_state) override;
-  absl::StatusOr<int64_t> OnHandOver(const std::string& session) override;
+  absl::StatusOr<Resumed> OnHandOver(const std::string& session) override;
   absl::Status OnAbort(const std::string& session, std::string_view reason) override;
   absl::Status OnHurry(const std::string& session) override;
   absl::StatusOr<Progress> OnFigures(const std::string& session) override;

@@ -13,6 +13,10 @@ namespace {
 
 constexpr std::chrono::milliseconds kVmmKillLimit{5'000};
 
+double MillisecondsSince(std::chrono::steady_clock::time_point when) {
+  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - when).count();
+}
+
 }  // namespace
 
 SessionStatus::SessionStatus(Progress initial)
@@ -27,11 +31,31 @@ Progress SessionStatus::Snapshot() const {
   absl::MutexLock lock(&mutex_);
   Progress snapshot = progress_;
   if (!IsFinal(snapshot.state)) {
-    snapshot.elapsed_ms = std::chrono::duration<double, std::milli>(
-                              std::chrono::steady_clock::now() - prepared_at_)
-                              .count();
+    snapshot.elapsed_ms = MillisecondsSince(prepared_at_);
+    if (resumed_.has_value() && !snapshot.after_switch_ms.has_value()) {
+      snapshot.after_switch_ms = MillisecondsSince(*resumed_);
+    }
   }
   return snapshot;
+}
+
+void SessionStatus::NoteResumed(int64_t at_us, std::chrono::steady_clock::time_point at) {
+  absl::MutexLock lock(&mutex_);
+  progress_.resumed_at_us = at_us;
+  resumed_ = at;
+}
+
+void SessionStatus::NoteCommitted(int64_t at_us) {
+  absl::MutexLock lock(&mutex_);
+  progress_.committed_at_us = at_us;
+  if (resumed_.has_value()) progress_.after_switch_ms = MillisecondsSince(*resumed_);
+}
+
+std::optional<std::chrono::microseconds> SessionStatus::SinceResume() const {
+  absl::MutexLock lock(&mutex_);
+  if (!resumed_.has_value()) return std::nullopt;
+  return std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() -
+                                                               *resumed_);
 }
 
 bool SessionStatus::Apply(SessionEvent event, const std::string& error) {
@@ -46,9 +70,7 @@ bool SessionStatus::Apply(SessionEvent event, const std::string& error) {
     progress_.state = to;
     if (!error.empty()) progress_.error = error;
     if (IsFinal(to)) {
-      progress_.elapsed_ms = std::chrono::duration<double, std::milli>(
-                                 std::chrono::steady_clock::now() - prepared_at_)
-                                 .count();
+      progress_.elapsed_ms = MillisecondsSince(prepared_at_);
     }
     vm = progress_.vm;
     session = progress_.session;

@@ -66,6 +66,14 @@ class SessionStatus {
   bool Apply(SessionEvent event, const std::string& error = "") ABSL_LOCKS_EXCLUDED(mutex_);
   // Changes figures; the function must not touch the state.
   void Update(const std::function<void(Progress&)>& change) ABSL_LOCKS_EXCLUDED(mutex_);
+  // At the destination: the guest runs since then. Until something else is said, after_switch_ms
+  // counts from there.
+  void NoteResumed(int64_t at_us, std::chrono::steady_clock::time_point at)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  // At the destination: the last page is here.
+  void NoteCommitted(int64_t at_us) ABSL_LOCKS_EXCLUDED(mutex_);
+  // For how long the guest has run; nothing: NoteResumed() was not called.
+  std::optional<std::chrono::microseconds> SinceResume() const ABSL_LOCKS_EXCLUDED(mutex_);
   // False: the state is still `seen` after `timeout`.
   bool WaitForChange(SessionState seen, std::chrono::milliseconds timeout) const
       ABSL_LOCKS_EXCLUDED(mutex_);
@@ -73,6 +81,7 @@ class SessionStatus {
  private:
   mutable absl::Mutex mutex_;
   Progress progress_ ABSL_GUARDED_BY(mutex_);
+  std::optional<std::chrono::steady_clock::time_point> resumed_ ABSL_GUARDED_BY(mutex_);
   const std::chrono::steady_clock::time_point prepared_at_;
 };
 

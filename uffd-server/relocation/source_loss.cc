@@ -31,7 +31,7 @@ absl::Status DestinationSession::CheckMemoryArrives() {
   if (now.state != SessionState::kHandedOver && now.state != SessionState::kRunning) {
     return NothingArrives("source-lost", record_.name, now.state);
   }
-  if (now.committed_at_us == 0) return absl::OkStatus();
+  if (!now.committed_at_us.has_value()) return absl::OkStatus();
   return absl::FailedPreconditionError(absl::StrCat("source-lost ", record_.name,
                                                     ": all of its memory is here, the source, ",
                                                     source_address_, ", has yet to be told"));

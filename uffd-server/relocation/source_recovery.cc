@@ -215,6 +215,7 @@ RecoveryReport SourceSession::Recover() {
     // The record here says so, and the destination waits for the word.
     const auto handed_over = destination_->HandOver(session_text_);
     if (handed_over.ok()) {
+      NoteResumed(*handed_over);
       status_.Apply(SessionEvent::kResumed);
       return {status_.state(), "destination",
               absl::StrCat("VM ", options_.vm, " was handed over again and runs at ",

@@ -6,6 +6,7 @@
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
+#include "relocation/downtime.h"
 #include "relocation/fit.h"
 #include "relocation/memory_match.h"
 #include "server/status_of.h"
@@ -17,6 +18,7 @@ using std::chrono::milliseconds;
 
 constexpr int kHandOverTries = 20;
 constexpr milliseconds kVmmEndTimeout{10'000};
+constexpr double kLongestMs = 1e12;  // what a peer says of longer times is not believed
 
 SessionId MakeSessionId() {
   std::random_device random;  // getrandom() on Linux
@@ -167,7 +169,7 @@ absl::StatusOr<Offer> SourceSession::MakeOffer(const VmmDescription& vmm) {
   return offer;
 }
 
-absl::StatusOr<double> SourceSession::Switch() {
+absl::StatusOr<std::optional<double>> SourceSession::Switch() {
   Turn::Holder turn(turn_);
   if (!status_.Apply(SessionEvent::kSwitchBegins)) {
     return absl::FailedPreconditionError(
@@ -192,10 +194,16 @@ absl::Status SourceSession::StopAndLoad() {
   parts_.faults.Reach("opened");
   if (CancelRequested()) return absl::CancelledError("cancelled by an operator");
   stopped_ = true;
+  const auto begun = std::chrono::steady_clock::now();
   const auto held = vmm_->StopAndHold();
   if (!held.ok()) return Prefixed("source", held.status());
   was_running_ = held->was_running;
-  status_.Update([&](Progress& progress) { progress.stopped_at_us = held->stopped.us; });
+  if (held->stopped.us != 0) {
+    status_.Update([&](Progress& progress) { progress.stopped_at_us = held->stopped.us; });
+    absl::MutexLock lock(&mutex_);
+    stopped_at_ =
+        SteadyTimeOf(held->stopped.us, NowUs(), begun, std::chrono::steady_clock::now());
+  }
   parts_.page_server.Freeze(session_);
   parts_.faults.Reach("held");
   const auto transfer = destination_->BeginLoad(session_text_);
@@ -217,8 +225,23 @@ absl::Status SourceSession::RecordHandOver() {
   return absl::OkStatus();
 }
 
-absl::StatusOr<double> SourceSession::FinishHandOver() {
-  absl::StatusOr<int64_t> resumed = absl::UnknownError("");
+void SourceSession::NoteResumed(const Resumed& resumed) {
+  const auto now = std::chrono::steady_clock::now();
+  std::optional<double> downtime_ms;
+  {
+    absl::MutexLock lock(&mutex_);
+    if (stopped_at_.has_value() && resumed.since.has_value()) {
+      downtime_ms = DowntimeMs(*stopped_at_, now, *resumed.since);
+    }
+  }
+  status_.Update([&](Progress& progress) {
+    if (resumed.at_us != 0) progress.resumed_at_us = resumed.at_us;
+    if (!progress.downtime_ms.has_value()) progress.downtime_ms = downtime_ms;
+  });
+}
+
+absl::StatusOr<std::optional<double>> SourceSession::FinishHandOver() {
+  absl::StatusOr<Resumed> resumed = absl::UnknownError("");
   for (int attempt = 0; attempt < kHandOverTries; ++attempt) {
     resumed = destination_->HandOver(session_text_);
     if (resumed.ok() || resumed.status().code() == absl::StatusCode::kAborted ||
@@ -248,13 +271,7 @@ absl::StatusOr<double> SourceSession::FinishHandOver() {
         "itself; `postcopyctl recover ",
         options_.vm, "` tells more"));
   }
-  status_.Update([&](Progress& progress) {
-    if (resumed.ok()) progress.resumed_at_us = *resumed;
-    if (progress.resumed_at_us != 0 && progress.stopped_at_us != 0) {
-      progress.downtime_ms =
-          static_cast<double>(progress.resumed_at_us - progress.stopped_at_us) / 1000.0;
-    }
-  });
+  if (resumed.ok()) NoteResumed(*resumed);
   status_.Apply(SessionEvent::kResumed);
   return status_.Snapshot().downtime_ms;
 }
@@ -312,10 +329,7 @@ absl::Status SourceSession::OnArrived(const Progress& figures) {
     progress.state = mine.state;
     progress.peer = mine.peer;
     progress.stopped_at_us = mine.stopped_at_us;
-    if (progress.stopped_at_us != 0 && progress.resumed_at_us != 0) {
-      progress.downtime_ms =
-          static_cast<double>(progress.resumed_at_us - progress.stopped_at_us) / 1000.0;
-    }
+    progress.downtime_ms = mine.downtime_ms;
   });
   if (status_.state() == SessionState::kCommitted) return absl::OkStatus();
   // In this order: a daemon that finds the record written has nothing left to let go.
@@ -378,6 +392,13 @@ Progress SourceSession::Snapshot() {
   if (theirs->state == SessionState::kFailed) {
     EndAsThere(theirs->error);
     mine.state = status_.state();
+  }
+  // Where the answer to the hand-over was lost.
+  if (theirs->state == SessionState::kRunning && !mine.downtime_ms.has_value() &&
+      theirs->after_switch_ms.value_or(-1) >= 0 && *theirs->after_switch_ms < kLongestMs) {
+    NoteResumed({0, std::chrono::round<std::chrono::microseconds>(
+                        std::chrono::duration<double, std::milli>(*theirs->after_switch_ms))});
+    mine.downtime_ms = status_.Snapshot().downtime_ms;
   }
   Progress merged = *theirs;
   merged.vm = mine.vm;

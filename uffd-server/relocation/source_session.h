@@ -13,6 +13,7 @@
 // and whether it has arrived.
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <optional>
 #include <string>
@@ -37,11 +38,12 @@ class SourceSession {
                                                                VmRecord record);
   ~SourceSession();
 
-  // Stops the VM here and has it resumed there. The downtime in milliseconds.
+  // Stops the VM here and has it resumed there. The downtime in milliseconds; nothing: the VM was
+  // paused, or the destination's answer came from another daemon than the one that resumed it.
   //   kAborted, kCancelled  rolled back: the VM goes on here
   //   kDataLoss             the VM has ended as in a crash
   //   kInternal             stopped until it is known who owns it; recover tells
-  absl::StatusOr<double> Switch();
+  absl::StatusOr<std::optional<double>> Switch();
   // Gives the session up. kFailedPrecondition after the switch.
   absl::Status Cancel();
   // Lifts every limit on what brings the memory to the destination. kFailedPrecondition: none is on its
@@ -79,7 +81,9 @@ class SourceSession {
   // The steps of the switch; a status that is not ok says which failed.
   absl::Status StopAndLoad();
   absl::Status RecordHandOver();
-  absl::StatusOr<double> FinishHandOver();
+  absl::StatusOr<std::optional<double>> FinishHandOver();
+  // The destination has said that the guest runs there: when, and so for how long it stood still.
+  void NoteResumed(const Resumed& resumed) ABSL_LOCKS_EXCLUDED(mutex_);
   // Makes sure that the destination never runs it, then lets it go on here. If its VMM lives and cannot be
   // resumed now the attendant tries again.
   absl::Status RollBack(const absl::Status& cause, bool must_ask_destination);
@@ -118,6 +122,7 @@ class SourceSession {
 
   absl::Mutex mutex_;
   bool cancel_requested_ ABSL_GUARDED_BY(mutex_) = false;
+  std::optional<std::chrono::steady_clock::time_point> stopped_at_ ABSL_GUARDED_BY(mutex_);  // STOP
   // Why it is to go on here, where it could not be resumed yet.
   std::optional<absl::Status> resume_again_ ABSL_GUARDED_BY(mutex_);
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
