@@ -38,6 +38,9 @@ foreach(name completion manual service)
   postcopy_program_test(package/${name}_test LABEL process TIMEOUT 60
     COMMAND Python3::Interpreter package/${name}_test.py)
 endforeach()
+# With the Python of Debian's python3-jsonschema.
+postcopy_program_test(package/json_test LABEL process TIMEOUT 60
+  COMMAND /usr/bin/python3 package/json_test.py)
 foreach(name debian install)
   postcopy_program_test(package/${name}_test LABEL package TIMEOUT 1800
     COMMAND Python3::Interpreter package/${name}_test.py)

@@ -31,11 +31,12 @@ USES = {
     "uffd-server/trace": ["core", "platform"],
     "uffd-server/relocation": ["core", "wire", "platform", "transport", "engine", "server", "trace",
                                "vmm"],
+    "uffd-server/host": ["relocation"],
     "uffd-server/control": ["core", "relocation"],
-    "uffd-server/cli": ["core", "relocation", "control"],
+    "uffd-server/cli": ["core", "config", "relocation", "control"],
 }
 LAYERS = {"core", "wire", "platform", "transport", "engine", "attach", "abi", "preload", "postcopy",
-          "config", "server", "trace", "vmm", "relocation", "control", "cli"}
+          "config", "host", "server", "trace", "vmm", "relocation", "control", "cli"}
 
 # What only platform/ and preload/ may touch; tests are free to.
 KERNEL_HEADERS = re.compile(

@@ -3,8 +3,10 @@
 #include <signal.h>
 #include <spdlog/spdlog.h>
 #include <systemd/sd-daemon.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
@@ -18,12 +20,14 @@
 #include "config/config_file.h"
 #include "config/log_format.h"
 #include "config/options.h"
+#include "config/typing.h"
 #include "control/control_server.h"
 #include "control/grpc_peer.h"
 #include "control/version.h"
+#include "core/address.h"
 #include "core/printable_text.h"
+#include "host/shutdown.h"
 #include "platform/descriptor_limit.h"
-#include "platform/tcp_socket.h"
 #include "platform/userfault.h"
 #include "relocation/relocator.h"
 #include "server/agent_server.h"
@@ -41,24 +45,49 @@ constexpr int kExitOk = 0;
 constexpr int kExitFailed = 1;
 constexpr int kExitUsage = 2;
 
+constexpr AddressForm kListenForm{
+    .default_port = std::nullopt, .may_be_unix = true, .may_listen = true};
+
 // The page server's addresses, and whether they may be listened on.
 absl::Status CompleteDataAddresses(Options& options) {
   if (options.data_listen.empty()) {
-    const std::string& control = options.listen.front();
-    const bool is_unix = control.rfind("unix:", 0) == 0;
-    const std::string host = is_unix ? "127.0.0.1" : control.substr(0, control.rfind(':'));
-    options.data_listen.push_back(host + ":7701");
+    std::vector<std::string> local;
+    for (const std::string& text : options.listen) {
+      const auto control = Address::Parse(text, kListenForm);
+      if (!control.ok()) return absl::InvalidArgumentError("listen " + control.error().message);
+      if (control->is_unix()) continue;
+      const std::string data = control->WithPort(kDataPort).ToString();
+      std::vector<std::string>& hosts = control->IsLocalOnly() ? local : options.data_listen;
+      if (std::find(hosts.begin(), hosts.end(), data) == hosts.end()) hosts.push_back(data);
+    }
+    // Loopback is for this host's own tools, where there are other addresses.
+    if (options.data_listen.empty()) options.data_listen = local;
+    if (options.data_listen.empty()) options.data_listen.push_back("127.0.0.1:7701");
   }
-  for (const std::string& address : options.data_listen) {
-    const auto parsed = ParseSocketAddress(address);
-    if (!parsed.ok()) return absl::InvalidArgumentError(parsed.error().message);
-    if (!options.insecure && !IsLoopback(*parsed)) {
+  for (const std::string& text : options.data_listen) {
+    const auto address = Address::Parse(text, kListenForm);
+    if (!address.ok()) return absl::InvalidArgumentError("listen " + address.error().message);
+    if (!options.insecure && !address->IsLocalOnly()) {
       return absl::FailedPreconditionError(
-          absl::StrCat("listen ", address, ": other hosts can reach it and there is no encryption; "
+          absl::StrCat("listen ", text, ": other hosts can reach it and there is no encryption; "
                        "--insecure allows it"));
     }
   }
   return absl::OkStatus();
+}
+
+// What others are told: what the operator says, otherwise what is listened on.
+OwnAddresses OwnAddressesOf(const Options& options, const std::vector<std::string>& data) {
+  OwnAddresses own{options.listen, data};
+  if (!options.advertise.empty()) {
+    own.control = {options.advertise};
+    own.control_as_said = true;
+  }
+  if (!options.advertise_data.empty()) {
+    own.data = options.advertise_data;
+    own.data_as_said = true;
+  }
+  return own;
 }
 
 absl::StatusOr<SourceLostPolicy> SourceLostPolicyOf(const Options& options) {
@@ -111,6 +140,12 @@ int Run(Options options) {
   sigaddset(&ends, SIGTERM);
   pthread_sigmask(SIG_BLOCK, &ends, nullptr);
 
+  if (geteuid() != 0) {
+    spdlog::warn(
+        "uffd-server runs as user {}, not as root: VMs that arrive need access to /dev/userfaultfd of "
+        "their own, and QMP sockets and QEMUs of other users cannot be reached or ended",
+        geteuid());
+  }
   const auto descriptors = RaiseDescriptorLimit();
   if (!descriptors.ok()) spdlog::warn("{}", descriptors.error().message);
 
@@ -136,9 +171,7 @@ int Run(Options options) {
       },
       .ask_guests = [](const std::vector<Monitor>& monitors) { return AskGuestStates(monitors); },
       .faults = *std::move(faults),
-      .control_address = options.advertise.empty() ? options.listen.front() : options.advertise,
-      .data_addresses =
-          options.advertise_data.empty() ? (*page_server)->addresses() : options.advertise_data,
+      .addresses = OwnAddressesOf(options, (*page_server)->addresses()),
       .bulk_lanes = options.bulk_lanes,
       .traces = std::move(traces),
       .source_lost = *source_lost,
@@ -155,6 +188,9 @@ int Run(Options options) {
   sigwait(&ends, &signal);
   sd_notify(0, "STOPPING=1");
   spdlog::info("uffd-server ends, signal {}", signal);
+  if (options.shutdown_wait_s > 0 && HostIsShuttingDown(kSystemManagerSocket)) {
+    AwaitOwedMemory(relocator, std::chrono::seconds(options.shutdown_wait_s), ends);
+  }
   return kExitOk;
 }
 
@@ -168,15 +204,19 @@ int main(int argc, char** argv) {
       "uffd-server");
   app.footer(
       "Example, on a host that others reach as 10.0.0.7:\n"
-      "  uffd-server --listen 10.0.0.7:7700 --insecure\n"
+      "  uffd-server --listen 10.0.0.7 --insecure\n"
       "See also: postcopyctl --help");
-  app.set_version_flag("--version", std::string(postcopy::Version()));
+  app.set_version_flag("--version", "uffd-server " + std::string(postcopy::Version()));
   postcopy::Options options;
   postcopy::Declare(app, options);
+  const auto unknown = postcopy::UnknownWord(app, {argv + 1, argv + argc});
   try {
+    if (unknown.has_value()) throw CLI::ExtrasError(*unknown, CLI::ExitCodes::ExtrasError);
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? postcopy::kExitOk : postcopy::kExitUsage;
+    if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
+    std::fprintf(stderr, "uffd-server: %s\nRun with --help for more information.\n", error.what());
+    return postcopy::kExitUsage;
   }
   const absl::Status configured = postcopy::CompleteFromConfigFile(app, options);
   if (!configured.ok()) return postcopy::Fail(configured);

@@ -14,20 +14,26 @@
 #include <cstring>
 #include <memory>
 
+#include "core/address.h"
+
 namespace postcopy {
 namespace {
 
 using AddressList = std::unique_ptr<addrinfo, decltype(&freeaddrinfo)>;
 
-Result<AddressList> Resolve(const std::string& text, const SocketAddress& address, int flags) {
+Result<AddressList> Resolve(const Address& address, int flags) {
   addrinfo hints{};
   hints.ai_family = AF_UNSPEC;
   hints.ai_socktype = SOCK_STREAM;
   hints.ai_flags = flags;
   addrinfo* found = nullptr;
-  const int error = getaddrinfo(address.host.c_str(), address.port.c_str(), &hints, &found);
+  const std::string port = std::to_string(address.port());
+  const int error = getaddrinfo(address.host().c_str(), port.c_str(), &hints, &found);
+  if (error == EAI_NONAME) {
+    return Error{ErrorCode::kNotFound, "unknown host name " + address.host()};
+  }
   if (error != 0) {
-    return Error{ErrorCode::kNotFound, "resolve " + text + ": " + gai_strerror(error)};
+    return Error{ErrorCode::kNotFound, "resolve " + address.host() + ": " + gai_strerror(error)};
   }
   return AddressList(found, &freeaddrinfo);
 }
@@ -58,43 +64,10 @@ std::string Describe(const sockaddr* address, socklen_t size) {
 
 }  // namespace
 
-Result<SocketAddress> ParseSocketAddress(const std::string& text) {
-  const size_t colon = text.rfind(':');
-  const Error refusal{ErrorCode::kInvalidArgument, "address " + text + ": not host:port"};
-  if (colon == std::string::npos || colon == 0 || colon + 1 == text.size()) return refusal;
-  SocketAddress address{text.substr(0, colon), text.substr(colon + 1)};
-  if (address.host.front() == '[') {
-    if (address.host.back() != ']' || address.host.size() < 3) return refusal;
-    address.host = address.host.substr(1, address.host.size() - 2);
-  } else if (address.host.find(':') != std::string::npos) {
-    return refusal;
-  }
-  return address;
-}
-
-bool IsLoopback(const SocketAddress& address) {
-  const auto list = Resolve(address.host, address, 0);
-  if (!list.ok()) return false;
-  for (const addrinfo* at = list->get(); at != nullptr; at = at->ai_next) {
-    if (at->ai_family == AF_INET) {
-      sockaddr_in v4;
-      std::memcpy(&v4, at->ai_addr, sizeof v4);
-      if ((ntohl(v4.sin_addr.s_addr) >> 24) != 127) return false;
-    } else if (at->ai_family == AF_INET6) {
-      sockaddr_in6 v6;
-      std::memcpy(&v6, at->ai_addr, sizeof v6);
-      if (!IN6_IS_ADDR_LOOPBACK(&v6.sin6_addr)) return false;
-    } else {
-      return false;
-    }
-  }
-  return true;
-}
-
 Result<std::vector<TcpEndpoint>> ResolveTcp(const std::string& address) {
-  const auto parsed = ParseSocketAddress(address);
-  if (!parsed.ok()) return parsed.error();
-  const auto list = Resolve(address, *parsed, AI_NUMERICSERV);
+  const auto parsed = Address::Parse(address, {});
+  if (!parsed.ok()) return Error{parsed.error().code, "connect tcp://" + parsed.error().message};
+  const auto list = Resolve(*parsed, AI_NUMERICSERV);
   if (!list.ok()) return list.error();
   std::vector<TcpEndpoint> endpoints;
   for (const addrinfo* at = list->get(); at != nullptr; at = at->ai_next) {
@@ -102,6 +75,31 @@ Result<std::vector<TcpEndpoint>> ResolveTcp(const std::string& address) {
     endpoints.push_back({Describe(at->ai_addr, at->ai_addrlen), {bytes, bytes + at->ai_addrlen}});
   }
   return endpoints;
+}
+
+Result<std::string> LocalHostTowards(const std::string& peer, bool ipv4) {
+  const auto endpoints = ResolveTcp(peer);
+  if (!endpoints.ok()) return endpoints.error();
+  Error cause{ErrorCode::kUnavailable, "find this host's address towards " + peer +
+                                           ": it has no IPv4 address"};
+  for (const TcpEndpoint& endpoint : *endpoints) {
+    sockaddr_storage address{};
+    std::memcpy(&address, endpoint.address.data(), endpoint.address.size());
+    if (ipv4 && address.ss_family != AF_INET) continue;
+    socklen_t size = static_cast<socklen_t>(endpoint.address.size());
+    // A datagram socket chooses its address when it connects, and sends nothing then.
+    const UniqueFd socket(::socket(address.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    char host[NI_MAXHOST];
+    if (socket.valid() &&
+        connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), size) == 0 &&
+        getsockname(socket.get(), reinterpret_cast<sockaddr*>(&address), &size) == 0 &&
+        getnameinfo(reinterpret_cast<const sockaddr*>(&address), size, host, sizeof host, nullptr, 0,
+                    NI_NUMERICHOST) == 0) {
+      return std::string(host);
+    }
+    cause = ErrnoError(errno, "find this host's address towards " + endpoint.text);
+  }
+  return cause;
 }
 
 Result<UniqueFd> BeginConnect(const TcpEndpoint& endpoint) {
@@ -156,9 +154,9 @@ Result<UniqueFd> ConnectTcp(const std::string& address, std::chrono::millisecond
 }
 
 Result<UniqueFd> ListenTcp(const std::string& address) {
-  const auto parsed = ParseSocketAddress(address);
-  if (!parsed.ok()) return parsed.error();
-  const auto list = Resolve(address, *parsed, AI_NUMERICSERV | AI_PASSIVE);
+  const auto parsed = Address::Parse(address, {.default_port = {}, .may_listen = true});
+  if (!parsed.ok()) return Error{parsed.error().code, "listen tcp://" + parsed.error().message};
+  const auto list = Resolve(*parsed, AI_NUMERICSERV | AI_PASSIVE);
   if (!list.ok()) return list.error();
   const addrinfo& at = **list;
   UniqueFd socket(::socket(at.ai_family, at.ai_socktype | SOCK_CLOEXEC, at.ai_protocol));

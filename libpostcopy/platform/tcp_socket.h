@@ -1,7 +1,7 @@
 // Thin wrappers of TCP sockets: connect, listen, accept, send, receive. Each says what happened and
 // decides nothing. EINTR is retried here. Sends never raise SIGPIPE.
 //
-// Addresses are "host:port" with a numeric or resolvable host, "[v6]:port" for IPv6.
+// Addresses are as core/address.h takes them, with their port.
 #pragma once
 
 #include <chrono>
@@ -15,15 +15,6 @@
 
 namespace postcopy {
 
-struct SocketAddress {
-  std::string host;
-  std::string port;
-};
-// kInvalidArgument unless "host:port" or "[host]:port".
-Result<SocketAddress> ParseSocketAddress(const std::string& text);
-// True if every address the host resolves to is a loopback one.
-bool IsLoopback(const SocketAddress& address);
-
 // One address that a "host:port" stands for.
 struct TcpEndpoint {
   std::string text;                // numeric, for messages
@@ -31,6 +22,11 @@ struct TcpEndpoint {
 };
 // All of them. Blocks while names are looked up.
 Result<std::vector<TcpEndpoint>> ResolveTcp(const std::string& address);
+
+// The address of this host, without a port, from which what it sends to `peer` leaves: where `peer`
+// reaches this host, unless addresses are translated in between. Sends nothing. `ipv4`: only by IPv4.
+// Blocks while names are looked up.
+Result<std::string> LocalHostTowards(const std::string& peer, bool ipv4);
 // A close-on-exec socket that has begun to connect; it can be written to when it has succeeded or
 // failed: then FinishConnect() tells which, and makes it as ConnectTcp() does.
 Result<UniqueFd> BeginConnect(const TcpEndpoint& endpoint);

@@ -7,8 +7,11 @@ set(folder ${PROJECT_SOURCE_DIR}/packaging/debian)
 set(CPACK_GENERATOR DEB)
 set(CPACK_PACKAGE_NAME libpostcopy)
 set(CPACK_PACKAGE_VENDOR "the libpostcopy authors")
-if(NOT CPACK_PACKAGE_CONTACT)  # who builds packages for others names himself
-  set(CPACK_PACKAGE_CONTACT "the libpostcopy authors <libpostcopy@example.org>")
+# Who builds packages for others says so, as for Debian's own tools; otherwise they are of this machine.
+if(NOT CPACK_PACKAGE_CONTACT AND NOT "$ENV{DEBEMAIL}" STREQUAL "")
+  set(CPACK_PACKAGE_CONTACT "$ENV{DEBFULLNAME} <$ENV{DEBEMAIL}>")
+elseif(NOT CPACK_PACKAGE_CONTACT)
+  set(CPACK_PACKAGE_CONTACT "libpostcopy, built here <root@localhost>")
 endif()
 set(CPACK_PACKAGE_VERSION ${PROJECT_VERSION})
 set(CPACK_COMPONENTS_ALL ${components})

@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <set>
+#include <string>
 
 namespace postcopy {
 namespace {
@@ -30,6 +32,19 @@ TEST(ExitCodeTest, FollowsTheStateInWhichASessionEnded) {
                                 v1::STATE_UNSPECIFIED, static_cast<v1::State>(99)}) {
     EXPECT_EQ(ForEndState(state), ExitCode::kUnfinished) << state;
   }
+}
+
+TEST(ExitCodeTest, TheTableHasEachWordOnceAndIsInTheOrderOfTheCodes) {
+  std::set<std::string_view> words;
+  ExitCode last = ExitCode::kOk;
+  for (const Outcome& outcome : Outcomes()) {
+    EXPECT_TRUE(words.insert(outcome.word).second) << outcome.word;
+    EXPECT_GE(static_cast<int>(outcome.code), static_cast<int>(last));
+    last = outcome.code;
+  }
+  const std::string help = ExitCodeHelp();
+  EXPECT_EQ(help.substr(0, help.find('\n')), "  0  ok, prepared, switched, committed: done");
+  EXPECT_EQ(std::count(help.begin(), help.end(), '\n'), 9);
 }
 
 TEST(ExitCodeTest, EachHasItsOwnWord) {

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <deque>
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -60,10 +61,20 @@ class FakeRelocations : public Relocations {
     const absl::MutexLock lock(&mutex_);
     vms_ = std::move(vms);
   }
+  // What is owed, a step for each time that it is looked at; the last one stays.
+  void SetOwed(std::deque<std::vector<Progress>> steps) {
+    const absl::MutexLock lock(&mutex_);
+    owed_ = std::move(steps);
+  }
   // What Stats tells; whoever waits for a change sees it.
   void SetProgress(const Progress& progress) {
     const absl::MutexLock lock(&mutex_);
     progress_ = progress;
+  }
+  // What a Switch that fails leaves the session in.
+  void AfterFailedSwitch(SessionState state) {
+    const absl::MutexLock lock(&mutex_);
+    after_failed_switch_ = state;
   }
   // What the session goes through once it has been switched: a step for each time it is waited for.
   void AfterSwitch(std::deque<Progress> steps) {
@@ -77,9 +88,9 @@ class FakeRelocations : public Relocations {
     const absl::MutexLock lock(&mutex_);
     return calls_;
   }
-  // False: it was not called within 10 s.
-  bool AwaitCall(const std::string& call) {
-    const auto called = [&] { return std::count(calls_.begin(), calls_.end(), call) > 0; };
+  // False: it was not called so often within 10 s.
+  bool AwaitCall(const std::string& call, int times = 1) {
+    const auto called = [&] { return std::count(calls_.begin(), calls_.end(), call) >= times; };
     const absl::MutexLock lock(&mutex_);
     return mutex_.AwaitWithTimeout(absl::Condition(&called), absl::Seconds(10));
   }
@@ -107,6 +118,13 @@ class FakeRelocations : public Relocations {
     const absl::MutexLock lock(&mutex_);
     return vms_;
   }
+  std::vector<Progress> Owed() override {
+    const absl::MutexLock lock(&mutex_);
+    if (owed_.empty()) return {};
+    std::vector<Progress> now = owed_.front();
+    if (owed_.size() > 1) owed_.pop_front();
+    return now;
+  }
   absl::StatusOr<std::string> Prepare(const PrepareOptions& options) override {
     {
       const absl::MutexLock lock(&mutex_);
@@ -119,7 +137,11 @@ class FakeRelocations : public Relocations {
     return std::string(kTestSession);
   }
   absl::StatusOr<std::optional<double>> Switch(const std::string& session) override {
-    if (auto status = Called("switch", "switch " + session); !status.ok()) return status;
+    if (auto status = Called("switch", "switch " + session); !status.ok()) {
+      const absl::MutexLock lock(&mutex_);
+      if (after_failed_switch_.has_value()) progress_.state = *after_failed_switch_;
+      return status;
+    }
     const absl::MutexLock lock(&mutex_);
     progress_ = ProgressIn(SessionState::kRunning);
     switched_ = true;
@@ -235,8 +257,10 @@ class FakeRelocations : public Relocations {
   std::string held_for_a_while_;
   std::vector<std::string> calls_;
   std::vector<VmSummary> vms_;
+  std::deque<std::vector<Progress>> owed_;
   Progress progress_ = ProgressIn(SessionState::kPrepared);
   bool switched_ = false;
+  std::optional<SessionState> after_failed_switch_;
   std::deque<Progress> after_switch_;
   PrepareOptions prepared_;
   Offer offer_;

@@ -2,8 +2,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
+#include <cstdlib>
+#include <fstream>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "control/control_server.h"
 #include "control/postcopy.pb.h"
@@ -31,7 +35,17 @@ class PostcopyctlTest : public ::testing::Test {
     return words;
   }
   Finished Run(const std::vector<std::string>& arguments) const {
-    return RunningCommand(Words(arguments)).Wait();
+    Finished run = RunningCommand(Words(arguments)).Wait();
+    Keep(arguments, run);
+    return run;
+  }
+  // Appends an answer in JSON to the file that POSTCOPY_ANSWERS names, for json_test.py.
+  static void Keep(const std::vector<std::string>& arguments, const Finished& run) {
+    const char* const file = std::getenv("POSTCOPY_ANSWERS");
+    const bool in_json = std::find(arguments.begin(), arguments.end(), "--json") != arguments.end();
+    if (file == nullptr || !in_json) return;
+    std::ofstream(file, std::ios::app)
+        << json{{"arguments", arguments}, {"code", run.code}, {"out", run.out}}.dump() << "\n";
   }
   // Running, half there, committed.
   void LetItCommit() {
@@ -81,8 +95,10 @@ TEST_F(PostcopyctlTest, JsonIsOneObjectWithEveryFigure) {
     EXPECT_TRUE(object.contains(fields.field(i)->name())) << fields.field(i)->name();
   }
   EXPECT_EQ(object["outcome"], "committed");
-  EXPECT_EQ(object["state"], "STATE_COMMITTED");
-  EXPECT_EQ(object["ram_bytes"], 0);
+  EXPECT_EQ(object["state"], "committed");
+  EXPECT_TRUE(object["stopped_at_us"].is_null());
+  EXPECT_TRUE(object["fault_p50_us"].is_null());
+  EXPECT_TRUE(object["error"].is_null());
   EXPECT_EQ(object["present_bytes"], 1 << 30);
   EXPECT_EQ(object["faults"], 1234);
   EXPECT_EQ(object["fault_p99_us"], 800.5);
@@ -127,10 +143,12 @@ TEST_F(PostcopyctlTest, DaemonsErrorsBecomeExitCodes) {
 
 TEST_F(PostcopyctlTest, RolledBackSwitchIsSix) {
   relocations_.Fail("switch", absl::AbortedError("switch web1: rolled back: load failed"));
+  relocations_.AfterFailedSwitch(SessionState::kRolledBack);
   const Finished run = Run({"relocate", "web1", "--to", "b", "--json"});
   EXPECT_EQ(run.code, 6);
   EXPECT_EQ(json::parse(run.out)["outcome"], "rolled-back");
   EXPECT_EQ(json::parse(run.out)["error"], "switch web1: rolled back: load failed");
+  EXPECT_EQ(json::parse(run.out)["state"], "rolled-back");
   EXPECT_THAT(run.err, HasSubstr("postcopyctl relocate web1: switch web1: rolled back"));
 }
 
@@ -206,8 +224,22 @@ TEST_F(PostcopyctlTest, ListIsATable) {
   EXPECT_EQ(object["vms"][1]["problem"], "not hooked");
 }
 
+TEST_F(PostcopyctlTest, ListSaysWhetherTheHostMayBeSwitchedOff) {
+  EXPECT_EQ(json::parse(Run({"list", "--json"}).out)["may_switch_off"], true);
+  Progress owed = ProgressIn(SessionState::kRunning);
+  owed.data_bytes = 1 << 30;
+  owed.present_bytes = 1 << 29;
+  relocations_.SetOwed({{owed}});
+  EXPECT_THAT(Run({"list"}).out, HasSubstr("\nLeave this host on: 10.77.0.12:7700 still needs memory "
+                                           "of VM web1, 512 MiB are left (running)\n"));
+  const json object = json::parse(Run({"list", "--json"}).out);
+  EXPECT_EQ(object["may_switch_off"], false);
+  EXPECT_EQ(object["owed"][0]["vm"], "web1");
+  EXPECT_EQ(object["owed"][0]["remaining_bytes"], 1 << 29);
+}
+
 TEST_F(PostcopyctlTest, OtherCommandsTellWhatTheDaemonSays) {
-  EXPECT_THAT(Run({"stats", "web1"}).out, HasSubstr("state            STATE_PREPARED"));
+  EXPECT_THAT(Run({"stats", "web1"}).out, HasSubstr("state            prepared\n"));
   EXPECT_EQ(json::parse(Run({"stats", "web1", "--json"}).out)["session"], kTestSession);
   EXPECT_THAT(Run({"recover", "web1"}).out, HasSubstr("owner: destination\nit runs there"));
   EXPECT_EQ(Run({"release", "web1"}).code, 0);
@@ -232,6 +264,93 @@ TEST_F(PostcopyctlTest, OtherCommandsTellWhatTheDaemonSays) {
   EXPECT_EQ(json::parse(watched.out)["outcome"], "committed");
 }
 
+TEST_F(PostcopyctlTest, WatchWithJsonIsALineForEachMessage) {
+  RunningCommand running(Words({"watch", "web1", "--json"}));
+  ASSERT_TRUE(relocations_.AwaitCall("wait web1"));
+  relocations_.SetProgress(ProgressIn(SessionState::kRunning));
+  ASSERT_TRUE(relocations_.AwaitCall("wait web1", 3));
+  relocations_.SetProgress(ProgressIn(SessionState::kCommitted));
+  const Finished run = running.Wait();
+  EXPECT_EQ(run.code, 0) << run.err;
+  std::vector<json> lines;
+  std::istringstream text(run.out);
+  for (std::string line; std::getline(text, line);) lines.push_back(json::parse(line));
+  ASSERT_GE(lines.size(), 3u) << run.out;
+  EXPECT_EQ(lines[0]["state"], "prepared");
+  for (size_t i = 0; i + 1 < lines.size(); ++i) EXPECT_TRUE(lines[i]["outcome"].is_null());
+  EXPECT_EQ(lines.back()["outcome"], "committed");
+  EXPECT_EQ(lines.back()["vm"], "web1");
+}
+
+TEST_F(PostcopyctlTest, EveryCommandAnswersInJsonWhetherItSucceedsOrFails) {
+  const std::vector<std::vector<std::string>> commands{
+      {"list"},          {"stats", "web1"}, {"watch", "web1"},   {"cancel", "web1"},
+      {"hurry", "web1"}, {"release", "web1"}, {"recover", "web1"}, {"source-lost", "web1", "--kill"},
+      {"switch", "web1", "--no-wait"},      {"relocate", "web1", "--to", "b", "--no-wait"}};
+  VmSummary vm = VmNamed("web1", 4711);
+  vm.in_session = true;
+  vm.progress = ProgressIn(SessionState::kRolledBack);
+  relocations_.SetVms({vm, VmNamed("web2", 4712)});
+  for (std::vector<std::string> words : commands) {
+    words.push_back("--json");
+    relocations_.SetProgress(ProgressIn(SessionState::kRolledBack));  // ends a watch
+    const Finished run = Run(words);
+    EXPECT_EQ(run.code, words[0] == "watch" ? 6 : 0) << words[0] << ": " << run.out << run.err;
+    EXPECT_FALSE(json::parse(run.out)["outcome"].is_null()) << words[0];
+  }
+  for (const char* call : {"stats", "cancel", "hurry", "release", "recover", "source-lost", "switch",
+                           "prepare"}) {
+    relocations_.Fail(call, absl::FailedPreconditionError("it cannot be done now"));
+  }
+  for (std::vector<std::string> words : commands) {
+    words.push_back("--json");
+    if (words[0] == "list") words.insert(words.end(), {"--daemon", "127.0.0.1:1"});
+    const Finished run = Run(words);
+    const json object = json::parse(run.out);
+    EXPECT_EQ(run.code, words[0] == "list" ? 5 : 4) << words[0];
+    EXPECT_EQ(object["outcome"], words[0] == "list" ? "unreachable" : "misfit") << words[0];
+    EXPECT_FALSE(object["error"].is_null()) << words[0];
+  }
+}
+
+TEST_F(PostcopyctlTest, FailuresAreObjectsOfTheSameForm) {
+  relocations_.Fail("stats", absl::NotFoundError("no such VM"));
+  for (const char* command : {"stats", "watch"}) {
+    const Finished run = Run({command, "web1", "--json"});
+    EXPECT_EQ(run.code, 3);
+    const json object = json::parse(run.out);
+    EXPECT_EQ(object["vm"], "web1");
+    EXPECT_EQ(object["outcome"], "no-such-vm");
+    EXPECT_EQ(object["error"], "no such VM");
+    EXPECT_TRUE(object["state"].is_null());
+  }
+  const Finished usage = Run({"relocate", "web1", "--json"});
+  EXPECT_EQ(usage.code, 2);
+  EXPECT_EQ(json::parse(usage.out)["outcome"], "usage");
+}
+
+TEST_F(PostcopyctlTest, TypingErrorsAreNamedWithWhatWasMeant) {
+  const auto complaint = [this](const std::vector<std::string>& words) {
+    const Finished run = Run(words);
+    EXPECT_EQ(run.code, 2);
+    return run.err.substr(0, run.err.find('\n'));
+  };
+  EXPECT_EQ(complaint({"relocte", "web1"}),
+            "postcopyctl: there is no command relocte, did you mean relocate?");
+  EXPECT_EQ(complaint({"relocate", "web1", "--too", "x"}),
+            "postcopyctl: relocate: there is no option --too, did you mean --to?");
+  EXPECT_EQ(complaint({"relocate", "web1", "--to", ""}),
+            "postcopyctl: --to an empty text: it names no host");
+  EXPECT_EQ(complaint({"relocate", "web1", "--to", "b:abc"}),
+            "postcopyctl: --to b:abc: the port is not a number from 1 to 65535");
+  EXPECT_EQ(complaint({"relocate", "web1", "--to", "0.0.0.0"}),
+            "postcopyctl: --to 0.0.0.0: it means every address of a host, so nothing can connect to "
+            "it");
+  EXPECT_EQ(complaint({"list", "--daemon", "[::1"}), "postcopyctl: --daemon [::1: the bracket is not "
+                                                     "closed");
+  EXPECT_THAT(relocations_.calls(), IsEmpty());
+}
+
 TEST_F(PostcopyctlTest, UnreachableDaemonIsFiveAndFast) {
   const auto before = std::chrono::steady_clock::now();
   for (const std::vector<std::string>& arguments :
@@ -240,7 +359,8 @@ TEST_F(PostcopyctlTest, UnreachableDaemonIsFiveAndFast) {
     words.insert(words.end(), arguments.begin(), arguments.end());
     const Finished run = RunningCommand(words).Wait();
     EXPECT_EQ(run.code, 5);
-    EXPECT_THAT(run.err, HasSubstr("daemon 127.0.0.1:1: connection refused"));
+    EXPECT_THAT(run.err, HasSubstr("daemon 127.0.0.1:1: connection refused; the address is of "
+                                   "--daemon; is uffd-server running there"));
   }
   EXPECT_LT(std::chrono::steady_clock::now() - before, std::chrono::seconds(3));
 }
@@ -270,6 +390,8 @@ TEST_F(PostcopyctlTest, HelpHasAnExampleOfEachCommand) {
     const Finished run = Run({command, "--help"});
     EXPECT_EQ(run.code, 0);
     EXPECT_THAT(run.out, HasSubstr("Example:\n  postcopyctl " + command));
+    EXPECT_THAT(run.out, HasSubstr("\n  --daemon ADDRESS"));
+    EXPECT_THAT(run.out, HasSubstr("\n  --json "));
     EXPECT_THAT(Run({"--help"}).out, HasSubstr("\n  " + command));
   }
   EXPECT_THAT(Run({"--version"}).out, StartsWith("postcopyctl "));

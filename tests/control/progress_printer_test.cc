@@ -38,7 +38,9 @@ TEST_F(ProgressPrinterTest, PlainLinesAreOneAStateAndOneASecond) {
   printer.Show(In(v1::STATE_PREPARED), start_ + milliseconds(500));
   printer.Show(In(v1::STATE_PREPARED), start_ + milliseconds(1000));
   printer.Show(In(v1::STATE_STOPPING), start_ + milliseconds(1001));
-  EXPECT_EQ(Written(), "web1: prepared\nweb1: prepared\nweb1: stopping\n");
+  EXPECT_EQ(Written(), "web1: prepared, the VM runs at its source until `switch` or `cancel`\n"
+            "web1: prepared, the VM runs at its source until `switch` or `cancel`\n"
+            "web1: stopping\n");
 }
 
 TEST_F(ProgressPrinterTest, BarIsRedrawnInPlaceAndGivesWay) {
@@ -47,8 +49,8 @@ TEST_F(ProgressPrinterTest, BarIsRedrawnInPlaceAndGivesWay) {
   printer.Show(In(v1::STATE_RUNNING), start_ + milliseconds(1));
   printer.Say("a line");
   EXPECT_EQ(Written(),
-            "\r\x1b[Kweb1 prepared   0 %  0 faults"
-            "\r\x1b[Kweb1 running   0 %  0 faults"
+            "\r\x1b[Kweb1 prepared   0 %           "
+            "\r\x1b[Kweb1 running   0 %            "
             "\r\x1b[Ka line\n");
 }
 

@@ -103,14 +103,79 @@ TEST(ProgressViewTest, BarFitsItsWidth) {
   view.Add(Running(1000, 100));
   view.Add(Running(1500, 300));
   EXPECT_EQ(view.Bar(120),
-            "web1 running [============                            ]  30 %  400.0 MB/s  "
-            "3214 faults, p99 1.2 ms  ETA 2 s");
+            "web1 running [============                            ]  30 %   400.0 MB/s    3214 faults"
+            "   p99 1.2 ms     ETA 0:02");
   for (int width = 0; width < 160; ++width) {
     EXPECT_LE(view.Bar(width).size(), static_cast<size_t>(std::max(0, width - 1))) << width;
   }
   EXPECT_THAT(view.Bar(80), HasSubstr("[==="));
+  EXPECT_THAT(view.Bar(80), Not(HasSubstr("p99")));
   EXPECT_THAT(view.Bar(70), Not(HasSubstr("[")));
-  EXPECT_THAT(view.Bar(70), HasSubstr("ETA 2 s"));
+  EXPECT_THAT(view.Bar(70), HasSubstr("ETA 0:02"));
+}
+
+TEST(ProgressViewTest, ThePartsOfTheBarKeepTheirPlaces) {
+  ProgressView view;
+  v1::Progress progress = Running(1000, 1);
+  progress.clear_fault_p99_us();
+  progress.set_faults(7);
+  view.Add(progress);
+  const std::string first = view.Bar(120);
+  progress = Running(1500, 999);
+  progress.set_faults(123456);
+  progress.set_fault_p99_us(98765);
+  view.Add(progress);
+  const std::string later = view.Bar(120);
+  EXPECT_EQ(first.size(), later.size());
+  for (const char* part : {"]", " %", " faults"}) EXPECT_EQ(first.find(part), later.find(part)) << part;
+}
+
+TEST(ProgressViewTest, TimesThatAreLongAreStillShort) {
+  ProgressView view;
+  view.Add(Running(0, 1));
+  v1::Progress progress = Running(3'600'000, 100);
+  view.Add(progress);
+  EXPECT_THAT(view.Bar(120), EndsWith("  ETA 9:05:28"));
+}
+
+TEST(ProgressViewTest, WhatAPreparedSessionWaitsForIsSaid) {
+  ProgressView view;
+  v1::Progress progress;
+  progress.set_vm("web1");
+  progress.set_state(v1::STATE_PREPARED);
+  view.Add(progress);
+  EXPECT_EQ(view.Line(), "web1: prepared, the VM runs at its source until `switch` or `cancel`");
+}
+
+TEST(ProgressViewTest, WhatIsNotKnownIsNotZero) {
+  ProgressView view;
+  v1::Progress progress;
+  progress.set_vm("web1");
+  progress.set_state(v1::STATE_COMMITTED);
+  view.Add(progress);
+  EXPECT_EQ(view.Summary(3421), "web1: relocated in 3.42 s: downtime not known here");
+  const auto rows = FigureRows(progress);
+  const auto text = [&](const std::string& name) {
+    for (const auto& row : rows) {
+      if (row.first == name) return row.second;
+    }
+    return std::string("no such row");
+  };
+  for (const char* name : {"data", "present", "faults", "fault p99", "downtime", "since resume",
+                           "stopped at", "RAM", "interruptions"}) {
+    EXPECT_EQ(text(name), "not known") << name;
+  }
+}
+
+TEST(ProgressViewTest, FiguresHaveTheirUnits) {
+  v1::Progress progress = Running(3000, 1000);
+  progress.set_after_switch_ms(1234);
+  const auto rows = FigureRows(progress);
+  EXPECT_THAT(rows, ::testing::Contains(std::pair<std::string, std::string>("data", "953.7 MiB")));
+  EXPECT_THAT(rows, ::testing::Contains(std::pair<std::string, std::string>("fault p99", "1.2 ms")));
+  EXPECT_THAT(rows, ::testing::Contains(std::pair<std::string, std::string>("downtime", "8.1 ms")));
+  EXPECT_THAT(rows,
+              ::testing::Contains(std::pair<std::string, std::string>("since resume", "1.23 s")));
 }
 
 TEST(ProgressViewTest, PlainLineTellsTheSame) {

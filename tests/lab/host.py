@@ -79,6 +79,7 @@ class Host:
         self.faults, self.options, self.log_level = list(faults), list(options), log_level
         address = network.address(name)
         self.address = f"[{address}]:{PORT}" if ":" in address else f"{address}:{PORT}"
+        self.listen = [self.address]  # what the daemon is told; postcopyctl uses `address`
         self.runtime_dir = self.folder / "run"
         self.state_dir = self.folder / "state"
         self.agent = self.runtime_dir / "agent.sock"
@@ -88,7 +89,7 @@ class Host:
     def argv(self):
         """The daemon's command line."""
         return [self.programs.daemon, "--config", "/dev/null", "--insecure",
-                "--listen", self.address, "--runtime-dir", self.runtime_dir,
+                "--listen", *self.listen, "--runtime-dir", self.runtime_dir,
                 "--state-dir", self.state_dir, "--log-level", self.log_level,
                 *(word for fault in self.faults for word in ("--fault", fault)), *self.options]
 

@@ -14,16 +14,20 @@ ROLLED_BACK, CANCELLED, UNFINISHED = 6, 7, 8
 
 
 class Ended:
-    """How a postcopyctl ended: `code`, `message` (its complaint), `answer` (its JSON)."""
+    """How a postcopyctl ended: `code`, `message` (its complaint), `answer` (its JSON; of `watch` the last
+    line's)."""
 
     def __init__(self, code, stdout, stderr):
         self.code = code
         complaints = [line for line in stderr.splitlines() if line.startswith("postcopyctl ")]
         self.message = complaints[-1] if complaints else stderr.strip() if code else ""
-        try:
-            self.answer = json.loads(stdout)
-        except json.JSONDecodeError:
-            self.answer = {}
+        self.answer = {}
+        for text in (stdout, stdout.strip().rpartition("\n")[2]):
+            try:
+                self.answer = json.loads(text)
+                break
+            except json.JSONDecodeError:
+                continue
 
     def __str__(self):
         return f"exit code {self.code}, {self.message or 'no complaint'}"

@@ -74,6 +74,11 @@ check_files() {
   done < <(printf '%s\n' /usr/sbin/uffd-server /usr/bin/postcopyctl; cd "$root" &&
     find usr/lib -name 'libpostcopy*.so*' -printf '/%p\n')
   expect "libpostcopy.so.1 (" ldconfig -p
+  for file in share/postcopy/postcopyctl.schema.json share/doc/uffd-server/README.md \
+    share/doc/uffd-server/operations.md share/doc/uffd-server/json.md; do
+    [ -s "$root/usr/$file" ] || fail "no /usr/$file"
+  done
+  ! in_root dpkg -s uffd-server | grep -q example || fail "the maintainer is an example"
 }
 
 check_programs() {

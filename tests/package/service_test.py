@@ -1,7 +1,10 @@
 #!/usr/bin/env python3
 """The daemon as its service manager sees it: what it reads, when it is ready, how it ends."""
 
+import os
 import pathlib
+import pwd
+import shutil
 import signal
 import socket
 import subprocess
@@ -29,9 +32,9 @@ class ServiceTest(unittest.TestCase):
             f'listen = "unix:{self.folder}/control"', 'data-listen = "127.0.0.1:0"',
             f'runtime-dir = "{self.folder}/run"', f'state-dir = "{self.folder}/state"', *lines]))
 
-    def start(self, *arguments):
+    def start(self, *arguments, program=DAEMON, **process):
         daemon = subprocess.Popen(
-            [DAEMON, "--config", self.config, *arguments], text=True,
+            [program, "--config", self.config, *arguments], text=True, **process,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             env={"NOTIFY_SOCKET": f"{self.folder}/notify"})
 
@@ -64,6 +67,51 @@ class ServiceTest(unittest.TestCase):
         self.assertFalse((self.folder / "control").exists())
         daemon.terminate()
         self.assertEqual(daemon.wait(20), 0)
+
+    @unittest.skipUnless(os.geteuid() == 0, "only root can become another user")
+    def test_a_daemon_that_is_not_root_says_what_will_not_work(self):
+        nobody = pwd.getpwnam("nobody")
+        self.configure()
+        program = shutil.copy(DAEMON, self.folder)  # where that user may read it
+        for path in (self.folder, self.folder / "notify", self.config):
+            os.chown(path, nobody.pw_uid, nobody.pw_gid)
+        daemon = self.start(program=program, user=nobody.pw_uid, group=nobody.pw_gid)
+        self.assertEqual(self.told(), "READY=1")
+        daemon.terminate()
+        log, _ = daemon.communicate(timeout=20)
+        self.assertIn(f"uffd-server runs as user {nobody.pw_uid}, not as root: ", log)
+
+    def test_addresses_that_are_none_are_named_with_line_and_key_or_option(self):
+        for line, cause in (
+                ('advertise = "10.0.0.7"', "key advertise: 10.0.0.7: it names no port"),
+                ('advertise = "0.0.0.0:7700"', "key advertise: 0.0.0.0:7700: it means every address"),
+                ('advertise-data = ["10.0.0.7:abc"]', "key advertise-data: 10.0.0.7:abc: the port is"),
+                ('sutdown-wait = 3', "there is no such key, did you mean shutdown-wait?")):
+            self.configure(line)
+            daemon = self.start()
+            _, complaint = daemon.communicate(timeout=20)
+            self.assertEqual(daemon.returncode, 2, complaint)
+            self.assertTrue(complaint.startswith(f"uffd-server: read {self.config}, line 5, "), complaint)
+            self.assertIn(cause, complaint)
+        self.configure()
+        for words, cause in ((["--listen", "10.0.0.7:99999"], "--listen: 10.0.0.7:99999: the port is not"),
+                             (["--data-listen", ":7701"], "--data-listen: :7701: it names no host"),
+                             (["--lisen", "x"], "there is no option --lisen, did you mean --listen?")):
+            daemon = self.start(*words)
+            _, complaint = daemon.communicate(timeout=20)
+            self.assertEqual(daemon.returncode, 2, complaint)
+            self.assertTrue(complaint.startswith("uffd-server: "), complaint)
+            self.assertIn(cause, complaint)
+
+    def test_an_address_without_a_port_has_the_default_one(self):
+        self.config.write_text("\n".join([
+            'listen = "127.0.0.9"', f'runtime-dir = "{self.folder}/run"',
+            f'state-dir = "{self.folder}/state"']))
+        daemon = self.start()
+        self.assertEqual(self.told(), "READY=1")
+        daemon.terminate()
+        log, _ = daemon.communicate(timeout=20)
+        self.assertIn("control 127.0.0.9:7700, data 127.0.0.9:7701", log)
 
     def test_wrong_file_keeps_it_from_starting(self):
         self.configure("listen-on = 7700")

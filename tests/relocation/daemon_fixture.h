@@ -36,8 +36,7 @@ class DaemonFixture : public testing::Test {
         },
         .ask_guests = [this](const std::vector<Monitor>& monitors) { return AskGuests(monitors); },
         .faults = {},
-        .control_address = "here:7700",
-        .data_addresses = page_server_->addresses(),
+        .addresses = {{"here:7700"}, page_server_->addresses(), true, true},
         .hand_over_retry = std::chrono::milliseconds(1),
         .ask_owner_every = std::chrono::hours(1),
     };

@@ -124,6 +124,22 @@ TEST_F(SourceSessionTest, AnExceptionInASwitchIsRolledBack) {
   EXPECT_TRUE(PrepareAndSwitch().ok());
 }
 
+TEST_F(SourceSessionTest, MemoryIsOwedFromTheSwitchToTheCommit) {
+  EXPECT_TRUE(relocator_->Owed().empty());
+  ASSERT_TRUE(PrepareAndSwitch().ok());
+  ASSERT_EQ(relocator_->Owed().size(), 1u);
+  EXPECT_EQ(relocator_->Owed()[0].peer, "there:7700");
+  failures_["vmm quit"] = absl::UnavailableError("no answer");
+  ASSERT_TRUE(relocator_->OnArrived(session_, {}).ok());
+  EXPECT_TRUE(relocator_->Owed().empty());
+}
+
+TEST_F(SourceSessionTest, MemoryIsOwedWhileItIsNotKnownWhoOwnsTheVm) {
+  destination_.failures["destination hand-over"] = absl::UnavailableError("no answer");
+  EXPECT_FALSE(PrepareAndSwitch().ok());
+  EXPECT_EQ(relocator_->Owed().size(), 1u);
+}
+
 // The destination's wall clock (fakes.h) is decades behind, and the VMM's stamp of STOP is, too.
 TEST_F(SourceSessionTest, DowntimeIsOfTheSteadyClocksWhateverTheWallClocksSay) {
   const auto began = std::chrono::steady_clock::now();

@@ -36,7 +36,7 @@ _LEFT_OVER_S = 3.0  # a relocation that is prepared stays so for no longer, afte
 _LET_GO_S = 5.0     # a source's QEMU has gone so long after its memory is there
 _REGISTERED_S = 15.0
 _ENDED = re.compile(r".*(?:GUEST \w+(?: \w+)? ENDED|Kernel panic|Out of memory|BUG: |Oops: ).*")
-_SETTLED = (None, "STATE_COMMITTED", "STATE_ROLLED_BACK", "STATE_CANCELLED")
+_SETTLED = (None, "committed", "rolled-back", "cancelled")
 
 
 class Fault(Exception):
@@ -223,7 +223,7 @@ class Player:
             state = self._state(source.host)
             if state in _SETTLED:
                 return self._outcome_at_source(attempt)
-            if state == "STATE_PREPARED" and time.time() > self._agenda.disturbed_at + _LEFT_OVER_S:
+            if state == "prepared" and time.time() > self._agenda.disturbed_at + _LEFT_OVER_S:
                 self._cancel_left_over(attempt)
         if complete_since and self._state(destination.host) in _SETTLED:
             if not source.vm.running():

@@ -47,7 +47,7 @@ class Activity(support.StageTest):
 
     def is_arriving(self):
         """Whether the guest runs at the destination and not all of its memory is there."""
-        return self.stats().get("state") == "STATE_RUNNING"
+        return self.stats().get("state") == "running"
 
     def assert_still_arriving(self):
         self.assertTrue(self.is_arriving(), "the memory had arrived before all was done")

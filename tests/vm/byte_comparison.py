@@ -78,7 +78,7 @@ class ByteComparison(support.StageTest):
     def arriving(self, b):
         """Whether the destination owns the VM: all that is missing is on its way."""
         stats = support.ctl(self.stage.hosts["b"], "stats", VM)
-        return b.running() and stats.answer.get("state") in ("STATE_RUNNING", "STATE_COMMITTED")
+        return b.running() and stats.answer.get("state") in ("running", "committed")
 
     def check_lives_on(self, a, b):
         """The guest goes on from there, once its operator says so."""

@@ -58,7 +58,7 @@ class Operator(support.StageTest):
         self.assert_code(ctl(self.at_a, "cancel", VM), OK)
         await_that("what was allocated for it is free again",
                    lambda: self.b.ram_path.stat().st_blocks == 0)
-        self.assertEqual(self.state_at(self.at_a), "STATE_CANCELLED")
+        self.assertEqual(self.state_at(self.at_a), "cancelled")
         self.assert_code(ctl(self.at_a, "watch", VM), CANCELLED)
         self.assertEqual(self.status(self.a), "running")
         self.assertTrue(self.b.running(), "the waiting QEMU was not used up by a prepare")
@@ -134,7 +134,7 @@ class Operator(support.StageTest):
             self.assert_code(ctl(host, "recover", VM), NO_SUCH_VM, "no relocation")
         self.assert_code(self.stage.relocate("--keep-source"), OK)
         await_that("the destination has told its source",
-                   lambda: self.state_at(self.at_b) == "STATE_COMMITTED")
+                   lambda: self.state_at(self.at_b) == "committed")
         stats = {host.name: ctl(host, "stats", VM).answer for host in (self.at_a, self.at_b)}
         self.assertEqual({name: each["role"] for name, each in stats.items()},
                          {"a": "source", "b": "destination"})
@@ -145,7 +145,7 @@ class Operator(support.StageTest):
         for host, role in ((self.at_a, "source"), (self.at_b, "destination")):
             (vm,) = ctl(host, "list").answer["vms"]
             self.assertEqual((vm["session"], vm["role"], vm["state"]),
-                             (stats["a"]["session"], role, "STATE_COMMITTED"))
+                             (stats["a"]["session"], role, "committed"))
             self.assertTrue(vm["guest_state"].startswith(
                 {"source": "postmigrate", "destination": "running"}[role]), vm["guest_state"])
             watched = ctl(host, "watch", VM)

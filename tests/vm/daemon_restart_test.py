@@ -67,7 +67,7 @@ class DaemonRestart(support.StageTest):
         self.prepare()
         self.end_and_start(a=SIGKILL)
         support.await_that("the destination has given up", lambda: support.ctl(
-            self.stage.hosts["b"], "stats", VM).answer.get("state") == "STATE_ROLLED_BACK")
+            self.stage.hosts["b"], "stats", VM).answer.get("state") == "rolled-back")
         self.assert_relocates()
 
     def test_the_destination_s_is_killed_with_a_relocation_prepared(self):

@@ -38,7 +38,7 @@ class NaiveOrder(OwnershipTest):
             self.assertEqual(ended.code, ROLLED_BACK, ended.message)
             self.stage.network.restore("b")
             await_that("the destination has given up", lambda: self.state_at("b") ==
-                       "STATE_ROLLED_BACK")
+                       "rolled-back")
             self.check_one_owner("a")
             self.assertFalse(vms["b"].running(), "the opened QEMU waits on")
 
@@ -70,7 +70,7 @@ class NaiveOrder(OwnershipTest):
             self.assertEqual(ended.code, ROLLED_BACK, ended.message)
             self.stage.network.restore("b")
             await_that("the destination has given up", lambda: self.state_at("b") ==
-                       "STATE_ROLLED_BACK")
+                       "rolled-back")
             self.check_one_owner("a")
             self.assertFalse(vms["b"].running(), "the loaded QEMU waits on")
 

@@ -1,130 +1,18 @@
 #!/usr/bin/env python3
-"""docs/operations.md, step by step: its commands as they stand there, on two hosts that have their own
-network and their own /etc, /run, /dev/shm, /usr/local and /var/lib, and share /srv/vms.
-"""
+"""docs/operations.md, step by step: its commands as they stand there, on two hosts (manual.py)."""
 
 import json
 import pathlib
 import re
-import shlex
-import shutil
-import subprocess
-import tempfile
-import unittest
 
 import support
-from lab import checker, guest, releases
-from lab.host import Programs
-from lab.network import Network
-from support import await_that
+from manual import ManualTest
 
 _MANUAL = pathlib.Path(__file__).resolve().parents[2] / "docs/operations.md"
 _BLOCK = re.compile(r"^```sh (a|b|both)( service)?\n(.*?)^```$", re.M | re.S)
-_GUEST = guest.Parameters(files_mib=32, check_mib=128)
-_PRIVATE = """
-set -e
-for folder in /etc /usr/local /srv /var/lib; do
-  mkdir -p {scratch}$folder/upper {scratch}$folder/work
-  mount -t overlay -o lowerdir=$folder,upperdir={scratch}$folder/upper,workdir={scratch}$folder/work \
-    overlay $folder
-done
-mkdir -p /etc/postcopy /srv/vms
-mount --bind {shared} /srv/vms
-mount -t tmpfs tmpfs /dev/shm
-mount -t tmpfs tmpfs /run
-echo ready
-exec sleep infinity
-"""
 
 
-class Shell:
-    """Runs commands on one host; a context manager."""
-
-    def __init__(self, network, host, folder, environment):
-        self._environment = environment
-        self._log = folder / f"{host}.log"
-        scratch = folder / host
-        scratch.mkdir()
-        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(scratch)], check=True)
-        self._scratch = scratch
-        private = _PRIVATE.format(scratch=shlex.quote(str(scratch)),
-                                  shared=shlex.quote(str(folder / "shared")))
-        self._holder = subprocess.Popen(
-            network.exec_argv(host, ["unshare", "--mount", "--propagation", "private", "sh", "-c",
-                                     private]), stdout=subprocess.PIPE, text=True)
-        self._started = []
-        if self._holder.stdout.readline() != "ready\n":
-            self.close()
-            raise unittest.SkipTest("missing: overlay file systems")
-
-    def _argv(self, text):
-        return ["nsenter", "--target", str(self._holder.pid), "--mount", "--net",
-                "bash", "-euo", "pipefail", "-c", text]
-
-    def run(self, text):
-        """What the commands print; the test fails with it if one of them does."""
-        done = subprocess.run(self._argv(text), env=self._environment, stdin=subprocess.DEVNULL,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                              timeout=120, check=False)
-        if done.returncode != 0:
-            raise AssertionError(f"exit code {done.returncode} of\n{text}\n{done.stdout}\n"
-                                 f"{self._log.read_text()}")
-        return done.stdout
-
-    def begin(self, program):
-        """Starts a program that stays; its output goes to the host's log."""
-        with open(self._log, "a") as log:
-            self._started.append(subprocess.Popen(
-                self._argv(f"exec {program}"), env=self._environment, stdin=subprocess.DEVNULL,
-                stdout=log, stderr=log))
-
-    def close(self):
-        for process in (*self._started, self._holder):
-            process.kill()
-            process.wait()
-        self._holder.stdout.close()
-        subprocess.run(["umount", "-l", str(self._scratch)], check=True)
-
-
-class Operations(unittest.TestCase):
-    def setUp(self):
-        support.require("nsenter", "unshare")
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="pcop-"))
-        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
-        (self.folder / "shared").mkdir()
-        with open(self.folder / "shared/web1.raw", "wb") as disk:
-            disk.truncate(64 << 20)
-        self.network = self.enterContext(Network())
-        environment = self.environment()
-        self.shells = {}
-        for host in self.network.hosts:
-            self.shells[host] = Shell(self.network, host, self.folder, environment)
-            self.addCleanup(self.shells[host].close)
-
-    def environment(self):
-        """The programs as their packages would install them."""
-        programs = Programs.built()
-        bin_folder = self.folder / "bin"
-        bin_folder.mkdir()
-        qemu = releases.of_hosts(self.network.hosts)["a"]
-        for name, path in (("uffd-server", programs.daemon), ("postcopyctl", programs.ctl)):
-            (bin_folder / name).symlink_to(path)
-        words = [qemu.program, *(word for folder in qemu.firmware for word in ("-L", folder))]
-        (bin_folder / "qemu-system-x86_64").write_text(
-            f"#!/bin/sh\nexec {shlex.join([shutil.which(words[0]), *words[1:]])} \"$@\"\n")
-        (bin_folder / "qemu-system-x86_64").chmod(0o755)
-        return {"PATH": f"{bin_folder}:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-                "LD_LIBRARY_PATH": str(programs.hook.parent)}
-
-    def adapted(self, text):
-        """The manual's commands with this network's addresses, and a guest that needs no disk."""
-        image = guest.image()
-        for host, address in (("a", "10.0.0.7"), ("b", "10.0.0.8")):
-            text = text.replace(address, self.network.address(host))
-        boot = ["-kernel", image.kernel, "-initrd", image.initramfs,
-                "-append", _GUEST.command_line()]
-        return text.replace("-display none", f"-display none {shlex.join(map(str, boot))}")
-
+class Operations(ManualTest):
     def test_the_manual_step_by_step(self):
         blocks = _BLOCK.findall(_MANUAL.read_text())
         self.assertGreater(len(blocks), 8)
@@ -132,35 +20,16 @@ class Operations(unittest.TestCase):
             for host in "ab" if where == "both" else where:
                 shell = self.shells[host]
                 if service:
-                    shell.begin("uffd-server")
-                    await_that("the daemon listens", lambda s=shell, h=host: self.answers(s, h))
+                    self.start_daemon(host)
                     continue
                 print(f"--- {host}\n{text.rstrip()}")
                 print(shell.run(self.adapted(text)), flush=True)
             if re.match(r"start-web1$", text, re.M):
                 self.await_guest()
-        listed = self.shells["a"].run(
-            f"postcopyctl --daemon {self.network.address('a')} list --json")
+        listed = self.shells["a"].run("postcopyctl list --json")
         self.assertEqual([(vm["name"], vm["guest_state"]) for vm in json.loads(listed)["vms"]],
                          [("web1", "running")])
         self.assertEqual(self.errors(), 0)
-
-    def answers(self, shell, host):
-        try:
-            return shell.run(f"postcopyctl --daemon {self.network.address(host)} list")
-        except AssertionError:
-            return ""
-
-    def await_guest(self):
-        def boots():
-            try:
-                return checker.status(self.network, _GUEST.address, timeout_s=1)
-            except support.LabError:
-                return None
-        await_that("the guest has booted", boots, timeout_s=60)
-
-    def errors(self):
-        return checker.wait_full_passes(self.network, _GUEST.address, 1).errors
 
 
 if __name__ == "__main__":

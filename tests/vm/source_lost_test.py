@@ -73,7 +73,7 @@ class SourceLost(support.StageTest):
 
     def arrived_share(self):
         answer = self.stats()
-        arrives = answer.get("state") == "STATE_RUNNING" and answer["data_bytes"]
+        arrives = answer.get("state") == "running" and answer["data_bytes"]
         return answer["present_bytes"] / answer["data_bytes"] if arrives else 0
 
     def await_waiting(self):
@@ -114,7 +114,7 @@ class SourceLost(support.StageTest):
             self.assertIn("the source was lost: the VM has been ended as in a crash",
                           ended.answer["report"])
             self.assertEqual(vm.wait_exit(), -signal.SIGKILL)
-            self.assertEqual(self.stats()["state"], "STATE_FAILED")
+            self.assertEqual(self.stats()["state"], "failed")
             self.assertEqual(self.stats()["error"], ended.answer["report"])
             self.assertEqual(self.record(), "owner")
             self.assertIn(ended.answer["report"], self.recover()["report"])
@@ -143,7 +143,7 @@ class SourceLost(support.StageTest):
             goes_on = self.outcome(vm)
             self.assertFalse(goes_on and "ended as in a crash" in report)
             self.assertEqual(self.record(), "incomplete")
-            self.assertEqual(self.stats()["state"], "STATE_FAILED")
+            self.assertEqual(self.stats()["state"], "failed")
             self.assertEqual(self.stats()["error"], report)
             host = self.stage.hosts["b"]
             if goes_on:
@@ -174,13 +174,13 @@ class SourceLost(support.StageTest):
             self.assertEqual(vm.wait_exit(ENDED_WITHIN_S), -signal.SIGKILL)
             took = time.monotonic() - began
             print(f"{took:.1f} s after the source was killed the VM has ended", flush=True)
-            await_that("the session has failed", lambda: self.stats().get("state") == "STATE_FAILED")
+            await_that("the session has failed", lambda: self.stats().get("state") == "failed")
             self.assertIn("the source was lost: the VM has been ended", self.stats()["error"])
 
     def test_the_daemons_options_let_it_run_on(self):
         self.begin("--source-lost", "poison", "--source-lost-after", LOST_AFTER_S)
         with self.without_its_source(0.5) as vm:
-            await_that("the session has failed", lambda: self.stats().get("state") == "STATE_FAILED")
+            await_that("the session has failed", lambda: self.stats().get("state") == "failed")
             self.assertRegex(self.stats()["error"], "never arrived (and are|were being) poisoned")
             self.assertEqual(self.record(), "incomplete")
             self.outcome(vm)

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "cli/json_output.h"
 #include "cli/progress_view.h"
@@ -32,20 +33,35 @@ void PrintTable(const std::vector<std::vector<std::string>>& rows) {
 
 std::string OrDash(const std::string& text) { return text.empty() ? "-" : text; }
 
+// A message that is not the last one.
+void PrintProgressLine(const v1::Progress& progress) {
+  PrintJsonLine(WithFigures(progress, "", progress.error()));
+}
+
 std::string SessionText(const v1::Vm& vm) {
   if (vm.session().empty()) return "-";
   return absl::StrFormat("%s (%s)", StateWords(vm.state()), vm.role());
 }
 
-// The end of a command that has nothing to say but that it was done.
-ExitCode Done(const Invocation& invocation, const absl::Status& status, const char* what) {
-  if (!status.ok()) return Fail(invocation, status);
+std::string OwedText(const v1::Owed& owed) {
+  const std::string left =
+      owed.has_remaining_bytes() ? ", " + MemoryText(owed.remaining_bytes()) + " are left" : "";
+  return absl::StrCat("Leave this host on: ", owed.peer(), " still needs memory of VM ", owed.vm(), left,
+                      " (", StateWords(owed.state()), ")");
+}
+
+// The end of a command whose answer has no more than `body` besides the head.
+ExitCode Done(const Invocation& invocation, const ordered_json& body, const std::string& text) {
   if (invocation.json) {
-    PrintJson({{"vm", invocation.vm}, {"outcome", OutcomeWord(ExitCode::kOk)}});
+    PrintJson(Joined(Head(invocation.vm, OutcomeWord(ExitCode::kOk), nullptr, ""), body));
   } else {
-    absl::PrintF("%s: %s\n", invocation.vm, what);
+    absl::PrintF("%s: %s\n", invocation.vm, text);
   }
   return ExitCode::kOk;
+}
+
+ExitCode Done(const Invocation& invocation, const absl::Status& status, const char* text) {
+  return status.ok() ? Done(invocation, ordered_json::object(), text) : Fail(invocation, status);
 }
 
 }  // namespace
@@ -55,12 +71,24 @@ void Complain(const Invocation& invocation, const std::string& message) {
   absl::FPrintF(stderr, "postcopyctl %s%s: %s\n", invocation.command, vm, message);
 }
 
+std::string MessageOf(const Invocation& invocation, const absl::Status& status) {
+  std::string message(status.message());
+  // The daemon itself, not one that it has tried to reach.
+  if (ForStatus(status) == ExitCode::kUnreachable &&
+      message.starts_with("daemon " + invocation.daemon + ": ")) {
+    absl::StrAppend(&message, "; the address is of ", invocation.daemon_chosen_by,
+                    "; is uffd-server running there, is its `listen` this address? Another one: "
+                    "--daemon or POSTCOPY_DAEMON");
+  }
+  return message;
+}
+
 ExitCode Fail(const Invocation& invocation, const absl::Status& status) {
   const ExitCode code = ForStatus(status);
-  const std::string message(status.message());
+  const std::string message = MessageOf(invocation, status);
   Complain(invocation, message);
   if (invocation.json) {
-    PrintJson({{"vm", invocation.vm}, {"outcome", OutcomeWord(code)}, {"error", message}});
+    PrintJson(Head(invocation.vm, OutcomeWord(code), nullptr, message));
   }
   return code;
 }
@@ -69,7 +97,7 @@ ExitCode List(const Invocation& invocation) {
   const auto list = RelocationClient(invocation.daemon).List();
   if (!list.ok()) return Fail(invocation, list.status());
   if (invocation.json) {
-    PrintJson(ToJson(*list));
+    PrintJson(Joined(Head("", OutcomeWord(ExitCode::kOk), nullptr, ""), ToJson(*list)));
     return ExitCode::kOk;
   }
   std::vector<std::vector<std::string>> rows{{"NAME", "PID", "GUEST", "RAM", "SESSION", "PROBLEM"}};
@@ -78,41 +106,42 @@ ExitCode List(const Invocation& invocation) {
                     MemoryText(vm.ram_bytes()), SessionText(vm), OrDash(vm.problem())});
   }
   PrintTable(rows);
+  for (const v1::Owed& owed : list->owed()) absl::PrintF("%s\n", OwedText(owed));
   return ExitCode::kOk;
 }
 
 ExitCode Stats(const Invocation& invocation) {
   const auto progress = RelocationClient(invocation.daemon).Stats(invocation.vm);
   if (!progress.ok()) return Fail(invocation, progress.status());
-  const ordered_json json = ToJson(*progress);
   if (invocation.json) {
-    PrintJson(json);
+    PrintJson(WithFigures(*progress, OutcomeWord(ExitCode::kOk), progress->error()));
     return ExitCode::kOk;
   }
   std::vector<std::vector<std::string>> rows;
-  for (const auto& [name, value] : json.items()) {
-    rows.push_back({name, value.is_string() ? value.get<std::string>() : value.dump()});
-  }
+  for (const auto& [name, text] : FigureRows(*progress)) rows.push_back({name, text});
   PrintTable(rows);
   return ExitCode::kOk;
 }
 
 ExitCode Watch(const Invocation& invocation) {
   RelocationClient client(invocation.daemon);
-  Watching watching(client, invocation.vm, PrinterFor(invocation.json));
+  const PrinterOptions printer = PrinterFor(invocation.json);
+  Watching watching(client, invocation.vm, printer, invocation.json ? PrintProgressLine : nullptr);
   const absl::Status status = watching.Join();
   const v1::Progress last = watching.last();
-  if (!status.ok() && last.session().empty()) return Fail(invocation, status);
   ExitCode code = ForEndState(last.state());
+  std::string error = last.error();
   if (!status.ok()) {
-    Complain(invocation, std::string(status.message()));
+    error = MessageOf(invocation, status);
+    Complain(invocation, error);
     if (!HasSwitched(last.state())) code = ForStatus(status);
   }
   if (invocation.json) {
-    ordered_json json = ToJson(last);
-    json["outcome"] = code == ExitCode::kOk ? "committed" : OutcomeWord(code);
-    PrintJson(json);
-  } else {
+    v1::Progress end = last;
+    end.set_vm(invocation.vm);
+    PrintJsonLine(
+        WithFigures(end, code == ExitCode::kOk ? "committed" : OutcomeWord(code), error));
+  } else if (!last.session().empty()) {
     absl::PrintF("%s\n", watching.Summary(last.elapsed_ms()));
   }
   return code;
@@ -127,13 +156,7 @@ ExitCode Hurry(const Invocation& invocation) {
 ExitCode SourceLost(const Invocation& invocation, v1::SourceLostAction action) {
   const auto report = RelocationClient(invocation.daemon).SourceLost(invocation.vm, action);
   if (!report.ok()) return Fail(invocation, report.status());
-  if (invocation.json) {
-    PrintJson(
-        {{"vm", invocation.vm}, {"outcome", OutcomeWord(ExitCode::kOk)}, {"report", *report}});
-  } else {
-    absl::PrintF("%s: %s\n", invocation.vm, *report);
-  }
-  return ExitCode::kOk;
+  return Done(invocation, {{"report", *report}}, *report);
 }
 
 ExitCode Cancel(const Invocation& invocation) {
@@ -150,7 +173,8 @@ ExitCode Recover(const Invocation& invocation) {
   const auto answer = RelocationClient(invocation.daemon).Recover(invocation.vm);
   if (!answer.ok()) return Fail(invocation, answer.status());
   if (invocation.json) {
-    PrintJson(ToJson(*answer));
+    const ordered_json body = ToJson(*answer);
+    PrintJson(Joined(Head(invocation.vm, OutcomeWord(ExitCode::kOk), body["state"], ""), body));
     return ExitCode::kOk;
   }
   absl::PrintF("%s: %s, owner: %s\n%s\n", invocation.vm, StateWords(answer->state()),

@@ -1,8 +1,8 @@
 // postcopyctl's commands: each calls the daemon, prints what it says and returns the exit code.
 //
 // Errors go to stderr as "postcopyctl relocate web1: <what the daemon says>". With `json` stdout
-// carries exactly one JSON object, also when the command fails. Not responsible for the command
-// line (main.cc).
+// carries one JSON object, also when the command fails; of `watch` one a line for each message, of
+// which the last one says the outcome. Not responsible for the command line (main.cc).
 #pragma once
 
 #include <string>
@@ -15,6 +15,7 @@ namespace postcopy {
 
 struct Invocation {
   std::string daemon;
+  std::string daemon_chosen_by;  // "--daemon", for messages
   bool json = false;
   std::string command;  // "relocate"
   std::string vm;       // empty for `list`
@@ -45,6 +46,8 @@ ExitCode Switch(const Invocation& invocation, bool wait);
 
 // Writes `message` to stderr behind the words that name the command.
 void Complain(const Invocation& invocation, const std::string& message);
+// The error's text; of a daemon that is unreachable also how its address was chosen, and what to do.
+std::string MessageOf(const Invocation& invocation, const absl::Status& status);
 // The same for an error; with `json` also an object with `vm`, `outcome` and `error` on stdout.
 ExitCode Fail(const Invocation& invocation, const absl::Status& status);
 

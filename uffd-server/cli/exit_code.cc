@@ -1,6 +1,52 @@
 #include "cli/exit_code.h"
 
+#include <array>
+
+#include "absl/strings/str_cat.h"
+
 namespace postcopy {
+namespace {
+
+constexpr std::array kOutcomes{
+    Outcome{"ok", ExitCode::kOk, "done"},
+    Outcome{"prepared", ExitCode::kOk, "both sides are ready, nothing has stopped"},
+    Outcome{"switched", ExitCode::kOk, "the VM runs at the destination, its memory is arriving"},
+    Outcome{"committed", ExitCode::kOk, "the VM and all of its memory are at the destination"},
+    Outcome{"failed", ExitCode::kFailed, "failed in a way that none of the others describes"},
+    Outcome{"usage", ExitCode::kUsage, "the command line is wrong"},
+    Outcome{"no-such-vm", ExitCode::kNoSuchVm, "no such VM, or no relocation of it, at this daemon"},
+    Outcome{"misfit", ExitCode::kMisfit,
+            "the two sides do not fit, or it cannot be done in this state"},
+    Outcome{"unreachable", ExitCode::kUnreachable, "the daemon or the other host's is unreachable"},
+    Outcome{"rolled-back", ExitCode::kRolledBack, "the switch failed, the VM runs at the source"},
+    Outcome{"cancelled", ExitCode::kCancelled, "cancelled, the VM runs at the source"},
+    Outcome{"unfinished", ExitCode::kUnfinished,
+            "switched but not finished, or the outcome is not known"},
+};
+
+}  // namespace
+
+std::span<const Outcome> Outcomes() { return kOutcomes; }
+
+std::string_view OutcomeWord(ExitCode code) {
+  for (const Outcome& outcome : kOutcomes) {
+    if (outcome.code == code) return outcome.word;
+  }
+  return "failed";
+}
+
+std::string ExitCodeHelp() {
+  std::string help;
+  for (size_t i = 0; i < kOutcomes.size();) {
+    const Outcome& first = kOutcomes[i];
+    absl::StrAppend(&help, "  ", static_cast<int>(first.code), "  ", std::string(first.word));
+    for (++i; i < kOutcomes.size() && kOutcomes[i].code == first.code; ++i) {
+      absl::StrAppend(&help, ", ", std::string(kOutcomes[i].word));
+    }
+    absl::StrAppend(&help, ": ", std::string(first.meaning), "\n");
+  }
+  return help;
+}
 
 ExitCode ForStatus(const absl::Status& status) {
   switch (status.code()) {  // not our enum
@@ -30,21 +76,6 @@ ExitCode ForEndState(v1::State state) {
 bool HasSwitched(v1::State state) {
   return state == v1::STATE_HANDED_OVER || state == v1::STATE_RUNNING ||
          state == v1::STATE_COMMITTED;
-}
-
-std::string_view OutcomeWord(ExitCode code) {
-  switch (code) {
-    case ExitCode::kOk: return "ok";
-    case ExitCode::kFailed: return "failed";
-    case ExitCode::kUsage: return "usage";
-    case ExitCode::kNoSuchVm: return "no-such-vm";
-    case ExitCode::kMisfit: return "misfit";
-    case ExitCode::kUnreachable: return "unreachable";
-    case ExitCode::kRolledBack: return "rolled-back";
-    case ExitCode::kCancelled: return "cancelled";
-    case ExitCode::kUnfinished: return "unfinished";
-  }
-  return "failed";
 }
 
 }  // namespace postcopy

@@ -2,7 +2,9 @@
 
 #include <cstdio>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_replace.h"
 
 namespace postcopy {
 namespace {
@@ -11,8 +13,27 @@ using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
 using nlohmann::ordered_json;
 
+ordered_json TextOrNull(std::string_view text) {
+  return text.empty() ? ordered_json(nullptr) : ordered_json(text);
+}
+
+// "rolled-back" of STATE_ROLLED_BACK in the enum State.
+ordered_json WordOf(const google::protobuf::EnumValueDescriptor& value) {
+  if (value.number() == 0) return nullptr;
+  std::string prefix;
+  for (const char letter : value.type()->name()) {
+    if (absl::ascii_isupper(static_cast<unsigned char>(letter)) && !prefix.empty()) prefix += '_';
+    prefix += absl::ascii_toupper(static_cast<unsigned char>(letter));
+  }
+  prefix += '_';
+  std::string_view name = value.name();
+  if (name.starts_with(prefix)) name.remove_prefix(prefix.size());
+  return absl::StrReplaceAll(absl::AsciiStrToLower(std::string(name)), {{"_", "-"}});
+}
+
 ordered_json Single(const Message& message, const FieldDescriptor& field) {
   const auto& reflection = *message.GetReflection();
+  if (field.has_presence() && !reflection.HasField(message, &field)) return nullptr;
   switch (field.cpp_type()) {
     case FieldDescriptor::CPPTYPE_INT32: return reflection.GetInt32(message, &field);
     case FieldDescriptor::CPPTYPE_INT64: return reflection.GetInt64(message, &field);
@@ -21,8 +42,8 @@ ordered_json Single(const Message& message, const FieldDescriptor& field) {
     case FieldDescriptor::CPPTYPE_DOUBLE: return reflection.GetDouble(message, &field);
     case FieldDescriptor::CPPTYPE_FLOAT: return reflection.GetFloat(message, &field);
     case FieldDescriptor::CPPTYPE_BOOL: return reflection.GetBool(message, &field);
-    case FieldDescriptor::CPPTYPE_ENUM: return reflection.GetEnum(message, &field)->name();
-    case FieldDescriptor::CPPTYPE_STRING: return reflection.GetString(message, &field);
+    case FieldDescriptor::CPPTYPE_ENUM: return WordOf(*reflection.GetEnum(message, &field));
+    case FieldDescriptor::CPPTYPE_STRING: return TextOrNull(reflection.GetString(message, &field));
     case FieldDescriptor::CPPTYPE_MESSAGE: return ToJson(reflection.GetMessage(message, &field));
   }
   return nullptr;
@@ -48,6 +69,32 @@ ordered_json ToJson(const Message& message) {
     json[field.name()] = std::move(list);
   }
   return json;
+}
+
+ordered_json Head(std::string_view vm, std::string_view outcome, const ordered_json& state,
+                  std::string_view error) {
+  return {{"vm", TextOrNull(vm)},
+          {"outcome", TextOrNull(outcome)},
+          {"state", state},
+          {"error", TextOrNull(error)}};
+}
+
+ordered_json Joined(ordered_json head, const ordered_json& body) {
+  for (const auto& [name, value] : body.items()) {
+    if (!head.contains(name)) head[name] = value;
+  }
+  return head;
+}
+
+ordered_json WithFigures(const v1::Progress& progress, std::string_view outcome,
+                         std::string_view error) {
+  const ordered_json figures = ToJson(progress);
+  return Joined(Head(progress.vm(), outcome, figures["state"], error), figures);
+}
+
+void PrintJsonLine(const ordered_json& json) {
+  absl::PrintF("%s\n", json.dump(-1, ' ', false, ordered_json::error_handler_t::replace));
+  std::fflush(stdout);
 }
 
 void PrintJson(const ordered_json& json) {

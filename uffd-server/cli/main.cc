@@ -1,12 +1,20 @@
 // postcopyctl: parses the command line and runs one command. What the commands do is in commands.h.
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdlib>
 #include <functional>
 #include <iostream>
 #include <string>
+#include <vector>
 
 #include "cli/commands.h"
-#include "control/address.h"
+#include "cli/exit_code.h"
+#include "cli/json_output.h"
+#include "cli/local_daemon.h"
+#include "config/options.h"
+#include "config/typing.h"
 #include "control/version.h"
+#include "core/address.h"
 
 namespace {
 
@@ -14,14 +22,20 @@ using postcopy::ExitCode;
 using postcopy::Invocation;
 using Command = std::function<ExitCode(const Invocation&)>;
 
-constexpr const char* kExitCodes =
-    "Exit codes: 0 done, 1 failed, 2 usage, 3 no such VM, 4 the two sides do not fit,\n"
-    "5 daemon or peer unreachable, 6 rolled back, 7 cancelled, 8 switched but not finished.\n\n"
-    "Example:\n  postcopyctl relocate web1 --to 10.77.0.12";
+// What every command takes, for the help of each.
+constexpr const char* kGeneralOptions =
+    "Options of every command:\n"
+    "  --daemon ADDRESS            the daemon to talk to, HOST[:PORT] or unix:PATH\n"
+    "  --json                      JSON on stdout, progress on stderr\n\n";
+
+std::string Footer() {
+  return "Exit codes, and the words of `outcome` in JSON:\n" + postcopy::ExitCodeHelp() +
+         "\nExample:\n  postcopyctl relocate web1 --to 10.0.0.8";
+}
 
 struct Parser {
   CLI::App app{"Relocates running virtual machines at once; their memory follows."};
-  Invocation invocation{"127.0.0.1:7700", false, "", ""};
+  Invocation invocation;
   postcopy::RelocateOptions relocate;
   bool no_wait = false;
   bool poison = false;
@@ -30,7 +44,7 @@ struct Parser {
 
   CLI::App* Add(const char* name, const char* what, const char* example, Command run) {
     CLI::App* sub = app.add_subcommand(name, what);
-    sub->footer(std::string("Example:\n  postcopyctl ") + example);
+    sub->footer(std::string(kGeneralOptions) + "Example:\n  postcopyctl " + example);
     sub->callback([this, name, run = std::move(run)] {
       invocation.command = name;
       command = run;
@@ -51,18 +65,19 @@ Parser::Parser() {
   app.name("postcopyctl");
   app.require_subcommand(1);
   app.fallthrough();
-  app.footer(kExitCodes);
+  app.footer(Footer());
   app.set_version_flag("--version", "postcopyctl " + std::string(postcopy::Version()));
-  app.add_option("--daemon", invocation.daemon, "the daemon to ask, host:port or unix:path")
-      ->envname("POSTCOPY_DAEMON")
-      ->capture_default_str();
-  app.add_flag("--json", invocation.json, "one JSON object on stdout, progress on stderr");
+  app.add_option("--daemon", invocation.daemon,
+                 "the daemon to talk to, HOST[:PORT] or unix:PATH (default: POSTCOPY_DAEMON, then "
+                 "`listen` in /etc/postcopy/uffd-server.toml, then 127.0.0.1:7700)")
+      ->type_name("ADDRESS");
+  app.add_flag("--json", invocation.json, "JSON on stdout, progress on stderr");
 
   CLI::App* sub = AddForVm(
       "relocate", "Moves a running VM to another host and waits until its memory has followed",
-      "relocate web1 --to 10.77.0.12",
+      "relocate web1 --to 10.0.0.8",
       [this](const Invocation& asked) { return postcopy::Relocate(asked, relocate); });
-  sub->add_option("--to", relocate.destination, "the other host's daemon, host[:port]")
+  sub->add_option("--to", relocate.destination, "the other host's daemon")
       ->required()
       ->type_name("HOST[:PORT]");
   sub->add_option("--as", relocate.destination_vm, "name of the waiting VM there, if another");
@@ -77,7 +92,7 @@ Parser::Parser() {
   sub->add_flag("--no-wait", no_wait, "end at the switch; memory goes on arriving");
 
   Add("list", "Shows the VMs of this host and why one cannot be relocated",
-      "list --daemon 10.77.0.12:7700", postcopy::List);
+      "list --daemon 10.0.0.8", postcopy::List);
   AddForVm("watch", "Shows the progress of a relocation until it has ended, at either side",
            "watch web1", postcopy::Watch);
   AddForVm("stats", "Shows all figures of a relocation once, at either side", "stats web1 --json",
@@ -88,7 +103,7 @@ Parser::Parser() {
   sub = AddForVm(
       "source-lost",
       "At the destination: gives up a source that is gone for good, and what it had not sent",
-      "source-lost web1 --poison --daemon 10.77.0.12:7700", [this](const Invocation& asked) {
+      "source-lost web1 --poison --daemon 10.0.0.8", [this](const Invocation& asked) {
         return postcopy::SourceLost(asked, poison ? postcopy::v1::SOURCE_LOST_ACTION_POISON
                                                   : postcopy::v1::SOURCE_LOST_ACTION_KILL);
       });
@@ -103,21 +118,60 @@ Parser::Parser() {
   AddForVm("release", "Lets a kept source VMM go after commit", "release web1", postcopy::Release);
 }
 
+// A wrong command line: exit code 2, with a complaint, and with --json an object that says the same.
+int RefuseUsage(const std::vector<std::string>& words, const std::string& complaint) {
+  std::cerr << "postcopyctl: " << complaint << "\nRun with --help for more information.\n";
+  if (std::find(words.begin(), words.end(), "--json") != words.end()) {
+    postcopy::PrintJson(
+        postcopy::Head("", postcopy::OutcomeWord(ExitCode::kUsage), nullptr, complaint));
+  }
+  return static_cast<int>(ExitCode::kUsage);
+}
+
+// `text` as the parts take it; otherwise `complaint` begins with `option`.
+bool TakeAddress(std::string& text, const std::string& option, const postcopy::AddressForm& form,
+                 std::string& complaint) {
+  const auto address = postcopy::Address::Parse(text, form);
+  if (address.ok()) {
+    text = address->ToString();
+  } else {
+    complaint = option + " " + address.error().message;
+  }
+  return address.ok();
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   Parser parser;
+  const std::vector<std::string> words(argv + 1, argv + argc);
+  if (const auto unknown = postcopy::UnknownWord(parser.app, words)) {
+    return RefuseUsage(words, *unknown);
+  }
   try {
     parser.app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return parser.app.exit(error);  // --help, --version
-    std::cerr << "postcopyctl: " << error.what() << "\nRun with --help for more information.\n";
-    return static_cast<int>(ExitCode::kUsage);
+    return RefuseUsage(words, error.what());
   }
-  parser.relocate.wait = !parser.no_wait;
-  parser.relocate.destination =
-      postcopy::WithDefaultPort(parser.relocate.destination, postcopy::kControlPort);
-  parser.invocation.daemon =
-      postcopy::WithDefaultPort(parser.invocation.daemon, postcopy::kControlPort);
-  return static_cast<int>(parser.command(parser.invocation));
+  Invocation& invocation = parser.invocation;
+  const char* const environment = std::getenv("POSTCOPY_DAEMON");
+  postcopy::DaemonChoice daemon =
+      postcopy::ChooseDaemon(invocation.daemon, environment == nullptr ? "" : environment,
+                             postcopy::kDefaultConfigFile);
+  std::string complaint;
+  if (!TakeAddress(daemon.address, daemon.chosen_by,
+                   {.default_port = postcopy::kControlPort, .may_be_unix = true}, complaint)) {
+    return RefuseUsage(words, complaint);
+  }
+  invocation.daemon = daemon.address;
+  invocation.daemon_chosen_by = daemon.chosen_by;
+  postcopy::RelocateOptions& relocate = parser.relocate;
+  relocate.wait = !parser.no_wait;
+  if (invocation.command == "relocate" &&
+      !TakeAddress(relocate.destination, "--to", {.default_port = postcopy::kControlPort},
+                   complaint)) {
+    return RefuseUsage(words, complaint);
+  }
+  return static_cast<int>(parser.command(invocation));
 }

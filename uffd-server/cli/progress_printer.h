@@ -29,6 +29,8 @@ class ProgressPrinter {
   explicit ProgressPrinter(const PrinterOptions& options) : options_(options) {}
 
   void Show(const v1::Progress& progress, std::chrono::steady_clock::time_point now);
+  // Takes the message, and writes nothing.
+  void Note(const v1::Progress& progress) { view_.Add(progress); }
   // A line of its own, in the place of the bar.
   void Say(std::string_view text);
   // Takes the bar away, so that the next line starts at the left.

@@ -7,12 +7,14 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_replace.h"
+#include "absl/time/time.h"
 
 namespace postcopy {
 namespace {
 
 constexpr double kRateOverMs = 2000;
 constexpr double kLongestRemainingS = 1e9;  // what would take longer is not known any better
+constexpr double kLongestClockS = 359'999;
 constexpr int kShortestBar = 10;
 constexpr int kLongestBar = 40;
 
@@ -33,6 +35,18 @@ std::string RemainingText(double seconds) {
   const auto whole = static_cast<int64_t>(std::ceil(std::min(kLongestRemainingS, seconds)));
   if (whole < 60) return absl::StrFormat("%d s", whole);
   return absl::StrFormat("%d min %d s", whole / 60, whole % 60);
+}
+
+// "0:02", "59:59", "2:00:00": as short as it can be.
+std::string ClockText(double seconds) {
+  const auto whole = static_cast<int64_t>(std::ceil(std::min(kLongestClockS, seconds)));
+  if (whole < 3600) return absl::StrFormat("%d:%02d", whole / 60, whole % 60);
+  return absl::StrFormat("%d:%02d:%02d", whole / 3600, whole / 60 % 60, whole % 60);
+}
+
+// Local time of the terminal, to the millisecond.
+std::string TimeText(int64_t us) {
+  return absl::FormatTime("%Y-%m-%d %H:%M:%E3S", absl::FromUnixMicros(us), absl::LocalTimeZone());
 }
 
 // Its own words if the session says why it ended.
@@ -75,6 +89,44 @@ std::string DurationText(double us) {
 std::string MemoryText(uint64_t bytes) {
   const double mib = static_cast<double>(bytes) / (1 << 20);
   return mib < 1024 ? absl::StrFormat("%.4g MiB", mib) : absl::StrFormat("%.4g GiB", mib / 1024);
+}
+
+std::vector<std::pair<std::string, std::string>> FigureRows(const v1::Progress& progress) {
+  const std::string unknown = "not known";
+  std::vector<std::pair<std::string, std::string>> rows;
+  const auto add = [&](const char* name, bool known, const std::string& text) {
+    rows.emplace_back(name, known ? text : unknown);
+  };
+  const auto words = [&](const char* name, const std::string& text) {
+    rows.emplace_back(name, text.empty() ? "-" : text);
+  };
+  const auto ms = [](double value) { return DurationText(value * 1e3); };
+  words("VM", progress.vm());
+  words("session", progress.session());
+  words("state", StateWords(progress.state()));
+  words("this host is", progress.role().empty() ? "" : "the " + progress.role());
+  words("other host", progress.peer());
+  words("error", progress.error());
+  add("RAM", progress.ram_bytes() != 0, MemoryText(progress.ram_bytes()));
+  add("data", progress.has_data_bytes(), MemoryText(progress.data_bytes()));
+  add("present", progress.has_present_bytes(), MemoryText(progress.present_bytes()));
+  add("on demand", progress.has_demand_bytes(), MemoryText(progress.demand_bytes()));
+  add("in bulk", progress.has_bulk_bytes(), MemoryText(progress.bulk_bytes()));
+  add("zero pages", progress.has_zero_pages(), absl::StrCat(progress.zero_pages()));
+  add("discarded pages", progress.has_discarded_pages(), absl::StrCat(progress.discarded_pages()));
+  add("faults", progress.has_faults(), absl::StrCat(progress.faults()));
+  add("fault p50", progress.has_fault_p50_us(), DurationText(progress.fault_p50_us()));
+  add("fault p99", progress.has_fault_p99_us(), DurationText(progress.fault_p99_us()));
+  add("fault p99.9", progress.has_fault_p999_us(), DurationText(progress.fault_p999_us()));
+  add("fault max", progress.has_fault_max_us(), DurationText(progress.fault_max_us()));
+  add("interruptions", progress.has_interruptions(), absl::StrCat(progress.interruptions()));
+  add("downtime", progress.has_downtime_ms(), ms(progress.downtime_ms()));
+  add("since prepare", true, ms(progress.elapsed_ms()));
+  add("since resume", progress.has_after_switch_ms(), ms(progress.after_switch_ms()));
+  add("stopped at", progress.has_stopped_at_us(), TimeText(progress.stopped_at_us()));
+  add("resumed at", progress.has_resumed_at_us(), TimeText(progress.resumed_at_us()));
+  add("committed at", progress.has_committed_at_us(), TimeText(progress.committed_at_us()));
+  return rows;
 }
 
 void ProgressView::Add(const v1::Progress& progress) {
@@ -121,14 +173,22 @@ std::string ProgressView::Bar(int width) const {
   const bool waits = last_.state() == v1::STATE_RUNNING && !last_.error().empty();
   const std::string before =
       absl::StrFormat("%s %s ", last_.vm(), waits ? "waits for its source" : StateWords(last_.state()));
-  std::string after = absl::StrFormat("%3d %%", percent());
-  if (const auto rate = rate_bytes_per_s()) {
-    absl::StrAppendFormat(&after, "  %.1f MB/s", *rate / 1e6);
-  }
-  absl::StrAppend(&after, "  ", FaultText(last_));
-  if (const auto left = remaining_s()) absl::StrAppend(&after, "  ETA ", RemainingText(*left));
+  const auto rate = rate_bytes_per_s();
+  const auto left = remaining_s();
+  const std::string after = absl::StrFormat(
+      "%3d %%  %11s  %6d faults", percent(),
+      rate.has_value() ? absl::StrFormat("%.1f MB/s", *rate / 1e6) : "", last_.faults());
+  const std::string p99 = absl::StrFormat(
+      "  %11s",
+      last_.has_fault_p99_us() ? absl::StrCat("p99 ", DurationText(last_.fault_p99_us())) : "");
+  const std::string eta =
+      absl::StrFormat("  %11s", left.has_value() ? absl::StrCat("ETA ", ClockText(*left)) : "");
   const int columns = std::max(0, width - 1);
-  const int room = columns - static_cast<int>(before.size() + after.size()) - 3;  // "[] "
+  const auto room_beside = [&](const std::string& more) {
+    return columns - static_cast<int>(before.size() + after.size() + more.size() + eta.size()) - 3;
+  };
+  const bool with_p99 = room_beside(p99) >= kShortestBar;
+  const int room = room_beside(with_p99 ? p99 : "");
   std::string line = before;
   if (room >= kShortestBar) {
     const int cells = std::min(room, kLongestBar);
@@ -136,7 +196,7 @@ std::string ProgressView::Bar(int width) const {
     absl::StrAppend(&line, "[", std::string(static_cast<size_t>(full), '='),
                     std::string(static_cast<size_t>(cells - full), ' '), "] ");
   }
-  absl::StrAppend(&line, after);
+  absl::StrAppend(&line, after, with_p99 ? p99 : "", eta);
   if (line.size() > static_cast<size_t>(columns)) line.resize(static_cast<size_t>(columns));
   return line;
 }
@@ -144,10 +204,13 @@ std::string ProgressView::Bar(int width) const {
 std::string ProgressView::Line() const {
   std::string line = absl::StrFormat("%s: %s", last_.vm(), StateWords(last_.state()));
   if (last_.state() != v1::STATE_RUNNING && last_.state() != v1::STATE_COMMITTED) {
+    if (last_.state() == v1::STATE_PREPARED) {
+      absl::StrAppend(&line, ", the VM runs at its source until `switch` or `cancel`");
+    }
     return WithReason(std::move(line), last_);
   }
-  if (last_.data_bytes() == 0) {
-    absl::StrAppend(&line, ", asking what there is to bring");
+  if (!last_.has_data_bytes()) {
+    absl::StrAppend(&line, ", how much memory is to come is not known yet");
   } else {
     absl::StrAppendFormat(&line, ", %d %% of %s present", percent(), MemoryText(last_.data_bytes()));
   }

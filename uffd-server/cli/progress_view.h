@@ -7,6 +7,8 @@
 #include <deque>
 #include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "control/postcopy.pb.h"
 
@@ -18,6 +20,10 @@ std::string StateWords(v1::State state);
 std::string DurationText(double us);
 // "512 MiB", "1.5 GiB".
 std::string MemoryText(uint64_t bytes);
+
+// Every figure of a session as a name and a text with its unit: "data", "1.5 GiB". What is not known
+// is said to be so.
+std::vector<std::pair<std::string, std::string>> FigureRows(const v1::Progress& progress);
 
 // Not thread-safe.
 class ProgressView {
@@ -34,8 +40,8 @@ class ProgressView {
   // Until the last page is there, at the present rate. Nothing: not known.
   std::optional<double> remaining_s() const;
 
-  // At most `width` - 1 columns, so that no terminal wraps it; the bar itself goes first when there
-  // is no room.
+  // At most `width` - 1 columns, so that no terminal wraps it. Its parts keep their places while their
+  // figures grow; where there is no room p99 goes first, then the bar itself.
   std::string Bar(int width) const;
   std::string Line() const;
   // What came of it. `total_ms`: from the command to the end.

@@ -50,12 +50,12 @@ class Relocating {
   Ending SwitchAndWatch(const std::string& session, bool wait);
   Ending AwaitCommit(Watching& watching);
   // What a Switch that did not succeed came to.
-  Ending AfterFailedSwitch(const absl::Status& status);
+  Ending AfterFailedSwitch(const absl::Status& status, const std::string& session);
   // After Ctrl-C, when Prepare has returned.
   Ending GiveUp();
 
-  static Ending Because(const absl::Status& status) {
-    return {ForStatus(status), std::string(status.message()), ""};
+  Ending Because(const absl::Status& status) const {
+    return {ForStatus(status), MessageOf(invocation_, status), ""};
   }
 
   // Prints how it ended.
@@ -124,8 +124,10 @@ Ending Relocating::SwitchAndWatch(const std::string& session, bool wait) {
   Ending ending;
   if (!downtime_ms.ok()) {
     watching.Stop();
-    ending = AfterFailedSwitch(downtime_ms.status());
-  } else if (wait) {
+    if (v1::Progress seen = watching.last(); !seen.session().empty()) last_ = std::move(seen);
+    return AfterFailedSwitch(downtime_ms.status(), session);
+  }
+  if (wait) {
     ending = AwaitCommit(watching);
   } else {
     ending.outcome = "switched";
@@ -133,12 +135,8 @@ Ending Relocating::SwitchAndWatch(const std::string& session, bool wait) {
   watching.Stop();
   if (const v1::Progress seen = watching.last(); !seen.session().empty()) last_ = seen;
   committed_at_ = watching.committed_at();
-  if (downtime_ms.ok()) {
-    if (!last_.has_downtime_ms() && downtime_ms->has_value()) {
-      last_.set_downtime_ms(**downtime_ms);
-    }
-    if (!invocation_.json) absl::PrintF("%s\n", watching.Summary(TotalMs()));
-  }
+  if (!last_.has_downtime_ms() && downtime_ms->has_value()) last_.set_downtime_ms(**downtime_ms);
+  if (!invocation_.json) absl::PrintF("%s\n", watching.Summary(TotalMs()));
   return ending;
 }
 
@@ -161,21 +159,27 @@ Ending Relocating::AwaitCommit(Watching& watching) {
   return {code, last.error(), ""};
 }
 
-Ending Relocating::AfterFailedSwitch(const absl::Status& status) {
+Ending Relocating::AfterFailedSwitch(const absl::Status& status, const std::string& session) {
   Ending ending = Because(status);
   const bool sure = ending.code == ExitCode::kRolledBack || ending.code == ExitCode::kCancelled ||
                     ending.code == ExitCode::kNoSuchVm || ending.code == ExitCode::kMisfit;
-  if (sure) return ending;
-  // The call failed, which says nothing about the switch: look.
+  // The session's state as it is now, not as the watch has seen it last. Where the call failed, which
+  // says nothing about the switch, it also tells what became of that.
   const auto progress = client_.Stats(invocation_.vm);
-  if (!progress.ok()) {
+  const bool same = progress.ok() && progress->session() == session;
+  if (same) last_ = *progress;
+  if (sure) {
+    if (!same && ending.code == ExitCode::kRolledBack) last_.set_state(v1::STATE_ROLLED_BACK);
+    if (!same && ending.code == ExitCode::kCancelled) last_.set_state(v1::STATE_CANCELLED);
+    return ending;
+  }
+  if (!same) {
     ending.code = ExitCode::kUnfinished;
     absl::StrAppend(&ending.complaint,
                     "; whether the switch took place is not known, `postcopyctl recover ",
                     invocation_.vm, "` finds out");
     return ending;
   }
-  last_ = *progress;
   if (progress->state() != v1::STATE_PREPARED) ending.code = ForEndState(progress->state());
   if (ending.code == ExitCode::kOk) ending.code = ExitCode::kUnfinished;
   return ending;
@@ -189,10 +193,11 @@ double Relocating::TotalMs() const {
 ExitCode Relocating::Close(const Ending& ending) {
   if (!ending.complaint.empty()) Complain(invocation_, ending.complaint);
   if (invocation_.json) {
-    auto json = ToJson(last_);
+    const std::string_view outcome =
+        ending.outcome.empty() ? OutcomeWord(ending.code) : ending.outcome;
+    auto json = WithFigures(last_, outcome,
+                            ending.complaint.empty() ? last_.error() : ending.complaint);
     json["total_ms"] = TotalMs();
-    json["outcome"] = ending.outcome.empty() ? OutcomeWord(ending.code) : ending.outcome;
-    if (!ending.complaint.empty()) json["error"] = ending.complaint;
     PrintJson(json);
   }
   return ending.code;

@@ -1,14 +1,22 @@
 #include "cli/watching.h"
 
+#include <utility>
+
 namespace postcopy {
 namespace {
 
 constexpr std::chrono::milliseconds kInterval{500};
 
+bool IsFinalState(v1::State state) {
+  return state == v1::STATE_COMMITTED || state == v1::STATE_ROLLED_BACK ||
+         state == v1::STATE_CANCELLED || state == v1::STATE_FAILED;
+}
+
 }  // namespace
 
-Watching::Watching(RelocationClient& client, const std::string& vm, const PrinterOptions& printer)
-    : printer_(printer), thread_([this, &client, vm](const std::stop_token& stop) {
+Watching::Watching(RelocationClient& client, const std::string& vm, const PrinterOptions& printer,
+                   std::function<void(const v1::Progress&)> each)
+    : each_(std::move(each)), printer_(printer), thread_([this, &client, vm](const std::stop_token& stop) {
         const absl::Status status = client.Watch(
             vm, kInterval, stop, [this](const v1::Progress& progress) { Take(progress); });
         {
@@ -54,8 +62,13 @@ std::string Watching::Summary(double total_ms) {
 
 void Watching::Take(const v1::Progress& progress) {
   const auto now = std::chrono::steady_clock::now();
+  if (each_ != nullptr && !IsFinalState(progress.state())) each_(progress);
   const absl::MutexLock lock(&mutex_);
-  printer_.Show(progress, now);
+  if (each_ != nullptr) {
+    printer_.Note(progress);
+  } else {
+    printer_.Show(progress, now);
+  }
   if (progress.state() == v1::STATE_COMMITTED) committed_at_ = now;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <optional>
 #include <string>
 #include <thread>
@@ -18,8 +19,10 @@ namespace postcopy {
 // Thread-safe.
 class Watching {
  public:
-  // Begins at once. `client` must outlive this.
-  Watching(RelocationClient& client, const std::string& vm, const PrinterOptions& printer);
+  // Begins at once. `client` must outlive this. `each`, if it is one, is called in place of the printer
+  // for every message but that of a final state, on the thread of the call.
+  Watching(RelocationClient& client, const std::string& vm, const PrinterOptions& printer,
+           std::function<void(const v1::Progress&)> each = nullptr);
   // Stops.
   ~Watching();
 
@@ -41,6 +44,7 @@ class Watching {
  private:
   void Take(const v1::Progress& progress);
 
+  const std::function<void(const v1::Progress&)> each_;
   absl::Mutex mutex_;
   ProgressPrinter printer_ ABSL_GUARDED_BY(mutex_);
   absl::Status status_ ABSL_GUARDED_BY(mutex_);

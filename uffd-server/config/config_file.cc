@@ -13,6 +13,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "config/typing.h"
 
 namespace postcopy {
 namespace {
@@ -60,7 +61,12 @@ absl::Status Apply(CLI::App& app, const std::string& key, const toml::node& valu
   const std::string name = "--" + key;
   CLI::Option* option = app.get_option_no_throw(name);
   if (option == nullptr || !option->get_configurable()) {
-    return absl::InvalidArgumentError("there is no such key");
+    std::vector<std::string> keys;
+    for (const CLI::Option* known : app.get_options()) {
+      if (!known->get_configurable()) continue;
+      for (const std::string& long_name : known->get_lnames()) keys.push_back(long_name);
+    }
+    return absl::InvalidArgumentError("there is no such key" + Suggestion(key, keys));
   }
   const Takes takes = WhatItTakes(*option);
   const auto words = WordsOf(value, takes);

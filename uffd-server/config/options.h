@@ -27,6 +27,7 @@ struct Options {
   size_t bulk_lanes = 2;
   std::string source_lost = "wait";
   unsigned source_lost_after_s = 300;
+  unsigned shutdown_wait_s = 900;
   std::string trace_folder;
   std::vector<std::string> faults;
   std::string log_level = "info";

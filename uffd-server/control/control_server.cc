@@ -11,14 +11,13 @@
 #include <utility>
 
 #include "absl/base/call_once.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
-#include "control/address.h"
 #include "control/channel.h"
 #include "control/grpc_log.h"
 #include "control/peer_service.h"
 #include "control/relocation_service.h"
+#include "core/address.h"
 
 namespace postcopy {
 namespace {
@@ -27,18 +26,24 @@ constexpr std::chrono::seconds kShutdownLimit{2};
 // Clients ping every kKeepaliveInterval; what comes more often than this is refused.
 constexpr int kShortestPingIntervalMs = 1000;
 
-absl::Status CheckAddresses(const ControlServerOptions& options) {
+absl::StatusOr<std::vector<Address>> ParseAddresses(const ControlServerOptions& options) {
   if (options.addresses.empty()) {
     return absl::InvalidArgumentError("listen: no address was given");
   }
-  for (const std::string& address : options.addresses) {
-    if (options.insecure || IsLocalOnly(address)) continue;
-    return absl::FailedPreconditionError(absl::StrFormat(
-        "listen %s: other hosts can reach it and nothing is encrypted yet; give --insecure to "
-        "listen all the same, on a network that you trust",
-        address));
+  std::vector<Address> addresses;
+  for (const std::string& text : options.addresses) {
+    const auto address = Address::Parse(
+        text, {.default_port = kControlPort, .may_be_unix = true, .may_listen = true});
+    if (!address.ok()) return absl::InvalidArgumentError("listen " + address.error().message);
+    if (!options.insecure && !address->IsLocalOnly()) {
+      return absl::FailedPreconditionError(absl::StrFormat(
+          "listen %s: other hosts can reach it and nothing is encrypted yet; give --insecure to "
+          "listen all the same, on a network that you trust",
+          text));
+    }
+    addresses.push_back(*address);
   }
-  return absl::OkStatus();
+  return addresses;
 }
 
 // Each call takes a thread for as long as it runs: a connection may have so many at once, and all of
@@ -85,7 +90,8 @@ struct ControlServer::Serving {
 
 absl::StatusOr<std::unique_ptr<ControlServer>> ControlServer::Start(
     const ControlServerOptions& options, Relocations& relocations) {
-  if (auto status = CheckAddresses(options); !status.ok()) return status;
+  const auto parsed = ParseAddresses(options);
+  if (!parsed.ok()) return parsed.status();
   TakeGrpcLog();
   TakeLastSystemError();
   grpc::EnableDefaultHealthCheckService(true);
@@ -96,7 +102,7 @@ absl::StatusOr<std::unique_ptr<ControlServer>> ControlServer::Start(
   builder.RegisterService(&serving->peer_service);
   std::vector<int> ports(options.addresses.size(), 0);
   for (size_t i = 0; i < ports.size(); ++i) {
-    builder.AddListeningPort(options.addresses[i], grpc::InsecureServerCredentials(), &ports[i]);
+    builder.AddListeningPort((*parsed)[i].ToString(), grpc::InsecureServerCredentials(), &ports[i]);
   }
   serving->server = builder.BuildAndStart();
   if (serving->server == nullptr) {
@@ -107,9 +113,11 @@ absl::StatusOr<std::unique_ptr<ControlServer>> ControlServer::Start(
         absl::StrFormat("listen %s: %s", options.addresses[i],
                         cause.empty() ? "not an address to listen on" : cause));
   }
-  std::vector<std::string> addresses = options.addresses;
+  std::vector<std::string> addresses;
   for (size_t i = 0; i < ports.size(); ++i) {
-    if (!absl::StartsWith(addresses[i], "unix")) addresses[i] = WithPort(addresses[i], ports[i]);
+    const Address& address = (*parsed)[i];
+    const auto port = static_cast<uint16_t>(ports[i]);
+    addresses.push_back((address.is_unix() ? address : address.WithPort(port)).ToString());
   }
   auto* health = serving->server->GetHealthCheckService();
   health->SetServingStatus(v1::Relocation::service_full_name(), true);

@@ -24,7 +24,8 @@ struct ControlServerOptions {
 // Thread-safe.
 class ControlServer {
  public:
-  // Listens and serves from other threads until Stop(). kInvalidArgument: no address.
+  // Listens and serves from other threads until Stop(). kInvalidArgument: no address, or
+  // a text that is none.
   // kFailedPrecondition: an address is neither loopback nor Unix and `insecure` is false.
   // kUnavailable: an address cannot be listened on; the message names it and the cause.
   // `relocations` must outlive the server.

@@ -1,10 +1,12 @@
 #include "control/convert.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <utility>
 
 #include "absl/strings/str_format.h"
+#include "core/address.h"
 #include "core/memory_layout.h"
 #include "core/printable_text.h"
 #include "core/session_id.h"
@@ -97,9 +99,6 @@ absl::Status CheckOfferFields(const v1::OfferRequest& message) {
   for (const std::string& device : message.devices()) {
     if (auto status = CheckText("device", device, kMaxDeviceBytes); !status.ok()) return status;
   }
-  for (const std::string& address : message.data_addresses()) {
-    if (auto status = CheckName("data address", address); !status.ok()) return status;
-  }
   for (const v1::RamBlock& block : message.ram()) {
     if (auto status = CheckName("ram", block.name()); !status.ok()) return status;
   }
@@ -109,9 +108,13 @@ absl::Status CheckOfferFields(const v1::OfferRequest& message) {
   if (auto status = CheckText("vmm_version", message.vmm_version(), kMaxNameBytes); !status.ok()) {
     return status;
   }
-  if (auto status = CheckText("control_address", message.control_address(), kMaxNameBytes);
-      !status.ok()) {
-    return status;
+  for (const std::string& address : message.data_addresses()) {
+    if (const auto parsed = Address::Parse(address, {}); !parsed.ok()) {
+      return absl::InvalidArgumentError("offer: data address " + parsed.error().message);
+    }
+  }
+  if (const auto parsed = Address::Parse(message.control_address(), {}); !parsed.ok()) {
+    return absl::InvalidArgumentError("offer: control address " + parsed.error().message);
   }
   int64_t extents = 0;
   for (const v1::RamBlock& block : message.ram()) extents += block.data_extents_size() / 2;
@@ -232,6 +235,19 @@ v1::Vm ToProto(const VmSummary& vm) {
     message.set_session(vm.progress.session);
     message.set_state(ToProto(vm.progress.state));
     message.set_role(RoleWord(vm.progress.role));
+  }
+  return message;
+}
+
+v1::Owed ToOwed(const Progress& progress) {
+  v1::Owed message;
+  message.set_vm(progress.vm);
+  message.set_session(progress.session);
+  message.set_state(ToProto(progress.state));
+  message.set_peer(progress.peer);
+  if (progress.data_bytes && progress.present_bytes) {
+    message.set_remaining_bytes(*progress.data_bytes -
+                                std::min(*progress.data_bytes, *progress.present_bytes));
   }
   return message;
 }

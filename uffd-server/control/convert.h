@@ -29,6 +29,7 @@ v1::Progress ToProto(const Progress& progress);
 absl::StatusOr<Progress> FromProto(const v1::Progress& message);
 
 v1::Vm ToProto(const VmSummary& vm);
+v1::Owed ToOwed(const Progress& progress);
 
 v1::OfferRequest ToProto(const Offer& offer);
 // Checks names, sizes and extents against the limits of a MemoryLayout as well.

@@ -35,6 +35,8 @@ milliseconds IntervalOf(const v1::WatchRequest& request) {
 grpc::Status RelocationService::List(grpc::ServerContext* context, const v1::ListRequest*,
                                      v1::ListResponse* response) {
   for (const VmSummary& vm : relocations_.List()) *response->add_vms() = ToProto(vm);
+  for (const Progress& progress : relocations_.Owed()) *response->add_owed() = ToOwed(progress);
+  response->set_may_switch_off(response->owed().empty());
   response->set_version(std::string(Version()));
   MakePrintable(*response);  // one VM's words must not cost the client the others
   return Answer(context, absl::OkStatus());

@@ -6,7 +6,7 @@
 #include <string_view>
 
 #include "absl/strings/ascii.h"
-#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "core/printable_text.h"
 
@@ -20,32 +20,6 @@ static_assert(static_cast<int>(absl::StatusCode::kAborted) == grpc::StatusCode::
 static_assert(static_cast<int>(absl::StatusCode::kUnauthenticated) ==
               grpc::StatusCode::UNAUTHENTICATED);
 
-// The innermost cause of what gRPC says about a connection: "failed to connect to all addresses;
-// last error: UNKNOWN: ipv4:127.0.0.1:1: Failed to connect to remote host: Connection refused" ->
-// "connection refused".
-std::string CauseOf(const grpc::Status& status) {
-  if (status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED) return "no answer in time";
-  if (status.error_code() == grpc::StatusCode::UNIMPLEMENTED) {
-    return "does not know this call: another version, or no daemon";
-  }
-  std::string text = status.error_message();
-  if (text.empty()) return absl::StrFormat("status %d", static_cast<int>(status.error_code()));
-  if (absl::EqualsIgnoreCase(text, "socket closed")) return "it closed the connection";
-  if (absl::EqualsIgnoreCase(text, "recvmsg:Connection timed out") ||
-      absl::EqualsIgnoreCase(text, "keepalive watchdog timeout")) {
-    return "the connection is lost, it has fallen silent";
-  }
-  const size_t colon = text.rfind(": ");
-  if (absl::StartsWith(text, "failed to connect") && colon != std::string::npos) {
-    text.erase(0, colon + 2);
-  }
-  // "Socket closed" and the like, but not an acronym.
-  if (text.size() > 1 && absl::ascii_islower(static_cast<unsigned char>(text[1]))) {
-    text[0] = absl::ascii_tolower(static_cast<unsigned char>(text[0]));
-  }
-  return text;
-}
-
 // `code` of a call that no daemon has answered: a proxy, or gRPC itself, made it up.
 absl::StatusCode WithoutAnswer(absl::StatusCode code) {
   switch (code) {  // not our enum
@@ -58,7 +32,66 @@ absl::StatusCode WithoutAnswer(absl::StatusCode code) {
   }
 }
 
+// What gRPC says about a connection that could not be made, and what a user is told in its place.
+struct Translation {
+  std::string_view said;  // contained in it, in lower case
+  const char* told;
+};
+constexpr const char* kNoAnswer =
+    "no answer within 2 s (is uffd-server running there, is the port open?)";
+constexpr const char* kAnotherProgram = "another program than uffd-server listens there";
+constexpr Translation kTranslations[] = {
+    {"handshaker shutdown", kNoAnswer},
+    {"fd shutdown", kNoAnswer},
+    {"connect timeout", kNoAnswer},
+    {"timer expired", kNoAnswer},
+    {"before receiving settings", "it accepts connections and says nothing: it hangs, or another "
+                                  "program than uffd-server listens there"},
+    {"http1", kAnotherProgram},
+    {"http/2", kAnotherProgram},
+    {"socket closed", "it closes connections at once: another program than uffd-server, or one that "
+                      "expects TLS, listens there"},
+    {"invalid argument", "invalid argument (a link-local address needs its interface: "
+                         "[fe80::1%eth0])"},
+    {"connection refused", "connection refused"},
+    {"connection reset", "it closed the connection"},
+    {"no route to host", "no route to host"},
+    {"network is unreachable", "network is unreachable"},
+};
+
+// "nosuchhost:7700: C-ares status …" -> "nosuchhost".
+std::string HostIn(std::string_view text) {
+  text = text.substr(0, text.find(": "));
+  return std::string(text.substr(0, text.rfind(':')));
+}
+
 }  // namespace
+
+std::string CauseOfFailedCall(int code, std::string text) {
+  if (code == grpc::StatusCode::DEADLINE_EXCEEDED) return "no answer in time";
+  if (code == grpc::StatusCode::UNIMPLEMENTED) {
+    return "does not know this call: another version, or another program than uffd-server";
+  }
+  if (text.empty()) return absl::StrFormat("status %d", code);
+  constexpr std::string_view kDns = "DNS resolution failed for ";
+  if (text.starts_with(kDns)) {
+    return "unknown host name " + HostIn(std::string_view(text).substr(kDns.size()));
+  }
+  const std::string lower = absl::AsciiStrToLower(text);
+  // "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: …"
+  if (lower.starts_with("failed to connect")) {
+    for (const Translation& each : kTranslations) {
+      if (lower.find(each.said) != std::string::npos) return each.told;
+    }
+    return absl::StrCat("cannot be reached (", text, ")");
+  }
+  if (lower == "socket closed") return "it closed the connection";
+  if (lower.find("connection timed out") != std::string::npos ||
+      lower.find("keepalive watchdog timeout") != std::string::npos) {
+    return "the connection is lost, it has fallen silent";
+  }
+  return text;
+}
 
 grpc::Status Answer(grpc::ServerContext* context, const absl::Status& status) {
   if (status.ok()) return grpc::Status::OK;
@@ -78,7 +111,10 @@ absl::Status Outcome(const grpc::ClientContext& context, const grpc::Status& sta
   if (context.GetServerTrailingMetadata().count(kAnsweredKey) > 0) {
     return absl::Status(code, PrintableText(status.error_message()));
   }
-  return absl::Status(WithoutAnswer(code), absl::StrFormat("%s: %s", callee, PrintableText(CauseOf(status))));
+  return absl::Status(
+      WithoutAnswer(code),
+      absl::StrFormat("%s: %s", callee,
+                      PrintableText(CauseOfFailedCall(status.error_code(), status.error_message()))));
 }
 
 }  // namespace postcopy

@@ -22,6 +22,10 @@ inline constexpr size_t kMaxErrorTextBytes = 2000;
 // What a service returns; marks the answer in `context`.
 grpc::Status Answer(grpc::ServerContext* context, const absl::Status& status);
 
+// The cause of a call's failure that no daemon has answered, in an operator's words: of gRPC's `code`
+// and `text`.
+std::string CauseOfFailedCall(int code, std::string text);
+
 // What a call came to. An error that the other daemon answered keeps its text; one of the call
 // itself (no connection, no answer in time) reads "<callee>: <cause>" and never has a code by which
 // a daemon says what became of a VM: kNotFound, kAlreadyExists, kFailedPrecondition, kAborted and

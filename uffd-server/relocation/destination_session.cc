@@ -110,7 +110,7 @@ absl::Status DestinationSession::TakeOwnership() {
   {
     absl::MutexLock lock(&mutex_);
     if (aborting_ || status_.state() == SessionState::kRolledBack) {
-      return absl::AbortedError("this host has recorded that it never runs this VM");
+      return absl::AbortedError("the destination has recorded that it never runs this VM");
     }
     if (status_.state() != SessionState::kStopped) {
       return absl::FailedPreconditionError(
@@ -175,7 +175,7 @@ absl::StatusOr<Resumed> DestinationSession::HandOver() {
     const auto started = StartGuest();
     if (!started.ok()) {
       const std::string error = absl::StrCat(
-          "the VM has ended as in a crash: this host owns it and its VMM (process ", record_.pid(),
+          "the VM has ended as in a crash: the destination owns it and its VMM (process ", record_.pid(),
           ") did not start it: ", std::string(started.status().message()));
       if (record_.process.HasEnded()) {
         engine_->Stop();
@@ -216,7 +216,7 @@ absl::Status DestinationSession::Abort(const std::string& reason) {
   {
     absl::MutexLock lock(&mutex_);
     if (owner_) {
-      return absl::FailedPreconditionError("this host owns the VM: it cannot give it back");
+      return absl::FailedPreconditionError("the destination owns the VM and cannot give it back");
     }
     aborting_ = true;
     used_up = used_up_;

@@ -61,7 +61,11 @@ absl::StatusOr<std::shared_ptr<DestinationSession>> DestinationSession::Prepare(
   const auto id = SessionId::Parse(offer.session);
   if (!id.has_value()) return absl::InvalidArgumentError("offer: malformed session id");
   auto record = parts.registry.Find(offer.vm);
-  if (!record.ok()) return absl::FailedPreconditionError(record.status().message());
+  if (!record.ok()) {
+    return absl::FailedPreconditionError(
+        "none of that name waits there: no VM of that name has registered with the destination's "
+        "daemon; start its QEMU there, with the hook and with -S -incoming defer");
+  }
   if (!record->problem.empty()) {
     return absl::FailedPreconditionError(absl::StrCat("it runs unhooked: ", record->problem));
   }

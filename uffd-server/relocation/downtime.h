@@ -34,7 +34,11 @@ inline std::optional<double> DowntimeMs(std::chrono::steady_clock::time_point st
                                         std::chrono::steady_clock::time_point answered,
                                         std::chrono::microseconds since_resume) {
   const auto since_stop = answered - stopped;
-  if (since_resume.count() < 0 || since_resume > since_stop) return std::nullopt;
+  // As microseconds: a peer may name any number of them.
+  if (since_resume.count() < 0 ||
+      since_resume > std::chrono::ceil<std::chrono::microseconds>(since_stop)) {
+    return std::nullopt;
+  }
   return std::chrono::duration<double, std::milli>(since_stop - since_resume).count();
 }
 

@@ -130,11 +130,11 @@ absl::Status LostSessions::Abort(const std::string& session, std::string_view re
     case OwnershipMark::kArrived:
     case OwnershipMark::kIncomplete:
     case OwnershipMark::kCommitted:
-      return absl::FailedPreconditionError("this host owns the VM: it cannot give it back");
+      return absl::FailedPreconditionError("the destination owns the VM and cannot give it back");
     case OwnershipMark::kPrepared:
     case OwnershipMark::kHandedOver:
     case OwnershipMark::kRolledBack:
-      return absl::FailedPreconditionError("this host is the source of that session");
+      return absl::FailedPreconditionError("that daemon is the source of the session");
     case OwnershipMark::kOffered:
     case OwnershipMark::kNever: break;
   }
@@ -155,13 +155,13 @@ absl::StatusOr<Resumed> LostSessions::HandOver(const std::string& session) {
     case OwnershipMark::kCommitted: return Resumed{};
     case OwnershipMark::kNever: {
       const absl::Status durable = parts_.store.Write(*record);
-      return durable.ok() ? absl::AbortedError("this host has recorded that it never runs this VM")
+      return durable.ok() ? absl::AbortedError("the destination has recorded that it never runs this VM")
                           : Unreadable(durable);
     }
     case OwnershipMark::kPrepared:
     case OwnershipMark::kHandedOver:
     case OwnershipMark::kRolledBack:
-      return absl::FailedPreconditionError("this host is the source of that session");
+      return absl::FailedPreconditionError("that daemon is the source of the session");
     case OwnershipMark::kOffered: break;
   }
   if (MayTakeUp(*record)) return BeingTakenUp();

@@ -59,6 +59,9 @@ class Relocations {
   virtual ~Relocations() = default;
 
   virtual std::vector<VmSummary> List() = 0;
+  // The sessions for which this host has to stay on: their VMs run elsewhere, or may, and need memory
+  // that only this host has. May ask each destination for its figures, 2 s each at most.
+  virtual std::vector<Progress> Owed() = 0;
   virtual absl::StatusOr<std::string> Prepare(const PrepareOptions& options) = 0;
   // The downtime in milliseconds; nothing: not known, or the VM was paused.
   virtual absl::StatusOr<std::optional<double>> Switch(const std::string& session) = 0;

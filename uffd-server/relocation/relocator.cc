@@ -26,14 +26,16 @@ bool HasEnded(OwnershipMark mark) {
   return false;
 }
 
+// Of a source: memory is needed of it by a VM that runs elsewhere, or may.
+bool OwesMemory(SessionState state) {
+  return state == SessionState::kHandedOver || state == SessionState::kRunning ||
+         state == SessionState::kUnknown;
+}
+
 constexpr std::chrono::milliseconds kSettleAgain{1'000};
 
 absl::Status NoSession(const std::string& session) {
-  return absl::NotFoundError(absl::StrCat("no session ", session, " on this host"));
-}
-
-absl::Status NoSessionOf(const std::string& vm) {
-  return absl::NotFoundError(absl::StrCat("VM ", vm, " takes part in no relocation on this host"));
+  return absl::NotFoundError(absl::StrCat("there is no session ", session));
 }
 
 }  // namespace
@@ -63,6 +65,14 @@ Relocator::~Relocator() {
     ending_ = true;
   }
   settler_.Join();
+}
+
+absl::Status Relocator::NoSessionOf(const std::string& vm) {
+  const bool known = parts_.registry.Find(vm).ok();
+  return absl::NotFoundError(
+      known ? absl::StrCat("VM ", vm, " takes part in no relocation on this host")
+            : absl::StrCat("no VM named ", vm, " has registered with this host's daemon, nor does it "
+                           "know a relocation of one"));
 }
 
 void Relocator::NoteRegistered(const std::string& vm) {
@@ -158,6 +168,16 @@ std::vector<VmSummary> Relocator::List() {
   return vms;
 }
 
+std::vector<Progress> Relocator::Owed() {
+  std::vector<Progress> owed;
+  for (const auto& source : sessions_.Sources()) {
+    if (!OwesMemory(source->state())) continue;
+    Progress progress = source->Snapshot();
+    if (OwesMemory(progress.state)) owed.push_back(std::move(progress));
+  }
+  return owed;
+}
+
 absl::StatusOr<std::string> Relocator::Prepare(const PrepareOptions& options) {
   const absl::Status known = parts_.registry.Find(options.vm).status();
   if (!known.ok()) return known;
@@ -207,9 +227,13 @@ absl::Status Relocator::Cancel(const std::string& vm) {
   const SessionTable::Place place = sessions_.Find(vm);
   if (place.source != nullptr) return place.source->Cancel();
   if (place.destination != nullptr) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("cancel ", vm, ": this host is the destination; cancel it at the source, ",
-                     place.destination->Snapshot().peer));
+    const Progress progress = place.destination->Snapshot();
+    const std::string why =
+        IsFinal(progress.state) ? absl::StrCat("its session is ", std::string(Name(progress.state)))
+        : IsAfterSwitch(progress.state)
+            ? "too late, it runs here since the switch; relocate it back when it has arrived"
+            : absl::StrCat("this host is the destination; cancel it at the source, ", progress.peer);
+    return absl::FailedPreconditionError(absl::StrCat("cancel ", vm, ": ", why));
   }
   return NoSessionOf(vm);
 }
@@ -238,6 +262,11 @@ absl::Status Relocator::Release(const std::string& vm) {
         absl::StrCat("release ", vm, ": its relocation is ",
                      std::string(Name(place.source->state())), ", not committed"));
   }
+  if (place.source->HasVmmEnded()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("release ", vm, ": its QEMU here has ended already; only `relocate "
+                     "--keep-source` keeps one"));
+  }
   return place.source->Release();
 }
 
@@ -260,6 +289,12 @@ absl::StatusOr<RecoveryReport> Relocator::Recover(const std::string& vm) {
 }
 
 absl::Status Relocator::OnOffer(const Offer& offer, const HasGone& has_gone) {
+  const auto id = SessionId::Parse(offer.session);
+  if (offer.vm == offer.source_vm && id.has_value() && parts_.page_server.Serves(*id)) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("VM ", offer.vm, ": source and destination are the same host; to move it into "
+                     "another QEMU there, start that under another name and say --as NAME"));
+  }
   auto place = Reserve(offer.vm);
   if (!place.ok()) return place.status();
   const std::vector<OwnershipRecord> earlier = parts_.store.ReadAll(offer.vm);

@@ -22,6 +22,7 @@ class Relocator final : public Relocations {
   ~Relocator() override;
 
   std::vector<VmSummary> List() override;
+  std::vector<Progress> Owed() override;
   absl::StatusOr<std::string> Prepare(const PrepareOptions& options) override;
   absl::StatusOr<std::optional<double>> Switch(const std::string& session) override;
   absl::StatusOr<Progress> Stats(const std::string& vm) override;
@@ -49,6 +50,8 @@ class Relocator final : public Relocations {
   // Takes the VM's place for a new session, also from one that has died; kFailedPrecondition if it
   // is in use.
   absl::StatusOr<SessionTable::Reservation> Reserve(const std::string& vm);
+  // kNotFound: the VM has no session here, or there is no such VM.
+  absl::Status NoSessionOf(const std::string& vm);
   void NoteRegistered(const std::string& vm) ABSL_LOCKS_EXCLUDED(mutex_);
   void SettleLostSessions() ABSL_LOCKS_EXCLUDED(mutex_);
   // Settles one VM's, unless a session has begun meanwhile; it is tried again if it cannot be yet.

@@ -13,6 +13,7 @@
 #include "absl/synchronization/mutex.h"
 #include "core/session_id.h"
 #include "relocation/fault_plan.h"
+#include "relocation/own_addresses.h"
 #include "relocation/peer.h"
 #include "relocation/progress.h"
 #include "relocation/relocation.h"
@@ -36,8 +37,7 @@ struct DaemonParts {
   // Asks monitors about their guests, all at once and for a bounded time (vmm/guest_states.h).
   std::function<std::vector<GuestAnswer>(const std::vector<Monitor>& monitors)> ask_guests;
   FaultPlan faults;
-  std::string control_address;               // where other daemons reach this one
-  std::vector<std::string> data_addresses;   // where other daemons reach its page server
+  OwnAddresses addresses;  // where other daemons reach this one and its page server
   size_t bulk_lanes = 2;
   // Where the faults of arrivals are written to; nothing: they are not recorded.
   std::optional<TraceFolder> traces = std::nullopt;

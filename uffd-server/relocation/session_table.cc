@@ -88,6 +88,15 @@ std::shared_ptr<DestinationSession> SessionTable::FindDestination(const std::str
   return nullptr;
 }
 
+std::vector<std::shared_ptr<SourceSession>> SessionTable::Sources() {
+  std::vector<std::shared_ptr<SourceSession>> sources;
+  absl::MutexLock lock(&mutex_);
+  for (const auto& [vm, place] : places_) {
+    if (place.source != nullptr) sources.push_back(place.source);
+  }
+  return sources;
+}
+
 bool SessionTable::MayHandOver(const std::string& session, const std::string& vm) {
   absl::MutexLock lock(&mutex_);
   const auto found = places_.find(vm);

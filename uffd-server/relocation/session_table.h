@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
@@ -60,6 +61,8 @@ class SessionTable {
   std::shared_ptr<SourceSession> FindSource(const std::string& session) ABSL_LOCKS_EXCLUDED(mutex_);
   std::shared_ptr<DestinationSession> FindDestination(const std::string& session)
       ABSL_LOCKS_EXCLUDED(mutex_);
+  // Of all VMs, also of those whose VMM has ended.
+  std::vector<std::shared_ptr<SourceSession>> Sources() ABSL_LOCKS_EXCLUDED(mutex_);
   // Whether a session that is recorded as prepared may still be handed over: only a live one can.
   bool MayHandOver(const std::string& session, const std::string& vm) ABSL_LOCKS_EXCLUDED(mutex_);
 

@@ -158,8 +158,10 @@ absl::StatusOr<Offer> SourceSession::MakeOffer(const VmmDescription& vmm) {
   offer.vmm_version = vmm.version;
   offer.vcpus = vmm.vcpus;
   offer.devices = vmm.devices;
-  offer.data_addresses = parts_.data_addresses;
-  offer.control_address = parts_.control_address;
+  auto addresses = AddressesFor(parts_.addresses, options_.destination);
+  if (!addresses.ok()) return addresses.status();
+  offer.data_addresses = std::move(addresses->data);
+  offer.control_address = std::move(addresses->control);
   const MemoryLayout& layout = (*source)->layout();
   for (uint32_t i = 0; i < layout.regions.size(); ++i) {
     auto extents = (*source)->DataExtents({i});
@@ -336,7 +338,8 @@ absl::Status SourceSession::OnArrived(const Progress& figures) {
   LetGo();
   const absl::Status recorded = Write(OwnershipMark::kCommitted);
   if (!recorded.ok()) return recorded;
-  if (!status_.Apply(SessionEvent::kAllPresent)) {
+  // The destination's call and this side's own question may come to it at once.
+  if (!status_.Apply(SessionEvent::kAllPresent) && status_.state() != SessionState::kCommitted) {
     return absl::FailedPreconditionError(
         absl::StrCat("arrived: the session is ", std::string(Name(status_.state()))));
   }

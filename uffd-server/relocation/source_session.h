@@ -61,6 +61,7 @@ class SourceSession {
   bool IsDead() const {
     return status_.state() == SessionState::kPrepared && record_.process.HasEnded();
   }
+  bool HasVmmEnded() const { return record_.process.HasEnded(); }
   // May ask the destination for its figures.
   Progress Snapshot();
   // What this side knows by itself; does not block.

@@ -3,17 +3,19 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <optional>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "core/address.h"
 #include "platform/tcp_socket.h"
 #include "server/page_lane.h"
 #include "server/status_of.h"
 
 namespace postcopy {
-
 namespace {
 
+constexpr AddressForm kForm{.default_port = std::nullopt, .may_be_unix = false, .may_listen = true};
 // A peer that connects all the time must not fill the log.
 constexpr std::chrono::seconds kLogRefusalsEvery{10};
 
@@ -27,7 +29,7 @@ absl::StatusOr<std::unique_ptr<PageServer>> PageServer::Listen(
     if (!listener.ok()) return StatusOf(listener.error());
     const auto port = LocalPort(listener->get());
     if (!port.ok()) return StatusOf(port.error());
-    server->addresses_.push_back(address.substr(0, address.rfind(':') + 1) + std::to_string(*port));
+    server->addresses_.push_back(Address::Parse(address, kForm)->WithPort(*port).ToString());
     server->listeners_.push_back(std::move(*listener));
   }
   for (const UniqueFd& listener : server->listeners_) {
@@ -59,6 +61,11 @@ void PageServer::Add(const SessionId& id, std::shared_ptr<PageSource> source) {
   session->source = std::move(source);
   absl::MutexLock lock(&mutex_);
   sessions_[id] = std::move(session);
+}
+
+bool PageServer::Serves(const SessionId& id) {
+  absl::MutexLock lock(&mutex_);
+  return sessions_.contains(id);
 }
 
 void PageServer::Freeze(const SessionId& id) {

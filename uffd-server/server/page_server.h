@@ -74,6 +74,8 @@ class PageServer {
 
   // Makes the session known. Its lanes may greet; requests are refused until Freeze().
   void Add(const SessionId& id, std::shared_ptr<PageSource> source);
+  // Whether the session is known.
+  bool Serves(const SessionId& id) ABSL_LOCKS_EXCLUDED(mutex_);
   // The VM has stopped: its pages no longer change and may be served.
   void Freeze(const SessionId& id);
   // Forgets the session and ends its lanes. When it returns nothing reads the source any more, and
