@@ -30,19 +30,17 @@ void Retrier::NoteStall(const Error& cause) {
 }
 
 void Retrier::OnFailed(RegionId region, PageRange range, const Error& cause) {
-  const bool too_many = in_a_row_.fetch_add(1, std::memory_order_relaxed) + 1 >= kFailuresInARow;
-  {
-    MutexLock lock(mutex_);
-    const bool joins = !failed_.empty() && failed_.back().region == region &&
-                       failed_.back().range.end() == range.first;
-    if (joins) {
-      failed_.back().range.count_pages += range.count_pages;
-    } else {
-      failed_.push_back({region, range});
-    }
-    NoteStall(cause);
+  // First, so that the round that follows the note ends the pause.
+  if (in_a_row_.fetch_add(1, std::memory_order_relaxed) + 1 >= kFailuresInARow) precacher_.Pause();
+  MutexLock lock(mutex_);
+  const bool joins = !failed_.empty() && failed_.back().region == region &&
+                     failed_.back().range.end() == range.first;
+  if (joins) {
+    failed_.back().range.count_pages += range.count_pages;
+  } else {
+    failed_.push_back({region, range});
   }
-  if (too_many) precacher_.Pause();
+  NoteStall(cause);
 }
 
 void Retrier::OnNotMapped(PageAddress page, int error) {
