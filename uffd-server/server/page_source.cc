@@ -44,6 +44,7 @@ Result<std::vector<PageRange>> RamFileSource::DataExtents(RegionId region) {
 }
 
 void RamFileSource::Freeze() {
+  frozen_bytes_.clear();
   for (const RegionFile& file : files_) {
     const auto bytes = QueryRamFileAllocated(file.file.get());
     frozen_bytes_.push_back(bytes.ok() ? *bytes : 0);
