@@ -104,6 +104,7 @@ void Engine::AskForMap() {
   {
     MutexLock lock(mutex_);
     if (std::exchange(map_wanted_, true)) return;
+    map_wanted_since_ = std::chrono::steady_clock::now();
     if (!urgent_up_) return;  // OnUrgentRestored() asks for it
   }
   transport_->RequestMap();
@@ -156,6 +157,12 @@ std::optional<Error> Engine::failure() {
 std::optional<Interruption> Engine::interruption() {
   MutexLock lock(mutex_);
   return interruption_;
+}
+
+std::optional<TimePoint> Engine::map_awaited_since() {
+  MutexLock lock(mutex_);
+  if (!map_wanted_ || map_known_) return std::nullopt;
+  return map_wanted_since_;
 }
 
 Result<uint64_t> Engine::PoisonMissing() {

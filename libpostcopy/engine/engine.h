@@ -109,6 +109,9 @@ class Engine final : private PageSink {
   std::optional<Interruption> interruption() POSTCOPY_EXCLUDES(mutex_);
   // Set while pages cannot be installed, for a cause that may pass; they are tried again until then.
   std::optional<Stall> stall() { return retrier_.stall(); }
+  // When the source was asked what has data, if it has not said so completely. Until it has, only
+  // what the guest touches arrives.
+  std::optional<TimePoint> map_awaited_since() POSTCOPY_EXCLUDES(mutex_);
   // Gives up what is missing: ends the lanes for good, then poisons every page that has not come
   // whole, while faults and discards are still read. Who waits for such a page wakes and gets
   // SIGBUS, now and ever after. The number of poisoned pages; 0: the last one had come meanwhile,
@@ -192,6 +195,7 @@ class Engine final : private PageSink {
   bool bulk_up_ POSTCOPY_GUARDED_BY(mutex_);
   bool map_wanted_ POSTCOPY_GUARDED_BY(mutex_) = false;
   bool map_known_ POSTCOPY_GUARDED_BY(mutex_) = false;
+  TimePoint map_wanted_since_ POSTCOPY_GUARDED_BY(mutex_);  // or since the source is back
   bool bulk_wanted_ POSTCOPY_GUARDED_BY(mutex_) = false;
   uint64_t interruptions_ POSTCOPY_GUARDED_BY(mutex_) = 0;
   std::optional<Interruption> interruption_ POSTCOPY_GUARDED_BY(mutex_);

@@ -142,6 +142,7 @@ void Engine::OnUrgentRestored() {
     MutexLock lock(mutex_);
     urgent_up_ = true;
     if (!map_wanted_ || map_known_) return;
+    map_wanted_since_ = std::chrono::steady_clock::now();
   }
   transport_->RequestMap();
 }

@@ -401,6 +401,19 @@ TEST_F(EngineFaultsTest, EmptyMapIsComplete) {
   EXPECT_EQ(engine_->WaitComplete(seconds(5)), Engine::Wait::kComplete);
 }
 
+TEST_F(EngineFaultsTest, AMapThatNeverEndsIsKnownToBeAwaited) {
+  Begin();
+  transport_->SetMap({{{0}, {{{100}, 50}}, false}});
+  EXPECT_FALSE(engine_->map_awaited_since().has_value());
+  const TimePoint before = std::chrono::steady_clock::now();
+  engine_->StartBulk();
+  transport_->DeliverAll();
+  ASSERT_TRUE(engine_->map_awaited_since().has_value());
+  EXPECT_GE(*engine_->map_awaited_since(), before);
+  transport_->sink().OnMap({{0}, {}, true});
+  EXPECT_FALSE(engine_->map_awaited_since().has_value());
+}
+
 TEST_F(EngineFaultsTest, MapOutOfOrderIsAFailure) {
   Begin();
   transport_->SetMap({{{0}, {{{100}, 50}}, false}, {{0}, {{{120}, 1}}, true}});

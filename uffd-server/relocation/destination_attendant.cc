@@ -13,6 +13,8 @@ using std::chrono::milliseconds;
 constexpr milliseconds kAskSourceEvery{1'000};
 constexpr milliseconds kRepeatArrivedEvery{500};
 constexpr milliseconds kLookEvery{200};
+// A source finds out where its memory has data within seconds.
+constexpr std::chrono::seconds kMapOverdue{10};
 
 }  // namespace
 
@@ -140,6 +142,10 @@ void DestinationSession::NoteWhetherMemoryArrives() {
   } else if (const auto stall = engine_->stall()) {
     error = absl::StrCat("memory cannot arrive, the VM waits where it is missing, tried again: ",
                          stall->cause.message);
+  } else if (const auto since = engine_->map_awaited_since();
+             since.has_value() && std::chrono::steady_clock::now() - *since > kMapOverdue) {
+    error = absl::StrCat("the source has not told for ", kMapOverdue.count(),
+                         " s which of its memory has data: only what the VM touches arrives");
   }
   const std::string before = std::exchange(arrival_error_, error);
   if (before == error) return;
