@@ -25,6 +25,9 @@ enum class SessionState : uint8_t {
 };
 inline constexpr int kSessionStates = 10;
 
+// The end of a relocation that a host is. Where a VM is relocated within one host, that host is both.
+enum class SessionRole : uint8_t { kSource, kDestination };
+
 enum class SessionEvent : uint8_t {
   kSwitchBegins,
   kStateTaken,  // source: has the whole device state; destination: has loaded it

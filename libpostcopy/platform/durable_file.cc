@@ -13,6 +13,8 @@
 namespace postcopy {
 namespace {
 
+constexpr const char* kFreshSuffix = ".new";
+
 Result<void> WriteAndSync(int fd, std::string_view content, const std::string& path) {
   while (!content.empty()) {
     const ssize_t written = write(fd, content.data(), content.size());
@@ -21,6 +23,22 @@ Result<void> WriteAndSync(int fd, std::string_view content, const std::string& p
     content.remove_prefix(static_cast<size_t>(written));
   }
   if (fsync(fd) != 0) return ErrnoError(errno, "sync " + path);
+  return {};
+}
+
+// A file of its own, opened with `flag` besides; gone again on failure.
+Result<void> WriteFresh(const std::string& path, int flag, std::string_view content) {
+  UniqueFd file(open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | flag, 0600));
+  if (!file.valid()) return ErrnoError(errno, "create " + path);
+  auto written = WriteAndSync(file.get(), content, path);
+  if (!written.ok()) unlink(path.c_str());
+  return written;
+}
+
+Result<void> SyncFolderOf(const std::string& path) {
+  const std::string folder = std::filesystem::path(path).parent_path().string();
+  UniqueFd opened(open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!opened.valid() || fsync(opened.get()) != 0) return ErrnoError(errno, "sync " + folder);
   return {};
 }
 
@@ -34,19 +52,29 @@ Result<void> MakeDirectory(const std::string& path) {
 }
 
 Result<void> WriteDurably(const std::string& path, std::string_view content) {
-  const std::string fresh = path + ".new";
-  const std::string directory = std::filesystem::path(path).parent_path().string();
-  UniqueFd file(open(fresh.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
-  if (!file.valid()) return ErrnoError(errno, "create " + fresh);
-  auto written = WriteAndSync(file.get(), content, fresh);
-  if (!written.ok()) {
-    unlink(fresh.c_str());
-    return written;
-  }
+  const std::string fresh = path + kFreshSuffix;
+  auto written = WriteFresh(fresh, O_TRUNC, content);
+  if (!written.ok()) return written;
   if (rename(fresh.c_str(), path.c_str()) != 0) return ErrnoError(errno, "rename " + fresh);
-  UniqueFd folder(open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!folder.valid() || fsync(folder.get()) != 0) return ErrnoError(errno, "sync " + directory);
-  return {};
+  return SyncFolderOf(path);
+}
+
+Result<bool> CreateDurably(const std::string& path, std::string_view content) {
+  struct stat known {};
+  if (lstat(path.c_str(), &known) == 0) return false;
+  const std::string fresh = path + kFreshSuffix;
+  // Two threads may create it at once.
+  const auto written = WriteFresh(fresh, O_EXCL, content);
+  if (!written.ok()) return written.error();
+  const int failure = link(fresh.c_str(), path.c_str()) == 0 ? 0 : errno;
+  unlink(fresh.c_str());
+  if (failure == EEXIST) return false;
+  if (failure != 0) return ErrnoError(failure, "create " + path);
+  if (auto synced = SyncFolderOf(path); !synced.ok()) {
+    unlink(path.c_str());
+    return synced.error();
+  }
+  return true;
 }
 
 Result<void> OverwriteDurably(const std::string& path, std::string_view content) {

@@ -15,6 +15,10 @@ Result<void> MakeDirectory(const std::string& path);
 // Until then a reader sees the old file, whole, or the new one, whole. Blocks for the disk.
 Result<void> WriteDurably(const std::string& path, std::string_view content);
 
+// Makes `path` with this content unless there is such a file; false: there is one, untouched. When it
+// returns true, content and name are on disk; when it fails, `path` is as it was.
+Result<bool> CreateDurably(const std::string& path, std::string_view content);
+
 // Overwrites the start of an existing file, in place; when it returns ok, the content is on disk. One
 // write of at most 512 bytes into one sector, so a reader, also after a crash, sees the old content
 // or the new one. Much cheaper than WriteDurably(), since the file's name and size stay (docs/

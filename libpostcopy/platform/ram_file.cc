@@ -81,12 +81,18 @@ Result<uint64_t> QueryRamFilePageBytes(int fd) {
   return static_cast<uint64_t>(status->st_blksize);
 }
 
+Result<FileId> QueryFileId(int fd) {
+  auto status = Stat(fd);
+  if (!status.ok()) return status.error();
+  return FileId{status->st_dev, status->st_ino};
+}
+
 Result<bool> IsSameRamFile(int first_fd, int second_fd) {
-  auto first = Stat(first_fd);
+  const auto first = QueryFileId(first_fd);
   if (!first.ok()) return first.error();
-  auto second = Stat(second_fd);
+  const auto second = QueryFileId(second_fd);
   if (!second.ok()) return second.error();
-  return first->st_dev == second->st_dev && first->st_ino == second->st_ino;
+  return *first == *second;
 }
 
 Result<void> PunchRamFile(int fd, uint64_t offset, uint64_t size_bytes) {

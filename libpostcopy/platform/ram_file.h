@@ -32,6 +32,13 @@ Result<uint64_t> QueryRamFilePageBytes(int fd);
 
 // Bytes that the file has pages for, in memory or in swap.
 Result<uint64_t> QueryRamFileAllocated(int fd);
+// Which file it is, however it was opened: st_dev and st_ino. {0, 0} is no file.
+struct FileId {
+  uint64_t device = 0;
+  uint64_t inode = 0;
+  friend bool operator==(const FileId&, const FileId&) = default;
+};
+Result<FileId> QueryFileId(int fd);
 
 // True if both descriptors refer to the same file, however they were opened.
 Result<bool> IsSameRamFile(int first_fd, int second_fd);

@@ -230,7 +230,7 @@ class FakeRelocations : public Relocations {
     }
     return Called("arrived", "arrived " + session);
   }
-  absl::StatusOr<RecordedOutcome> OnQuery(const std::string& session) override {
+  absl::StatusOr<RecordedOutcome> OnQuery(const std::string& session, SessionRole) override {
     if (auto status = Called("query", "query " + session); !status.ok()) return status;
     return RecordedOutcome::kHandedOver;
   }

@@ -31,7 +31,7 @@ class SourceLossTest : public DaemonFixture {
     MakeMemory();
     world_.vmm_state = GuestState::kPaused;
     world_.source_runs = false;
-    EXPECT_TRUE(store_->Write({session_, "web1", "there:7700", OwnershipMark::kOwner, true}).ok());
+    EXPECT_TRUE(store_->Write({session_, SessionRole::kDestination, "web1", "there:7700", OwnershipMark::kOwner, true}).ok());
   }
   ~SourceLossTest() override {
     relocator_.reset();
@@ -110,10 +110,10 @@ class SourceLossTest : public DaemonFixture {
   void ExpectPoisoned() {
     for (uint64_t page = 0; page < kPages; ++page) EXPECT_EQ(Fails(page), page >= kHere) << page;
     EXPECT_EQ(mark(), OwnershipMark::kIncomplete);
-    EXPECT_EQ(*relocator_->OnQuery(session_.ToString()), RecordedOutcome::kCommitted);
+    EXPECT_EQ(*relocator_->OnQuery(session_.ToString(), SessionRole::kDestination), RecordedOutcome::kCommitted);
     EXPECT_TRUE(registry_.Find("web1")->arming.has_value()) << "its hook keeps the session";
   }
-  OwnershipMark mark() { return store_->Read(session_)->mark; }
+  OwnershipMark mark() { return store_->Read(session_, SessionRole::kDestination)->mark; }
 
   pid_t vmm_ = 0;
   pid_t memory_owner_ = 0;  // another process than vmm_'s, or 0
@@ -195,7 +195,7 @@ TEST_F(SourceLossTest, TheNextDaemonTellsTheSame) {
 TEST_F(SourceLossTest, WhatADaemonHadNotPoisonedWhenItEndedTheNextOnePoisons) {
   if (!KernelCanPoison()) GTEST_SKIP() << "missing: UFFDIO_POISON (Linux 6.6)";
   EXPECT_TRUE(
-      store_->Write({session_, "web1", "there:7700", OwnershipMark::kIncomplete, true}).ok());
+      store_->Write({session_, SessionRole::kDestination, "web1", "there:7700", OwnershipMark::kIncomplete, true}).ok());
   PageMap map(keepsake_->layout(), keepsake_->page_bytes());
   for (uint64_t page = kHere; page < 30; ++page) map.Poison({{0}, {page}});
   ASSERT_EQ(PoisonPages(userfault_.get(), reinterpret_cast<uint64_t>(memory_) + kHere * kPageBytes,

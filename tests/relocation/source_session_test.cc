@@ -83,7 +83,7 @@ class SourceSessionTest : public DaemonFixture {
     }
     return false;
   }
-  RecordedOutcome record() { return *relocator_->OnQuery(session_); }
+  RecordedOutcome record() { return *relocator_->OnQuery(session_, SessionRole::kSource); }
 
   std::string session_;
   std::unique_ptr<Relocator> relocator_;
@@ -174,24 +174,24 @@ TEST_F(SourceSessionTest, DowntimeOfALostAnswerComesFromTheFigures) {
 
 TEST_F(SourceSessionTest, AVmWhoseMemoryHasNotArrivedCompletelyStaysHere) {
   const SessionId arrival{{std::byte{9}}};
-  ASSERT_TRUE(store_->Write({arrival, "web1", "from:7700", OwnershipMark::kOwner, true}).ok());
+  ASSERT_TRUE(store_->Write({arrival, SessionRole::kDestination, "web1", "from:7700", OwnershipMark::kOwner, true}).ok());
   RegisterVm(arrival);
   const auto session = relocator_->Prepare({"web1", "there:7700", "", false});
   EXPECT_TRUE(absl::IsFailedPrecondition(session.status())) << session.status();
   EXPECT_THAT(std::string(session.status().message()), HasSubstr("has not arrived completely"));
-  EXPECT_EQ(store_->Read(arrival)->mark, OwnershipMark::kOwner);  // its source may ask yet
+  EXPECT_EQ(store_->Read(arrival, SessionRole::kDestination)->mark, OwnershipMark::kOwner);  // its source may ask yet
   EXPECT_TRUE(world_.source_runs);
 }
 
 TEST_F(SourceSessionTest, AVmThatHasLostMemoryStaysHereAndItsRecordToo) {
   const SessionId arrival{{std::byte{9}}};
-  ASSERT_TRUE(store_->Write({arrival, "web1", "from:7700", OwnershipMark::kIncomplete, true}).ok());
+  ASSERT_TRUE(store_->Write({arrival, SessionRole::kDestination, "web1", "from:7700", OwnershipMark::kIncomplete, true}).ok());
   RegisterVm(arrival);
   StartDaemon(std::chrono::hours(1));
   const auto session = relocator_->Prepare({"web1", "there:7700", "", false});
   EXPECT_TRUE(absl::IsFailedPrecondition(session.status())) << session.status();
-  EXPECT_EQ(store_->Read(arrival)->mark, OwnershipMark::kIncomplete);
-  EXPECT_EQ(*relocator_->OnQuery(arrival.ToString()), RecordedOutcome::kCommitted);
+  EXPECT_EQ(store_->Read(arrival, SessionRole::kDestination)->mark, OwnershipMark::kIncomplete);
+  EXPECT_EQ(*relocator_->OnQuery(arrival.ToString(), SessionRole::kDestination), RecordedOutcome::kCommitted);
 }
 
 TEST_F(SourceSessionTest, WhatWasLostThereIsNotKeptHere) {

@@ -10,6 +10,13 @@ constexpr OwnershipMark kMarks[] = {
     OwnershipMark::kRolledBack, OwnershipMark::kOwner,      OwnershipMark::kNever,
     OwnershipMark::kArrived,    OwnershipMark::kIncomplete, OwnershipMark::kCommitted};
 
+SessionRole RoleOf(OwnershipMark mark) {
+  return mark == OwnershipMark::kPrepared || mark == OwnershipMark::kHandedOver ||
+                 mark == OwnershipMark::kRolledBack || mark == OwnershipMark::kCommitted
+             ? SessionRole::kSource
+             : SessionRole::kDestination;
+}
+
 OwnershipRecord Record(std::string vm, std::string peer) {
   OwnershipRecord record;
   record.session.bytes[0] = std::byte{7};
@@ -23,6 +30,7 @@ TEST(OwnershipRecordTest, EveryMarkComesBack) {
     for (const bool run : {true, false}) {
       OwnershipRecord record = Record("web1", "there:7700");
       record.mark = mark;
+      record.role = RoleOf(mark);
       record.run = run;
       const auto content = FormatOwnershipRecord(record);
       ASSERT_TRUE(content.has_value()) << NameOf(mark);
@@ -64,6 +72,7 @@ TEST(OwnershipRecordTest, NamesThatDoNotFitAreRefusedAtTheFirstMark) {
   for (const OwnershipMark mark : kMarks) {
     OwnershipRecord record = Record("web1", peer);
     record.mark = mark;
+    record.role = RoleOf(mark);
     record.run = false;
     EXPECT_FALSE(FormatOwnershipRecord(record).has_value()) << NameOf(mark);
     record.peer.pop_back();

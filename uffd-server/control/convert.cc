@@ -40,10 +40,6 @@ constexpr std::array<std::pair<RecordedOutcome, std::string_view>, 7> kRecords{{
 constexpr const char* kSource = "source";
 constexpr const char* kDestination = "destination";
 
-const char* RoleWord(SessionRole role) {
-  return role == SessionRole::kSource ? kSource : kDestination;
-}
-
 // Not responsible for whether there is something of that name.
 absl::Status CheckText(const char* field, std::string_view text, size_t limit_bytes) {
   if (text.size() > limit_bytes) {
@@ -300,6 +296,16 @@ absl::StatusOr<Offer> FromProto(const v1::OfferRequest& message) {
   offer.data_addresses.assign(message.data_addresses().begin(), message.data_addresses().end());
   offer.control_address = message.control_address();
   return offer;
+}
+
+const char* RoleWord(SessionRole role) {
+  return role == SessionRole::kSource ? kSource : kDestination;
+}
+
+std::optional<SessionRole> RoleFromWord(std::string_view word) {
+  if (word == kSource) return SessionRole::kSource;
+  if (word == kDestination) return SessionRole::kDestination;
+  return std::nullopt;
 }
 
 std::string_view RecordWord(RecordedOutcome outcome) {

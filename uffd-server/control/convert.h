@@ -35,6 +35,10 @@ v1::OfferRequest ToProto(const Offer& offer);
 // Checks names, sizes and extents against the limits of a MemoryLayout as well.
 absl::StatusOr<Offer> FromProto(const v1::OfferRequest& message);
 
+// The words of Progress.role and QueryRequest.role.
+const char* RoleWord(SessionRole role);
+std::optional<SessionRole> RoleFromWord(std::string_view word);
+
 // The words of QueryResponse.record.
 std::string_view RecordWord(RecordedOutcome outcome);
 absl::StatusOr<RecordedOutcome> RecordFromWord(std::string_view word);

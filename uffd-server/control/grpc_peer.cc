@@ -53,9 +53,10 @@ class Caller {
     return Named(operation, context, status);
   }
 
-  absl::StatusOr<RecordedOutcome> Query(const std::string& session) const {
-    v1::SessionRequest request;
+  absl::StatusOr<RecordedOutcome> Query(const std::string& session, SessionRole role) const {
+    v1::QueryRequest request;
     request.set_session(session);
+    request.set_role(RoleWord(role));
     v1::QueryResponse response;
     const absl::Status status =
         Call("query", kQueryLimit, request, response, &v1::Peer::Stub::Query);
@@ -202,7 +203,7 @@ class GrpcDestinationPeer final : public DestinationPeer {
   }
 
   absl::StatusOr<RecordedOutcome> Query(const std::string& session) override {
-    return caller_.Query(session);
+    return caller_.Query(session, SessionRole::kDestination);
   }
 
  private:
@@ -222,7 +223,7 @@ class GrpcSourcePeer final : public SourcePeer {
   }
 
   absl::StatusOr<RecordedOutcome> Query(const std::string& session) override {
-    return caller_.Query(session);
+    return caller_.Query(session, SessionRole::kSource);
   }
 
  private:

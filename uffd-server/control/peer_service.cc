@@ -155,11 +155,16 @@ grpc::Status PeerService::Arrived(grpc::ServerContext* context, const v1::Arrive
   return Answer(context, status);
 }
 
-grpc::Status PeerService::Query(grpc::ServerContext* context, const v1::SessionRequest* request,
+grpc::Status PeerService::Query(grpc::ServerContext* context, const v1::QueryRequest* request,
                                 v1::QueryResponse* response) {
   absl::Status status = CheckSession(request->session());
   if (status.ok()) {
-    const auto outcome = relocations_.OnQuery(request->session());
+    const auto role = RoleFromWord(request->role());
+    absl::StatusOr<RecordedOutcome> outcome =
+        relocations_.OnQuery(request->session(), role.value_or(SessionRole::kDestination));
+    if (!role.has_value() && outcome.ok() && *outcome == RecordedOutcome::kNone) {
+      outcome = relocations_.OnQuery(request->session(), SessionRole::kSource);
+    }
     if (outcome.ok()) response->set_record(std::string(RecordWord(*outcome)));
     status = outcome.status();
   }

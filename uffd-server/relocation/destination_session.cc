@@ -151,7 +151,7 @@ absl::StatusOr<Resumed> DestinationSession::HandOver() {
   }
   if (now.state == SessionState::kFailed) {
     // One that has lost memory runs on.
-    const auto recorded = parts_.store.Read(session_);
+    const auto recorded = parts_.store.Read(session_, SessionRole::kDestination);
     const bool runs_on = recorded.ok() && recorded->mark == OwnershipMark::kIncomplete;
     if (runs_on) return WhenResumed();
     return absl::DataLossError(now.error);
@@ -287,14 +287,18 @@ void DestinationSession::LetGoOfVmm() {
   opened_.reset();
 }
 
-absl::Status DestinationSession::Write(OwnershipMark mark) {
+OwnershipRecord DestinationSession::RecordOf(OwnershipMark mark) {
   bool run;
   {
     absl::MutexLock lock(&mutex_);
     run = run_;
   }
-  return parts_.store.Write({session_, record_.name, source_address_, mark, run,
-                             /*keep_source=*/false, record_.pid()});
+  return {session_, SessionRole::kDestination, record_.name,          source_address_, mark, run,
+          /*keep_source=*/false, record_.pid()};
+}
+
+absl::Status DestinationSession::Write(OwnershipMark mark) {
+  return parts_.store.Write(RecordOf(mark));
 }
 
 Progress DestinationSession::Snapshot() {

@@ -139,6 +139,7 @@ class DestinationSession {
   void NoteRecorded(const absl::Status& recorded);
   // Ends the engine, and writes what its faults were if that is wanted.
   void SaveTrace();
+  OwnershipRecord RecordOf(OwnershipMark mark) ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status Write(OwnershipMark mark);
   // False once the session is being taken down.
   bool SleepUnlessStopped(std::chrono::milliseconds time);

@@ -10,6 +10,7 @@
 #include "relocation/destination_session.h"
 #include "relocation/fit.h"
 #include "relocation/memory_match.h"
+#include "relocation/memory_owners.h"
 #include "server/status_of.h"
 #include "transport/tcp_transport.h"
 #include "wire/keepsake_header.h"
@@ -60,6 +61,13 @@ absl::StatusOr<std::shared_ptr<DestinationSession>> DestinationSession::Prepare(
     const DaemonParts& parts, const Offer& offer, const HasGone& has_gone) {
   const auto id = SessionId::Parse(offer.session);
   if (!id.has_value()) return absl::InvalidArgumentError("offer: malformed session id");
+  // Looked at first, so that such an offer touches nothing; Create() below decides.
+  const auto known = parts.store.Read(*id, SessionRole::kDestination);
+  if (known.ok()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("session ", offer.session, " is known on this host already"));
+  }
+  if (!absl::IsNotFound(known.status())) return NothingDone(known.status());
   auto record = parts.registry.Find(offer.vm);
   if (!record.ok()) {
     return absl::FailedPreconditionError(
@@ -87,13 +95,6 @@ absl::StatusOr<std::shared_ptr<DestinationSession>> DestinationSession::Prepare(
   status = CheckFit(offer, *description, matched->layout);
   if (!status.ok()) return status;
 
-  if (lost.has_value()) {
-    // Armed for a session that this daemon no longer has. The VMM still waits for a machine, so
-    // nothing has come in that session that anyone needs.
-    status = parts.registry.Release(offer.vm, *lost);
-    if (!status.ok()) return status;
-  }
-
   // The source's order of regions counts.
   std::vector<size_t> blocks;
   for (const OfferedRegion& offered : offer.ram) {
@@ -101,15 +102,29 @@ absl::StatusOr<std::shared_ptr<DestinationSession>> DestinationSession::Prepare(
     const auto twin = std::find(regions.begin(), regions.end(), offered.region);
     blocks.push_back(matched->blocks[static_cast<size_t>(twin - regions.begin())]);
   }
+  status = CheckMemoryIsItsOwn(session->record_, blocks, parts.registry.FileBlocks());
+  if (!status.ok()) return status;
+
+  if (lost.has_value()) {
+    // Armed for a session that this daemon no longer has. The VMM still waits for a machine, so
+    // nothing has come in that session that anyone needs.
+    status = parts.registry.Release(offer.vm, *lost);
+    if (!status.ok()) return status;
+  }
+
+  status = session->MakeKeepsake(offer, blocks);
+  session->record_.blocks.clear();  // arming returns them again
+  if (!status.ok()) return status;
+  // Until this has returned ok, a record of that session is not this call's.
+  status = parts.store.Create(session->RecordOf(OwnershipMark::kOffered));
+  if (absl::IsAlreadyExists(status)) return absl::FailedPreconditionError(status.message());
+  if (!status.ok()) return NothingDone(status);
   // However this ends but well.
   absl::Cleanup undo = [&session, &parts, &id] {
     session->Disarm();
-    parts.store.Remove(*id);
+    parts.store.Remove(*id, SessionRole::kDestination);
   };
-  status = session->MakeKeepsake(offer, blocks);
-  session->record_.blocks.clear();  // arming gives them anew
-  if (status.ok()) status = NothingDone(session->Write(OwnershipMark::kOffered));
-  if (status.ok()) status = session->Arm(offer, blocks);
+  status = session->Arm(offer, blocks);
   if (status.ok()) status = session->AllocateData(offer, has_gone);
   if (status.ok()) status = CheckWanted(has_gone);
   if (status.ok()) status = session->OpenLanes(offer);

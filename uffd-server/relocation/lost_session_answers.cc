@@ -123,7 +123,7 @@ std::string LostSessions::WhyNot(const OwnershipRecord& record) const {
 absl::Status LostSessions::Abort(const std::string& session, std::string_view reason) {
   const auto id = SessionId::Parse(session);
   if (!id.has_value()) return absl::InvalidArgumentError("abort: malformed session id");
-  const auto record = parts_.store.Read(*id);
+  const auto record = parts_.store.Read(*id, SessionRole::kDestination);
   if (!record.ok()) return Unreadable(record.status());
   switch (record->mark) {
     case OwnershipMark::kOwner:
@@ -144,7 +144,7 @@ absl::Status LostSessions::Abort(const std::string& session, std::string_view re
 absl::StatusOr<Resumed> LostSessions::HandOver(const std::string& session) {
   const auto id = SessionId::Parse(session);
   if (!id.has_value()) return absl::InvalidArgumentError("hand-over: malformed session id");
-  const auto record = parts_.store.Read(*id);
+  const auto record = parts_.store.Read(*id, SessionRole::kDestination);
   if (!record.ok()) return Unreadable(record.status());
   switch (record->mark) {
     case OwnershipMark::kOwner:
@@ -173,7 +173,7 @@ absl::StatusOr<Resumed> LostSessions::HandOver(const std::string& session) {
 std::optional<Progress> LostSessions::Figures(const std::string& session) {
   const auto id = SessionId::Parse(session);
   if (!id.has_value()) return std::nullopt;
-  const auto record = parts_.store.Read(*id);
+  const auto record = parts_.store.Read(*id, SessionRole::kDestination);
   if (!record.ok() || record->mark != OwnershipMark::kOwner || !HasEnded(*record)) {
     return std::nullopt;
   }
@@ -186,7 +186,7 @@ std::optional<Progress> LostSessions::Figures(const std::string& session) {
 absl::Status LostSessions::Arrived(const std::string& session) {
   const auto id = SessionId::Parse(session);
   if (!id.has_value()) return absl::InvalidArgumentError("arrived: malformed session id");
-  auto record = parts_.store.Read(*id);
+  auto record = parts_.store.Read(*id, SessionRole::kSource);
   if (!record.ok()) return Unreadable(record.status());
   if (record->mark != OwnershipMark::kHandedOver && record->mark != OwnershipMark::kCommitted) {
     return absl::FailedPreconditionError(absl::StrCat("arrived: the session is recorded as ",

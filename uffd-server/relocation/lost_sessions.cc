@@ -253,7 +253,8 @@ absl::Status LostSessions::FreeVmm(const OwnershipRecord& record) {
   if (!now.ok()) return absl::IsNotFound(now.status()) ? absl::OkStatus() : now.status();
   if (!IsArmedFor(*now, record)) return absl::OkStatus();
   if (!waits) return KillVmm(*now);
-  for (const VmBlock& block : now->blocks) {
+  for (const size_t position : now->arming->blocks) {
+    const VmBlock& block = now->blocks[position];
     if (block.kind != wire::BlockKind::kSharedFile) continue;
     const auto emptied = PunchRamFile(block.ram_file.get(), block.file_offset, block.size_bytes);
     if (!emptied.ok()) spdlog::warn("vm {}, {}", record.vm, emptied.error().message);

@@ -9,8 +9,6 @@
 
 namespace postcopy {
 
-enum class SessionRole { kSource, kDestination };
-
 struct Progress {
   std::string vm;
   std::string session;  // 32 hexadecimal digits

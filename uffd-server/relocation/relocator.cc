@@ -188,7 +188,7 @@ absl::StatusOr<std::string> Relocator::Prepare(const PrepareOptions& options) {
   if (session.ok()) {
     // Sessions of a VM that is here and can be relocated, and that have ended, have nothing more to say.
     for (const OwnershipRecord& record : earlier) {
-      if (HasEnded(record.mark)) parts_.store.Remove(record.session);
+      if (HasEnded(record.mark)) parts_.store.Remove(record.session, record.role);
     }
   }
   if (!session.ok()) return session.status();
@@ -295,6 +295,10 @@ absl::Status Relocator::OnOffer(const Offer& offer, const HasGone& has_gone) {
         absl::StrCat("VM ", offer.vm, ": source and destination are the same host; to move it into "
                      "another QEMU there, start that under another name and say --as NAME"));
   }
+  if (sessions_.FindDestination(offer.session) != nullptr) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("VM ", offer.vm, ": session ", offer.session, " is known here already"));
+  }
   auto place = Reserve(offer.vm);
   if (!place.ok()) return place.status();
   const std::vector<OwnershipRecord> earlier = parts_.store.ReadAll(offer.vm);
@@ -303,7 +307,7 @@ absl::Status Relocator::OnOffer(const Offer& offer, const HasGone& has_gone) {
     // A source that offers its VM anew has done with what came of the offers before.
     for (const OwnershipRecord& record : earlier) {
       const bool of_that_source = record.peer == offer.control_address;
-      if (record.mark == OwnershipMark::kNever && of_that_source) parts_.store.Remove(record.session);
+      if (record.mark == OwnershipMark::kNever && of_that_source) parts_.store.Remove(record.session, record.role);
     }
   }
   if (session.ok()) {
@@ -373,14 +377,16 @@ absl::Status Relocator::OnArrived(const std::string& session, const Progress& fi
   return source->OnArrived(figures);
 }
 
-absl::StatusOr<RecordedOutcome> Relocator::OnQuery(const std::string& session) {
+absl::StatusOr<RecordedOutcome> Relocator::OnQuery(const std::string& session,
+                                                   SessionRole role) {
   const auto id = SessionId::Parse(session);
   if (!id.has_value()) return absl::InvalidArgumentError("query: malformed session id");
-  const auto record = parts_.store.Read(*id);
+  const auto record = parts_.store.Read(*id, role);
   if (!record.ok()) {
     if (record.status().code() != absl::StatusCode::kNotFound) return RecordedOutcome::kUnreadable;
-    const bool live = sessions_.FindSource(session) != nullptr ||
-                      sessions_.FindDestination(session) != nullptr;
+    const bool live = role == SessionRole::kSource
+                          ? sessions_.FindSource(session) != nullptr
+                          : sessions_.FindDestination(session) != nullptr;
     return live ? RecordedOutcome::kPrepared : RecordedOutcome::kNone;
   }
   switch (record->mark) {

@@ -43,7 +43,7 @@ Progress InitialProgress(const PrepareOptions& options, const SessionId& session
 absl::Status CheckMemoryHasArrived(const DaemonParts& parts, const VmRecord& record) {
   if (!record.arming.has_value()) return absl::OkStatus();
   const SessionId& arrival = record.arming->session_id;
-  const auto recorded = parts.store.Read(arrival);
+  const auto recorded = parts.store.Read(arrival, SessionRole::kDestination);
   if (recorded.ok() && (recorded->mark == OwnershipMark::kCommitted ||
                         recorded->mark == OwnershipMark::kArrived)) {
     return parts.registry.Release(record.name, arrival);
@@ -101,15 +101,19 @@ absl::StatusOr<std::shared_ptr<SourceSession>> SourceSession::Prepare(
   // "Prepared" is on disk before anything can be handed over: a daemon that restarts knows from it
   // that this VM stayed here, and whether it ran.
   session->was_running_ = description->state == GuestState::kRunning;
+  bool created = false;  // the record, by this call
   // However this ends but well.
-  absl::Cleanup undo = [&session, &parts, &options] {
+  absl::Cleanup undo = [&session, &parts, &options, &created] {
     const absl::Status restored = session->vmm_->RestoreSettings();
     if (!restored.ok()) spdlog::warn("vm {}, {}", options.vm, restored.ToString());
     parts.page_server.Remove(session->session_);
-    parts.store.Remove(session->session_);
+    if (created) parts.store.Remove(session->session_, SessionRole::kSource);
   };
   status = session->StartAttending();  // while nothing depends on it
-  if (status.ok()) status = NothingDone(session->Write(OwnershipMark::kPrepared));
+  if (status.ok()) {
+    status = NothingDone(parts.store.Create(session->RecordOf(OwnershipMark::kPrepared)));
+    created = status.ok();
+  }
   if (status.ok()) status = session->vmm_->PrepareSource();
   if (status.ok()) {
     status = Prefixed(absl::StrCat("destination ", options.destination),
@@ -376,9 +380,13 @@ absl::Status SourceSession::Release() {
   return absl::OkStatus();
 }
 
+OwnershipRecord SourceSession::RecordOf(OwnershipMark mark) const {
+  return {session_,     SessionRole::kSource,  options_.vm, options_.destination, mark,
+          was_running_, options_.keep_source};
+}
+
 absl::Status SourceSession::Write(OwnershipMark mark) {
-  return parts_.store.Write(
-      {session_, options_.vm, options_.destination, mark, was_running_, options_.keep_source});
+  return parts_.store.Write(RecordOf(mark));
 }
 
 Progress SourceSession::Snapshot() {

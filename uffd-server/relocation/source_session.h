@@ -90,6 +90,7 @@ class SourceSession {
   absl::Status RollBack(const absl::Status& cause, bool must_ask_destination);
   // The VM stands still here and nobody else will run it. ok: it goes on.
   absl::Status ResumeHere();
+  OwnershipRecord RecordOf(OwnershipMark mark) const;
   absl::Status Write(OwnershipMark mark);
   // kResourceExhausted: no thread could be made.
   absl::Status StartAttending();

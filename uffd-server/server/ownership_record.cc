@@ -11,17 +11,20 @@ namespace {
 struct MarkName {
   OwnershipMark mark;
   std::string_view name;
+  // Whose mark it may be.
+  bool source;
+  bool destination;
 };
 constexpr std::array kMarkNames = {
-    MarkName{OwnershipMark::kPrepared, "prepared"},
-    MarkName{OwnershipMark::kOffered, "offered"},
-    MarkName{OwnershipMark::kHandedOver, "handed-over"},
-    MarkName{OwnershipMark::kRolledBack, "rolled-back"},
-    MarkName{OwnershipMark::kOwner, "owner"},
-    MarkName{OwnershipMark::kNever, "never"},
-    MarkName{OwnershipMark::kArrived, "arrived"},
-    MarkName{OwnershipMark::kIncomplete, "incomplete"},
-    MarkName{OwnershipMark::kCommitted, "committed"},
+    MarkName{OwnershipMark::kPrepared, "prepared", true, false},
+    MarkName{OwnershipMark::kOffered, "offered", false, true},
+    MarkName{OwnershipMark::kHandedOver, "handed-over", true, false},
+    MarkName{OwnershipMark::kRolledBack, "rolled-back", true, false},
+    MarkName{OwnershipMark::kOwner, "owner", false, true},
+    MarkName{OwnershipMark::kNever, "never", false, true},
+    MarkName{OwnershipMark::kArrived, "arrived", false, true},
+    MarkName{OwnershipMark::kIncomplete, "incomplete", false, true},
+    MarkName{OwnershipMark::kCommitted, "committed", true, true},
 };
 
 constexpr size_t kLongestMarkBytes = std::string_view("handed-over").size();
@@ -41,12 +44,20 @@ std::string_view NameOf(OwnershipMark mark) {
   return "";
 }
 
+std::string_view NameOf(SessionRole role) {
+  return role == SessionRole::kSource ? "source" : "destination";
+}
+
 std::optional<std::string> FormatOwnershipRecord(const OwnershipRecord& record) {
   nlohmann::json json = {{"session", record.session.ToString()},
                          {"vm", record.vm},
                          {"peer", record.peer},
                          {"mark", NameOf(record.mark)},
                          {"run", record.run}};
+  // Other marks tell the role.
+  if (record.mark == OwnershipMark::kCommitted && record.role == SessionRole::kDestination) {
+    json["role"] = NameOf(record.role);
+  }
   if (record.keep_source) json["keep-source"] = true;
   if (record.vmm_pid != 0) json["vmm-pid"] = record.vmm_pid;
   std::string text = json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
@@ -81,7 +92,11 @@ std::optional<OwnershipRecord> ParseOwnershipRecord(std::string_view content) {
                             pid->get<int64_t>() > std::numeric_limits<int>::max())) {
     return std::nullopt;
   }
+  const std::string role = string_at("role");
+  const bool is_source =
+      known->source && (!known->destination || role != NameOf(SessionRole::kDestination));
   return OwnershipRecord{*session,
+                         is_source ? SessionRole::kSource : SessionRole::kDestination,
                          string_at("vm"),
                          string_at("peer"),
                          known->mark,

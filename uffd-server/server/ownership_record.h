@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "core/session_id.h"
+#include "core/session_state.h"
 
 namespace postcopy {
 
@@ -25,6 +26,7 @@ enum class OwnershipMark {
 
 struct OwnershipRecord {
   SessionId session;
+  SessionRole role = SessionRole::kSource;  // of this host; it may have a record in each
   std::string vm;    // its name on this host
   std::string peer;  // the other daemon's control address
   OwnershipMark mark = OwnershipMark::kPrepared;
@@ -37,6 +39,9 @@ struct OwnershipRecord {
 
 // One sector: overwritten whole or not at all.
 inline constexpr size_t kOwnershipRecordBytes = 512;
+
+// "source", "destination".
+std::string_view NameOf(SessionRole role);
 
 // "prepared", "handed-over": a mark as it stands in the record.
 std::string_view NameOf(OwnershipMark mark);

@@ -12,6 +12,22 @@
 #include "server/status_of.h"
 
 namespace postcopy {
+namespace {
+
+absl::StatusOr<std::string> Format(const OwnershipRecord& record) {
+  auto text = FormatOwnershipRecord(record);
+  if (text.has_value()) return *std::move(text);
+  return absl::InvalidArgumentError(absl::StrCat("record for VM ", record.vm, ", peer ", record.peer,
+                                                 ": the names are no text or too long together"));
+}
+
+absl::Status NotWritten(const OwnershipRecord& record, const Error& error) {
+  return absl::InternalError(absl::StrCat("record ", std::string(NameOf(record.mark)), " for VM ",
+                                          record.vm, ": ", error.message));
+}
+
+}  // namespace
+
 absl::StatusOr<OwnershipStore> OwnershipStore::Open(const std::string& directory) {
   const auto made = MakeDirectory(directory);
   if (!made.ok()) return StatusOf(made.error());
@@ -24,36 +40,44 @@ absl::StatusOr<OwnershipStore> OwnershipStore::Open(const std::string& directory
   return store;
 }
 
-std::string OwnershipStore::PathOf(const SessionId& session) const {
-  return absl::StrCat(directory_, "/", session.ToString(), ".json");
+std::string OwnershipStore::PathOf(const SessionId& session, SessionRole role) const {
+  return absl::StrCat(directory_, "/", session.ToString(), ".", std::string(NameOf(role)), ".json");
+}
+
+absl::Status OwnershipStore::Create(const OwnershipRecord& record) {
+  const auto text = Format(record);
+  if (!text.ok()) return text.status();
+  const std::string path = PathOf(record.session, record.role);
+  const auto created = CreateDurably(path, *text);
+  if (!created.ok()) return NotWritten(record, created.error());
+  if (*created) return absl::OkStatus();
+  return absl::AlreadyExistsError(absl::StrCat("session ", record.session.ToString(),
+                                               " is known on this host already (", path, ")"));
 }
 
 absl::Status OwnershipStore::Write(const OwnershipRecord& record) {
-  const auto text = FormatOwnershipRecord(record);
-  if (!text.has_value()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("record for VM ", record.vm, ", peer ", record.peer,
-                     ": the names are no text or too long together"));
-  }
-  const std::string path = PathOf(record.session);
+  const auto text = Format(record);
+  if (!text.ok()) return text.status();
+  const std::string path = PathOf(record.session, record.role);
   auto written = OverwriteDurably(path, *text);
   if (!written.ok() && written.error().code == ErrorCode::kNotFound) {
     written = WriteDurably(path, *text);
   }
   if (written.ok()) return absl::OkStatus();
-  return absl::InternalError(absl::StrCat("record ", std::string(NameOf(record.mark)), " for VM ",
-                                          record.vm, ": ", written.error().message));
+  return NotWritten(record, written.error());
 }
 
-absl::StatusOr<OwnershipRecord> OwnershipStore::Read(const SessionId& session) const {
-  const auto text = ReadWholeFile(PathOf(session), kOwnershipRecordBytes);
+absl::StatusOr<OwnershipRecord> OwnershipStore::Read(const SessionId& session,
+                                                     SessionRole role) const {
+  const std::string path = PathOf(session, role);
+  const auto text = ReadWholeFile(path, kOwnershipRecordBytes);
   if (!text.ok()) {
     return text.error().code == ErrorCode::kNotFound ? absl::NotFoundError(text.error().message)
                                                      : absl::DataLossError(text.error().message);
   }
   auto record = ParseOwnershipRecord(*text);
-  if (!record.has_value() || record->session != session) {
-    return absl::DataLossError(absl::StrCat("read ", PathOf(session), ": not an ownership record"));
+  if (!record.has_value() || record->session != session || record->role != role) {
+    return absl::DataLossError(absl::StrCat("read ", path, ": not an ownership record"));
   }
   return *record;
 }
@@ -85,9 +109,9 @@ std::vector<OwnershipRecord> OwnershipStore::ReadAll() const {
   return records;
 }
 
-void OwnershipStore::Remove(const SessionId& session) {
+void OwnershipStore::Remove(const SessionId& session, SessionRole role) {
   std::error_code ignored;
-  std::filesystem::remove(PathOf(session), ignored);
+  std::filesystem::remove(PathOf(session, role), ignored);
 }
 
 }  // namespace postcopy

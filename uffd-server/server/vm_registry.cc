@@ -28,7 +28,7 @@ absl::Status OutOfDescriptors(const Error& error) {
 
 absl::StatusOr<VmBlock> Duplicate(const VmBlock& block) {
   VmBlock copy{block.kind, block.address, block.size_bytes, block.file_offset,
-               block.name, block.path,    UniqueFd()};
+               block.name, block.path,    UniqueFd(),       block.file_id};
   if (block.ram_file.valid()) {
     auto fd = DuplicateFd(block.ram_file);
     if (!fd.ok()) return OutOfDescriptors(fd.error());
@@ -70,7 +70,7 @@ size_t CountDescriptors(const VmRecord& record) {
   return static_cast<size_t>(files) + (record.arming.has_value() ? 2 : 0);
 }
 
-VmRecord MakeRecord(VmRegistry::Registration registration) {
+absl::StatusOr<VmRecord> MakeRecord(VmRegistry::Registration registration) {
   wire::RegisterMessage& message = registration.message;
   VmRecord record;
   record.name = message.vm_name;
@@ -85,10 +85,14 @@ VmRecord MakeRecord(VmRegistry::Registration registration) {
   for (wire::RegisterBlock& block : message.blocks) {
     if (block.armed) armed_blocks.push_back(record.blocks.size());
     const bool shared = block.kind == wire::BlockKind::kSharedFile;
-    record.blocks.push_back(
+    VmBlock& added = record.blocks.emplace_back(
         VmBlock{block.kind, block.address, block.size_bytes, block.file_offset,
-                std::move(block.name), std::move(block.path),
-                shared ? std::move(registration.ram_files[next_file++]) : UniqueFd()});
+                std::move(block.name), std::move(block.path), UniqueFd()});
+    if (!shared) continue;
+    added.ram_file = std::move(registration.ram_files[next_file++]);
+    const auto file_id = QueryFileId(added.ram_file.get());
+    if (!file_id.ok()) return StatusOf(file_id.error());
+    added.file_id = *file_id;
   }
   if (message.armed_session.has_value()) {
     record.arming.emplace(VmArming{*message.armed_session, std::move(armed_blocks),
@@ -112,6 +116,20 @@ std::vector<VmOverview> VmRegistry::List() const {
     for (const VmBlock& block : record.blocks) overview.ram_bytes += block.size_bytes;
   }
   return overviews;
+}
+
+std::vector<FileBlock> VmRegistry::FileBlocks() const {
+  std::vector<FileBlock> found;
+  absl::MutexLock lock(&mutex_);
+  for (const auto& [name, vm] : vms_) {
+    if (vm.record.process.HasEnded()) continue;
+    for (const VmBlock& block : vm.record.blocks) {
+      if (block.kind != wire::BlockKind::kSharedFile) continue;
+      found.push_back({name, vm.record.pid(), block.path, block.file_id, block.file_offset,
+                       block.size_bytes});
+    }
+  }
+  return found;
 }
 
 absl::StatusOr<VmRecord> VmRegistry::Find(std::string_view name) const {
@@ -258,6 +276,9 @@ absl::Status VmRegistry::Register(AgentClientId client, Registration registratio
 
 absl::Status VmRegistry::Add(AgentClientId client, const std::string& name,
                              Registration registration) {
+  const uint32_t snapshot = registration.message.snapshot;
+  auto record = MakeRecord(std::move(registration));
+  if (!record.ok()) return record.status();
   absl::MutexLock lock(&mutex_);
   if (Vm* other = FindByClient(client); other != nullptr && other->record.name != name) {
     return absl::InvalidArgumentError(absl::StrFormat(
@@ -266,7 +287,7 @@ absl::Status VmRegistry::Add(AgentClientId client, const std::string& name,
   const auto found = vms_.find(name);
   if (found != vms_.end()) {
     Vm& before = found->second;
-    const bool same_process = before.record.pid() == registration.process.pid();
+    const bool same_process = before.record.pid() == record->pid();
     if (!same_process && !before.record.process.HasEnded()) {
       return absl::AlreadyExistsError(
           absl::StrFormat("a VM named \"%s\" is registered already, pid %d; give each VM of a host "
@@ -278,8 +299,8 @@ absl::Status VmRegistry::Add(AgentClientId client, const std::string& name,
   if (absl::Status room = MakeRoom(name, registration); !room.ok()) return room;
   Vm& vm = vms_[name];
   vm.client = client;
-  vm.snapshot = registration.message.snapshot;
-  vm.record = MakeRecord(std::move(registration));
+  vm.snapshot = snapshot;
+  vm.record = *std::move(record);
   return absl::OkStatus();
 }
 

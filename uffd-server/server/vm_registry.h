@@ -25,6 +25,7 @@
 #include "absl/synchronization/mutex.h"
 #include "core/session_id.h"
 #include "platform/pidfd.h"
+#include "platform/ram_file.h"
 #include "platform/unique_fd.h"
 #include "wire/agent_protocol.h"
 
@@ -39,6 +40,7 @@ struct VmBlock {
   std::string name;          // empty: the hook cannot know it; match by path
   std::string path;          // kSharedFile only, as /proc/<pid>/fd shows it
   UniqueFd ram_file;         // kSharedFile only
+  FileId file_id = {};       // kSharedFile only
 };
 
 // A userfaultfd of the VM's process, with the session that it was armed for.
@@ -79,6 +81,16 @@ struct ArmedVm {
   std::vector<VmBlock> blocks;  // those that were armed, in the order asked for
 };
 
+// Where one RAM block of a VM lies, without its descriptors.
+struct FileBlock {
+  std::string vm;
+  int pid = 0;
+  std::string path;  // as /proc/<pid>/fd shows it
+  FileId file_id;
+  uint64_t file_offset = 0;
+  uint64_t size_bytes = 0;
+};
+
 // Names one connection of a hook, for as long as the daemon runs.
 using AgentClientId = uint64_t;
 
@@ -92,6 +104,8 @@ class VmRegistry {
 
   // Every VM, by name. Takes no descriptor: nothing hides a VM from a list.
   std::vector<VmOverview> List() const;
+  // Every block in a file, of every VM that lives; none is left out.
+  std::vector<FileBlock> FileBlocks() const;
   // kNotFound: no such VM has registered. kResourceExhausted: out of descriptors.
   absl::StatusOr<VmRecord> Find(std::string_view name) const;
 

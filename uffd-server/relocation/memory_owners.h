@@ -1,0 +1,19 @@
+// Whether guest RAM that is about to be emptied is the memory of the waiting VM alone. Pure.
+//
+// Not responsible for processes that have no hook.
+#pragma once
+
+#include <vector>
+
+#include "absl/status/status.h"
+#include "server/vm_registry.h"
+
+namespace postcopy {
+
+// ok: none of `blocks` (positions in vm.blocks) shares bytes of a file with another block of this
+// VM, or with a block of another VM of `all`. kFailedPrecondition names the file and the VM whose
+// memory would be lost otherwise.
+absl::Status CheckMemoryIsItsOwn(const VmRecord& vm, const std::vector<size_t>& blocks,
+                                 const std::vector<FileBlock>& all);
+
+}  // namespace postcopy
