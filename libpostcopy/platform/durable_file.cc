@@ -1,5 +1,6 @@
 #include "platform/durable_file.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -7,6 +8,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <filesystem>
+#include <memory>
 
 #include "platform/unique_fd.h"
 
@@ -14,6 +16,13 @@ namespace postcopy {
 namespace {
 
 constexpr const char* kFreshSuffix = ".new";
+
+// "Cannot be read now" is kUnavailable.
+Error CannotRead(int cause, const std::string& operation) {
+  Error error = ErrnoError(cause, operation);
+  if (cause == EMFILE || cause == ENFILE || cause == ENOMEM) error.code = ErrorCode::kUnavailable;
+  return error;
+}
 
 Result<void> WriteAndSync(int fd, std::string_view content, const std::string& path) {
   while (!content.empty()) {
@@ -77,33 +86,52 @@ Result<bool> CreateDurably(const std::string& path, std::string_view content) {
   return true;
 }
 
-Result<void> OverwriteDurably(const std::string& path, std::string_view content) {
+Result<void> OverwriteDurably(const std::string& path, std::string_view content,
+                              std::span<const uint64_t> offsets) {
   UniqueFd file(open(path.c_str(), O_WRONLY | O_CLOEXEC));
   if (!file.valid()) return ErrnoError(errno, "open " + path);
-  ssize_t written;
-  do {
-    written = pwrite(file.get(), content.data(), content.size(), 0);
-  } while (written < 0 && errno == EINTR);
-  if (written < 0) return ErrnoError(errno, "write " + path);
-  if (static_cast<size_t>(written) != content.size()) return ErrnoError(EIO, "write " + path);
+  for (const uint64_t offset : offsets) {
+    ssize_t written;
+    do {
+      written = pwrite(file.get(), content.data(), content.size(), static_cast<off_t>(offset));
+    } while (written < 0 && errno == EINTR);
+    if (written < 0) return ErrnoError(errno, "write " + path);
+    if (static_cast<size_t>(written) != content.size()) return ErrnoError(EIO, "write " + path);
+  }
   if (fdatasync(file.get()) != 0) return ErrnoError(errno, "sync " + path);
   return {};
 }
 
 Result<std::string> ReadWholeFile(const std::string& path, size_t limit_bytes) {
   UniqueFd file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!file.valid()) return ErrnoError(errno, "open " + path);
+  if (!file.valid()) return CannotRead(errno, "open " + path);
   std::string content(limit_bytes, '\0');
   size_t have = 0;
   while (have < limit_bytes) {
     const ssize_t got = read(file.get(), content.data() + have, limit_bytes - have);
     if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return ErrnoError(errno, "read " + path);
+    if (got < 0) return CannotRead(errno, "read " + path);
     if (got == 0) break;
     have += static_cast<size_t>(got);
   }
   content.resize(have);
   return content;
+}
+
+Result<std::vector<std::string>> ListFolder(const std::string& path) {
+  const auto close_folder = [](DIR* folder) { closedir(folder); };
+  std::unique_ptr<DIR, decltype(close_folder)> folder(opendir(path.c_str()), close_folder);
+  if (folder == nullptr) return CannotRead(errno, "read folder " + path);
+  std::vector<std::string> names;
+  for (;;) {
+    errno = 0;
+    const dirent* const entry = readdir(folder.get());
+    if (entry == nullptr) break;
+    const std::string name = entry->d_name;
+    if (name != "." && name != "..") names.push_back(name);
+  }
+  if (errno != 0) return CannotRead(errno, "read folder " + path);
+  return names;
 }
 
 }  // namespace postcopy

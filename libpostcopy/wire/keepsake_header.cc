@@ -39,6 +39,9 @@ Result<void> Validate(const KeepsakeHeader& header) {
       return refuse("an address of " + std::to_string(address.size()) + " bytes");
     }
   }
+  if (header.control_address.size() > kMaxKeepsakeAddressBytes) {
+    return refuse("a control address of " + std::to_string(header.control_address.size()) + " bytes");
+  }
   return {};
 }
 
@@ -56,6 +59,7 @@ std::vector<std::byte> EncodeKeepsakeHeader(const KeepsakeHeader& header) {
     out.Text(region.region.name);
   }
   for (const std::string& address : header.data_addresses) out.Text(address);
+  out.Text(header.control_address);
   return bytes;
 }
 
@@ -85,6 +89,7 @@ Result<KeepsakeHeader> DecodeKeepsakeHeader(std::span<const std::byte> bytes) {
        ++i) {
     header.data_addresses.push_back(in.Text(kMaxKeepsakeAddressBytes));
   }
+  header.control_address = in.Text(kMaxKeepsakeAddressBytes);
   if (!in.ok() || header.regions.size() != count_regions ||
       header.data_addresses.size() != count_addresses) {
     return Error{ErrorCode::kProtocol, "keepsake: a field is out of bounds"};

@@ -34,6 +34,8 @@ struct KeepsakeHeader {
   SessionId session;
   std::vector<KeepsakeRegion> regions;      // in the order of the session's layout
   std::vector<std::string> data_addresses;  // of the source's page server, host:port
+  // Of the source's daemon; empty: not known (keepsakes of earlier daemons lack it).
+  std::string control_address = {};
 
   friend bool operator==(const KeepsakeHeader&, const KeepsakeHeader&) = default;
 };

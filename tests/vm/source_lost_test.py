@@ -82,7 +82,7 @@ class SourceLost(support.StageTest):
 
     def record(self):
         path, = self.stage.hosts["b"].state_dir.glob("*.json")
-        return json.loads(path.read_text())["mark"]
+        return json.loads(path.read_text().splitlines()[0])["mark"]
 
     def recover(self):
         return support.ctl(self.stage.hosts["b"], "recover", VM).answer

@@ -19,6 +19,7 @@ DestinationSession::DestinationSession(const DaemonParts& parts, Progress initia
       session_text_(initial.session),
       source_address_(initial.peer),
       record_(std::move(record)),
+      vmm_identity_(IdentityOf(record_)),
       status_(std::move(initial)) {}
 
 absl::Status DestinationSession::OpenIncoming() {
@@ -294,7 +295,7 @@ OwnershipRecord DestinationSession::RecordOf(OwnershipMark mark) {
     run = run_;
   }
   return {session_, SessionRole::kDestination, record_.name,          source_address_, mark, run,
-          /*keep_source=*/false, record_.pid()};
+          /*keep_source=*/false, vmm_identity_};
 }
 
 absl::Status DestinationSession::Write(OwnershipMark mark) {

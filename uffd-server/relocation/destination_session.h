@@ -150,6 +150,7 @@ class DestinationSession {
   const std::string source_address_;
   bool taken_up_ = false;  // by TakeUp(); then constant
   VmRecord record_;        // blocks and arming: until they are matched
+  const ProcessIdentity vmm_identity_;
   SessionStatus status_;
   Turn turn_;
 

@@ -145,7 +145,7 @@ absl::Status DestinationSession::StartAttending() {
 
 absl::Status DestinationSession::MakeKeepsake(const Offer& offer,
                                               const std::vector<size_t>& blocks) {
-  wire::KeepsakeHeader header{session_, {}, offer.data_addresses};
+  wire::KeepsakeHeader header{session_, {}, offer.data_addresses, offer.control_address};
   for (size_t i = 0; i < blocks.size(); ++i) {
     header.regions.push_back({offer.ram[i].region, record_.blocks[blocks[i]].address});
   }

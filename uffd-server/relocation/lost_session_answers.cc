@@ -22,25 +22,23 @@ absl::Status Unreadable(const absl::Status& status) {
 }
 
 std::string Crashed(const OwnershipRecord& record) {
-  return absl::StrCat("the VM has ended as in a crash: its VMM (process ", record.vmm_pid,
+  return absl::StrCat("the VM has ended as in a crash: its VMM (process ", record.vmm.pid,
                       ") ended while its memory was arriving");
-}
-
-// Its process is gone for certain, whatever has registered under its name.
-bool HasEnded(const OwnershipRecord& record) {
-  if (record.vmm_pid == 0) return false;
-  const auto process = Pidfd::Open(record.vmm_pid);
-  return process.ok() ? process->HasEnded() : process.error().code == ErrorCode::kUnavailable;
 }
 
 }  // namespace
 
 absl::StatusOr<RecoveryReport> LostSessions::Recover(const std::string& vm) {
-  const std::vector<OwnershipRecord> records = parts_.store.ReadAll(vm);
-  if (records.empty()) {
+  const auto records = parts_.store.ReadAll(vm);
+  if (!records.ok()) return Prefixed(absl::StrCat("recover ", vm), records.status());
+  const auto registered = parts_.registry.Find(vm);
+  const std::string unrecorded = UnrecordedText(vm, registered, *records);
+  if (!unrecorded.empty()) return RecoveryReport{SessionState::kUnknown, "unknown", unrecorded};
+  const OwnershipRecord* const governing = Governing(*records, registered);
+  if (governing == nullptr) {
     return absl::NotFoundError(absl::StrCat("VM ", vm, " takes part in no relocation on this host"));
   }
-  const OwnershipRecord& last = records.back();
+  const OwnershipRecord& last = *governing;
   switch (last.mark) {
     case OwnershipMark::kRolledBack:
       return RecoveryReport{SessionState::kRolledBack, "source",
@@ -49,8 +47,8 @@ absl::StatusOr<RecoveryReport> LostSessions::Recover(const std::string& vm) {
       return RecoveryReport{
           SessionState::kHandedOver, "destination",
           absl::StrCat("VM ", vm, " is owned by this host since session ", last.session.ToString(),
-                       HasEnded(last) ? ", and has ended as in a crash"
-                                      : absl::StrCat("; it is not taken up yet: ", WhyNot(last)),
+                       HasEnded(last.vmm) ? ", and has ended as in a crash"
+                                      : absl::StrCat("; it is not taken up yet: ", WhyNot(vm, last.vmm.pid)),
                        ". What had not arrived stays at ", last.peer)};
     case OwnershipMark::kArrived:
       return RecoveryReport{
@@ -65,12 +63,7 @@ absl::StatusOr<RecoveryReport> LostSessions::Recover(const std::string& vm) {
                        last.peer, " (session ", last.session.ToString(),
                        "): touching that ends the access with SIGBUS, and the VM cannot be "
                        "relocated; shut it down and start it anew")};
-    case OwnershipMark::kOffered:
-      return RecoveryReport{
-          SessionState::kUnknown, "nobody yet",
-          absl::StrCat("VM ", vm, " was offered by ", last.peer, " in session ",
-                       last.session.ToString(), ", and this daemon has lost the session: it never ran "
-                       "here; recover it there")};
+    case OwnershipMark::kOffered: return RecoverOffered(last);
     case OwnershipMark::kNever:
       return RecoveryReport{SessionState::kRolledBack, "source",
                             absl::StrCat("VM ", vm, " never ran here; it stayed at ", last.peer)};
@@ -88,7 +81,7 @@ absl::StatusOr<RecoveryReport> LostSessions::Recover(const std::string& vm) {
         SessionState::kRunning, "destination",
         absl::StrCat("VM ", vm, " runs at ", last.peer,
                      ". What had not arrived there cannot be served by this daemon yet: ",
-                     WhyNot(last))};
+                     WhyNot(vm, last.vmm.pid))};
   }
   const absl::Status aborted = destination->Abort(session, "recovered by the source",
                                                     kAbortTimeout);
@@ -111,11 +104,41 @@ absl::StatusOr<RecoveryReport> LostSessions::Recover(const std::string& vm) {
                         absl::StrCat("VM ", vm, " goes on here")};
 }
 
-std::string LostSessions::WhyNot(const OwnershipRecord& record) const {
-  const std::string away =
-      parts_.registry.Find(record.vm).ok() ? "" : WhyHookIsAway(record.vmm_pid);
+RecoveryReport LostSessions::RecoverOffered(const OwnershipRecord& record) {
+  const std::string offered =
+      absl::StrCat("VM ", record.vm, " was offered by ", record.peer, " in session ",
+                   record.session.ToString());
+  const auto there = parts_.peers.ConnectSource(record.peer)->Query(record.session.ToString());
+  if (!there.ok()) {
+    return {SessionState::kUnknown, "unknown",
+            absl::StrCat(offered, ", and this daemon has lost the session; ", record.peer,
+                         " cannot be asked what became of it (", std::string(there.status().message()),
+                         "). By this record it never ran here; recover it there")};
+  }
+  switch (*there) {
+    case RecordedOutcome::kCommitted:
+      return {SessionState::kCommitted, "destination",
+              absl::StrCat(offered, ", which has let it go since: its relocation to this host was "
+                           "committed, and this host's record is older than that")};
+    case RecordedOutcome::kHandedOver:
+      return {SessionState::kHandedOver, "destination",
+              absl::StrCat(offered, " and handed over to this host; it is not taken up yet: ",
+                           WhyNot(record.vm, record.vmm.pid))};
+    case RecordedOutcome::kPrepared:
+    case RecordedOutcome::kNone:
+    case RecordedOutcome::kNever:
+    case RecordedOutcome::kOwner:
+    case RecordedOutcome::kUnreadable: break;
+  }
+  return {SessionState::kUnknown, "nobody yet",
+          absl::StrCat(offered, ", and this daemon has lost the session: by its record it never ran "
+                       "here; recover it there")};
+}
+
+std::string LostSessions::WhyNot(const std::string& vm, int vmm_pid) const {
+  const std::string away = parts_.registry.Find(vm).ok() ? "" : WhyHookIsAway(vmm_pid);
   if (!away.empty()) return away;
-  const auto said = said_.find(record.vm);
+  const auto said = said_.find(vm);
   return said != said_.end() ? said->second
                              : "its VMM has not registered, as its hook does within half a second";
 }
@@ -148,7 +171,7 @@ absl::StatusOr<Resumed> LostSessions::HandOver(const std::string& session) {
   if (!record.ok()) return Unreadable(record.status());
   switch (record->mark) {
     case OwnershipMark::kOwner:
-      if (!HasEnded(*record)) return BeingTakenUp();
+      if (!HasEnded(record->vmm)) return BeingTakenUp();
       return absl::DataLossError(Crashed(*record));
     case OwnershipMark::kArrived:
     case OwnershipMark::kIncomplete:
@@ -174,7 +197,7 @@ std::optional<Progress> LostSessions::Figures(const std::string& session) {
   const auto id = SessionId::Parse(session);
   if (!id.has_value()) return std::nullopt;
   const auto record = parts_.store.Read(*id, SessionRole::kDestination);
-  if (!record.ok() || record->mark != OwnershipMark::kOwner || !HasEnded(*record)) {
+  if (!record.ok() || record->mark != OwnershipMark::kOwner || !HasEnded(record->vmm)) {
     return std::nullopt;
   }
   Progress figures = LastFigures(*record);

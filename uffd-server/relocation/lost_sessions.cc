@@ -16,35 +16,66 @@ bool IsArmedFor(const VmRecord& vm, const OwnershipRecord& record) {
 
 }  // namespace
 
+const OwnershipRecord* LostSessions::Governing(const OwnershipStore::Records& records,
+                                               const absl::StatusOr<VmRecord>& registered) {
+  if (!registered.ok() || !registered->arming.has_value()) {
+    return records.readable.empty() ? nullptr : &records.readable.back();
+  }
+  for (const OwnershipRecord& record : records.readable) {
+    if (record.role == SessionRole::kDestination && IsArmedFor(*registered, record)) return &record;
+  }
+  return nullptr;
+}
+
 LostSessions::Settled LostSessions::Settle(const std::string& vm) {
-  const std::vector<OwnershipRecord> records = parts_.store.ReadAll(vm);
-  if (records.empty()) return {.done = true};
-  const OwnershipRecord& last = records.back();
-  switch (last.mark) {
-    case OwnershipMark::kPrepared:
-      return SettleSource(last);
-    case OwnershipMark::kHandedOver:
-      return SettleHandedOver(last);
-    case OwnershipMark::kOffered:
-      return SettleOffered(last);
-    case OwnershipMark::kOwner:
-      return SettleOwner(last);
-    case OwnershipMark::kIncomplete:
-      return SettleIncomplete(last);
-    case OwnershipMark::kArrived:
-      return {.done = SettleArrived(last)};
-    case OwnershipMark::kNever:
-      return {.done = SettleNever(last)};
+  const auto records = parts_.store.ReadAll(vm);
+  const auto registered = parts_.registry.Find(vm);
+  if (!records.ok() || (!registered.ok() && !absl::IsNotFound(registered.status()))) {
+    const absl::Status& cause = records.ok() ? registered.status() : records.status();
+    SayUnsettled(vm, "?", cause.ToString());
+    return {};
+  }
+  const OwnershipRecord* const governing = Governing(*records, registered);
+  for (const OwnershipRecord& record : records->readable) {
+    // Of an earlier session: not again and again, since its source may be gone for good.
+    if (record.mark == OwnershipMark::kArrived && &record != governing &&
+        told_once_.insert(record.session).second) {
+      SettleArrived(record);
+    }
+  }
+  const bool armed = registered.ok() && registered->arming.has_value();
+  if (governing == nullptr && armed) return SettleUnrecorded(*registered, *records);
+  if (registered.ok() && !armed &&
+      (governing == nullptr || governing->mark == OwnershipMark::kRolledBack)) {
+    for (const UnreadableRecord& record : records->unreadable) {
+      if (record.role == SessionRole::kSource && record.details.has_value()) {
+        return SettleUnreadableSource(*registered, *record.details);
+      }
+    }
+  }
+  return governing == nullptr ? Settled{.done = true} : SettleRecord(*governing);
+}
+
+LostSessions::Settled LostSessions::SettleRecord(const OwnershipRecord& record) {
+  switch (record.mark) {
+    case OwnershipMark::kPrepared: return SettleSource(record);
+    case OwnershipMark::kHandedOver: return SettleHandedOver(record);
+    case OwnershipMark::kOffered: return SettleOffered(record);
+    case OwnershipMark::kOwner: return SettleOwner(record);
+    case OwnershipMark::kIncomplete: return SettleIncomplete(record);
+    case OwnershipMark::kNever: return {.done = SettleNever(record)};
+    case OwnershipMark::kArrived: return {.done = SettleArrived(record)};
     case OwnershipMark::kRolledBack:
-    case OwnershipMark::kCommitted:
-      return {.done = true};
+    case OwnershipMark::kCommitted: return {.done = true};
   }
   return {.done = true};
 }
 
-std::vector<std::string> LostSessions::Untold() const {
+absl::StatusOr<std::vector<std::string>> LostSessions::Untold() const {
+  const auto records = parts_.store.ReadAll();
+  if (!records.ok()) return records.status();
   std::vector<std::string> vms;
-  for (const OwnershipRecord& record : parts_.store.ReadAll()) {
+  for (const OwnershipRecord& record : records->readable) {
     if (record.mark == OwnershipMark::kArrived) vms.push_back(record.vm);
   }
   return vms;
@@ -52,12 +83,15 @@ std::vector<std::string> LostSessions::Untold() const {
 
 void LostSessions::SayUnsettled(const OwnershipRecord& record, const absl::Status& cause) {
   if (absl::IsFailedPrecondition(cause)) hopeless_.insert(record.session);
-  std::string& said = said_[record.vm];
-  const std::string text = cause.ToString();
-  if (said == text) return;
-  said = text;
-  spdlog::warn("session {}, vm {}, lost, not taken up yet, cause {}", record.session.ToString(),
-               record.vm, text);
+  SayUnsettled(record.vm, record.session.ToString(), cause.ToString());
+}
+
+void LostSessions::SayUnsettled(const std::string& vm, const std::string& session,
+                                const std::string& cause) {
+  std::string& said = said_[vm];
+  if (said == cause) return;
+  said = cause;
+  spdlog::warn("session {}, vm {}, lost, not taken up yet, cause {}", session, vm, cause);
 }
 
 LostSessions::Settled LostSessions::SettleSource(const OwnershipRecord& record) {
@@ -143,6 +177,11 @@ LostSessions::Settled LostSessions::SettleOffered(const OwnershipRecord& record)
     reason = "it was handed over, and its VMM here is not as it was loaded";
   } else if (*recorded == RecordedOutcome::kHandedOver) {
     reason = "it was handed over, and its VMM here has ended";
+  } else if (*recorded == RecordedOutcome::kCommitted && !IsArmedFor(*vm, record)) {
+    // It ran here and all of it has come: this record is an older one that was put back.
+    OwnershipRecord committed = record;
+    committed.mark = OwnershipMark::kCommitted;
+    return {.done = parts_.store.Write(committed).ok()};
   } else if (*recorded != RecordedOutcome::kNone) {
     return {};
   }

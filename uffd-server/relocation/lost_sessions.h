@@ -1,7 +1,8 @@
 // Relocations that this daemon has lost because it ended meanwhile: what is on disk, the VMM and
 // the other daemon still tell what to do.
 //
-// Split by what is done: lost_sessions.cc (settling), lost_session_answers.cc (answers to others).
+// Split by what is done: lost_sessions.cc (settling), lost_session_answers.cc (answers to
+// others), lost_records.cc (VMMs of which no record can be read).
 //
 // The record alone says who owns the VM; a VMM is touched only where it is seen to be in the middle
 // of that very session (held or sent at the source, armed for it at the destination). One call at a
@@ -40,7 +41,11 @@ class LostSessions {
   // giving up what is missing of it, one that is not and never will be is ended.
   Settled Settle(const std::string& vm);
   // VMs that have arrived and whose source has not been told: Settle() tells it, VMM or not.
-  std::vector<std::string> Untold() const;
+  // kUnavailable: this can't be read now.
+  absl::StatusOr<std::vector<std::string>> Untold() const;
+  // What an operator must know of a VM whose record is missing or unreadable, for `list`; empty:
+  // nothing. `all` are the records of this host.
+  static std::string ProblemOf(const VmOverview& vm, const OwnershipStore::Records& all);
   // Finds out who owns the VM, and lets it go on here if that is this host. kNotFound: no record.
   absl::StatusOr<RecoveryReport> Recover(const std::string& vm);
   // The source gives the session up: ok if "never" is recorded. kFailedPrecondition: this host owns
@@ -60,6 +65,19 @@ class LostSessions {
   std::optional<Progress> Figures(const std::string& session);
 
  private:
+  // The record that says what becomes of a VM: of the session that its VMM is armed for, otherwise
+  // the last one. Null: there is none that can be read.
+  static const OwnershipRecord* Governing(const OwnershipStore::Records& records,
+                                          const absl::StatusOr<VmRecord>& registered);
+  Settled SettleRecord(const OwnershipRecord& record);
+  // A VMM that is armed for a session without a readable record: what it keeps, and the source, tell.
+  Settled SettleUnrecorded(const VmRecord& vm, const OwnershipStore::Records& records);
+  // A source of whose record only the details can be read.
+  Settled SettleUnreadableSource(const VmRecord& vm, OwnershipRecord details);
+  // What is wrong with a VM's records, what must not be ended, and what to do; empty: nothing is.
+  std::string UnrecordedText(const std::string& vm, const absl::StatusOr<VmRecord>& registered,
+                             const OwnershipStore::Records& records) const;
+  RecoveryReport RecoverOffered(const OwnershipRecord& record);
   Settled SettleSource(const OwnershipRecord& record);
   Settled SettleHandedOver(const OwnershipRecord& record);
   Settled SettleOffered(const OwnershipRecord& record);
@@ -72,9 +90,10 @@ class LostSessions {
   // Whether the VM has registered, or may be about to, and has not turned out to be of no use.
   bool MayTakeUp(const OwnershipRecord& record) const;
   // Why its session is not taken up, as far as is known.
-  std::string WhyNot(const OwnershipRecord& record) const;
+  std::string WhyNot(const std::string& vm, int vmm_pid) const;
   // What is known of its figures: names.
   static Progress LastFigures(const OwnershipRecord& record);
+  void SayUnsettled(const std::string& vm, const std::string& session, const std::string& cause);
   // Logs why a VM's session is not settled, once for each reason.
   void SayUnsettled(const OwnershipRecord& record, const absl::Status& cause);
   // Ends what the destination's VMM was armed for and records "never".
@@ -86,6 +105,7 @@ class LostSessions {
   const DaemonParts& parts_;
   const std::chrono::steady_clock::time_point began_ = std::chrono::steady_clock::now();
   std::map<std::string, std::string> said_;  // by VM: why it is not taken up
+  std::set<SessionId> told_once_;            // arrived, and a later session of the VM counts
   std::set<SessionId> hopeless_;             // whose VMM has kept nothing that could be taken up
 };
 

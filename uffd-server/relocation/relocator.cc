@@ -44,10 +44,7 @@ Relocator::Relocator(DaemonParts parts) : parts_(std::move(parts)) {}
 
 absl::StatusOr<std::unique_ptr<Relocator>> Relocator::Start(DaemonParts parts) {
   std::unique_ptr<Relocator> relocator(new Relocator(std::move(parts)));
-  {
-    absl::MutexLock lock(&relocator->mutex_);
-    for (const std::string& vm : relocator->lost_.Untold()) relocator->unsettled_.insert(vm);
-  }
+  relocator->NoteUntold();
   auto settler = DaemonThread::Start("pc-settler", [raw = relocator.get()] {
     raw->SettleLostSessions();
   });
@@ -75,6 +72,14 @@ absl::Status Relocator::NoSessionOf(const std::string& vm) {
                            "know a relocation of one"));
 }
 
+void Relocator::NoteUntold() {
+  const auto untold = lost_.Untold();
+  absl::MutexLock lock(&mutex_);
+  untold_known_ = untold.ok();
+  if (!untold.ok()) return;
+  for (const std::string& vm : *untold) unsettled_.insert(vm);
+}
+
 void Relocator::NoteRegistered(const std::string& vm) {
   absl::MutexLock lock(&mutex_);
   // First: a place that waits to be settled must not be forgotten for want of memory.
@@ -88,7 +93,7 @@ void Relocator::NoteRegistered(const std::string& vm) {
 
 void Relocator::SettleLostSessions() {
   const auto to_do = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    return ending_ || !unsettled_.empty();
+    return ending_ || !unsettled_.empty() || !untold_known_;
   };
   // Nothing that registers has to wait, only what could not be settled.
   const auto new_one = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
@@ -96,16 +101,19 @@ void Relocator::SettleLostSessions() {
   };
   for (;;) {
     std::set<std::string> vms;
+    bool untold_known;
     {
       absl::MutexLock lock(&mutex_);
       mutex_.Await(absl::Condition(&to_do));
       if (ending_) return;
       vms.swap(unsettled_);
       has_registered_ = false;
+      untold_known = untold_known_;
     }
+    if (!untold_known) NoteUntold();
     for (const std::string& vm : vms) SettleOne(vm);
     absl::MutexLock lock(&mutex_);
-    if (!unsettled_.empty()) {
+    if (!unsettled_.empty() || !untold_known_) {
       mutex_.AwaitWithTimeout(absl::Condition(&new_one), absl::FromChrono(kSettleAgain));
     }
   }
@@ -137,6 +145,7 @@ absl::StatusOr<SessionTable::Reservation> Relocator::Reserve(const std::string& 
 }
 
 std::vector<VmSummary> Relocator::List() {
+  const auto recorded = parts_.store.ReadAll();
   std::vector<VmSummary> vms;
   std::vector<Monitor> monitors;
   std::vector<size_t> asked;  // whose monitors these are, positions in vms
@@ -156,6 +165,9 @@ std::vector<VmSummary> Relocator::List() {
     if (!place.Busy()) {  // a session holds the monitor; QEMU answers one client
       monitors.push_back({std::move(overview.qmp_path), overview.pid});
       asked.push_back(vms.size());
+    }
+    if (place.Empty() && vm.problem.empty() && recorded.ok()) {
+      vm.problem = LostSessions::ProblemOf(overview, *recorded);
     }
     vms.push_back(std::move(vm));
   }
@@ -183,11 +195,11 @@ absl::StatusOr<std::string> Relocator::Prepare(const PrepareOptions& options) {
   if (!known.ok()) return known;
   auto place = Reserve(options.vm);
   if (!place.ok()) return place.status();
-  const std::vector<OwnershipRecord> earlier = parts_.store.ReadAll(options.vm);
+  const auto earlier = parts_.store.ReadAll(options.vm);
   auto session = SourceSession::Prepare(parts_, options);
-  if (session.ok()) {
+  if (session.ok() && earlier.ok()) {
     // Sessions of a VM that is here and can be relocated, and that have ended, have nothing more to say.
-    for (const OwnershipRecord& record : earlier) {
+    for (const OwnershipRecord& record : earlier->readable) {
       if (HasEnded(record.mark)) parts_.store.Remove(record.session, record.role);
     }
   }
@@ -301,11 +313,11 @@ absl::Status Relocator::OnOffer(const Offer& offer, const HasGone& has_gone) {
   }
   auto place = Reserve(offer.vm);
   if (!place.ok()) return place.status();
-  const std::vector<OwnershipRecord> earlier = parts_.store.ReadAll(offer.vm);
+  const auto earlier = parts_.store.ReadAll(offer.vm);
   auto session = DestinationSession::Prepare(parts_, offer, has_gone);
-  if (session.ok()) {
+  if (session.ok() && earlier.ok()) {
     // A source that offers its VM anew has done with what came of the offers before.
-    for (const OwnershipRecord& record : earlier) {
+    for (const OwnershipRecord& record : earlier->readable) {
       const bool of_that_source = record.peer == offer.control_address;
       if (record.mark == OwnershipMark::kNever && of_that_source) parts_.store.Remove(record.session, record.role);
     }

@@ -94,6 +94,11 @@ bool SessionStatus::WaitForChange(SessionState seen, std::chrono::milliseconds t
   return mutex_.AwaitWithTimeout(absl::Condition(&changed), absl::FromChrono(timeout));
 }
 
+ProcessIdentity IdentityOf(const VmRecord& vm) {
+  auto identity = Identify(vm.process);
+  return identity.ok() ? *std::move(identity) : ProcessIdentity{vm.pid(), 0, ""};
+}
+
 int64_t NowUs() { return absl::ToUnixMicros(absl::Now()); }
 
 absl::Status KillVmm(const VmRecord& vm) {

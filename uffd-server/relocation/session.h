@@ -19,6 +19,7 @@
 #include "relocation/relocation.h"
 #include "server/ownership_store.h"
 #include "server/page_server.h"
+#include "platform/process_identity.h"
 #include "server/vm_registry.h"
 #include "trace/trace_folder.h"
 #include "vmm/guest_states.h"
@@ -111,6 +112,9 @@ class Turn {
   absl::Mutex mutex_;
   bool taken_ ABSL_GUARDED_BY(mutex_) = false;
 };
+
+// The VM's process as it is recorded.
+ProcessIdentity IdentityOf(const VmRecord& vm);
 
 // Wall clock, microseconds since the epoch.
 int64_t NowUs();

@@ -70,6 +70,7 @@ SourceSession::SourceSession(const DaemonParts& parts, const PrepareOptions& opt
       session_(session),
       session_text_(session.ToString()),
       record_(std::move(record)),
+      vmm_identity_(IdentityOf(record_)),
       status_(InitialProgress(options, session, state)),
       destination_(parts.peers.ConnectDestination(options.destination)) {}
 
@@ -138,6 +139,12 @@ absl::StatusOr<std::shared_ptr<RamFileSource>> SourceSession::ServeMemory(
   // The page source alone keeps the files: with it the memory goes.
   std::vector<VmBlock> blocks = std::exchange(record_.blocks, {});
   std::vector<RamFileSource::RegionFile> files;
+  memory_.clear();
+  for (size_t i = 0; i < matched->blocks.size(); ++i) {
+    const VmBlock& block = blocks[matched->blocks[i]];
+    memory_.push_back({matched->layout.regions[i].name, block.path, block.file_id, block.file_offset,
+                       block.size_bytes});
+  }
   for (const size_t block : matched->blocks) {
     files.push_back({std::move(blocks[block].ram_file), blocks[block].file_offset});
   }
@@ -382,7 +389,7 @@ absl::Status SourceSession::Release() {
 
 OwnershipRecord SourceSession::RecordOf(OwnershipMark mark) const {
   return {session_,     SessionRole::kSource,  options_.vm, options_.destination, mark,
-          was_running_, options_.keep_source};
+          was_running_, options_.keep_source,  vmm_identity_, memory_};
 }
 
 absl::Status SourceSession::Write(OwnershipMark mark) {

@@ -113,6 +113,8 @@ class SourceSession {
   const SessionId session_;
   const std::string session_text_;
   VmRecord record_;  // without blocks from MakeOffer() on
+  const ProcessIdentity vmm_identity_;
+  std::vector<RecordedBlock> memory_;  // what ServeMemory() serves
   SessionStatus status_;
   Turn turn_;
   const std::unique_ptr<DestinationPeer> destination_;

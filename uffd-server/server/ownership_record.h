@@ -1,14 +1,25 @@
-// What a durable record says of one session: who owns its VM. One JSON object, in one sector.
+// What a durable record says of one session: who owns its VM; and the content of its file.
+//
+// The file holds everything twice, in two copies that begin at multiples of a block. A copy is two
+// lines of JSON, each with a checksum of its own: the first, of one sector, is what changes (the
+// mark); the second is what was known when the session was prepared. A change overwrites the first
+// line of both copies; each is a sector, which a disk writes whole or not at all. So after a write
+// that has ended both copies say the same, and one damaged copy changes nothing; after one that was
+// cut off each copy says what was before or what was to be.
 //
 // Pure: from a record to a file's content and back. Not responsible for files (ownership_store.h).
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "core/session_id.h"
 #include "core/session_state.h"
+#include "platform/process_identity.h"
+#include "platform/ram_file.h"
 
 namespace postcopy {
 
@@ -24,21 +35,36 @@ enum class OwnershipMark {
   kCommitted,   // either: all memory has arrived, and both know
 };
 
+// Where a RAM block of the source lies, to be found again when its VMM has gone.
+struct RecordedBlock {
+  std::string name;  // the region's
+  std::string path;  // of its RAM file, as /proc/<pid>/fd showed it
+  FileId file_id;
+  uint64_t file_offset = 0;
+  uint64_t size_bytes = 0;
+
+  friend bool operator==(const RecordedBlock&, const RecordedBlock&) = default;
+};
+
 struct OwnershipRecord {
   SessionId session;
   SessionRole role = SessionRole::kSource;  // of this host; it may have a record in each
-  std::string vm;    // its name on this host
-  std::string peer;  // the other daemon's control address
+  std::string vm;                           // its name on this host
+  std::string peer;                         // the other daemon's control address
   OwnershipMark mark = OwnershipMark::kPrepared;
-  bool run = true;   // the guest is to run (it was not paused by its operator)
-  bool keep_source = false;  // source: its VMM stays after the commit
-  int vmm_pid = 0;           // destination: of the VMM that has it; 0: not recorded
+  bool run = true;                    // the guest is to run (it was not paused by its operator)
+  bool keep_source = false;           // source: its VMM stays after the commit
+  ProcessIdentity vmm = {};           // the VMM that has it here
+  std::vector<RecordedBlock> memory = {};  // source: in the order of the session's layout
+  std::string settings = {};          // what the VMM's driver has to restore, in its own words
 
   friend bool operator==(const OwnershipRecord&, const OwnershipRecord&) = default;
 };
 
 // One sector: overwritten whole or not at all.
-inline constexpr size_t kOwnershipRecordBytes = 512;
+inline constexpr size_t kOwnershipLineBytes = 512;
+inline constexpr size_t kOwnershipBlockBytes = 4096;
+inline constexpr size_t kMaxOwnershipFileBytes = 1 << 20;
 
 // "source", "destination".
 std::string_view NameOf(SessionRole role);
@@ -46,12 +72,26 @@ std::string_view NameOf(SessionRole role);
 // "prepared", "handed-over": a mark as it stands in the record.
 std::string_view NameOf(OwnershipMark mark);
 
-// The content of the record's file, kOwnershipRecordBytes long; it reads as `record` again. Nothing if
-// the names are too long together, or not UTF-8: then no record of the session fits, whatever its mark.
-// A VM's name of 128 and a host's name of 253 characters fit.
-std::optional<std::string> FormatOwnershipRecord(const OwnershipRecord& record);
+// The content of the record's file; it reads as `record` again. `sequence` orders the records of a
+// host. Nothing if a text is not UTF-8 (a RAM file's path may be anything), if the mark is not one
+// of the role, or if they are too long together: then no record of the session fits.
+std::optional<std::string> FormatOwnershipFile(const OwnershipRecord& record, uint64_t sequence);
 
-// Nothing unless `content` is such a record. Members that it does not know are passed over.
-std::optional<OwnershipRecord> ParseOwnershipRecord(std::string_view content);
+// The line that a change of mark or `run` overwrites, kOwnershipLineBytes long, and where.
+std::string FormatOwnershipLine(const OwnershipRecord& record, uint64_t sequence);
+std::vector<uint64_t> OwnershipLineOffsets(std::string_view content);
+
+struct ParsedOwnership {
+  // Both lines of a copy, or of two. Nothing: no copy of one of them is whole.
+  std::optional<OwnershipRecord> record;
+  uint64_t sequence = 0;
+  bool whole = false;  // both copies are there and say the same
+  // Without a record: what is known all the same. A `mark` and `run` are then worth nothing.
+  std::optional<OwnershipRecord> details;
+};
+ParsedOwnership ParseOwnershipFile(std::string_view content);
+
+// A record as version 0.5 and earlier wrote it: one line, without a checksum.
+std::optional<OwnershipRecord> ParseOldOwnershipRecord(std::string_view content);
 
 }  // namespace postcopy

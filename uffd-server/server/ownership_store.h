@@ -1,12 +1,16 @@
 // Durable records of who owns which VM: one small file in the state directory for each session and
 // each role that this host has in it. Its content is ownership_record.h's.
 //
-// A record that Write() has returned ok for survives a crash of the host. The first of a session is
-// written to a new file, which is synced and renamed into place; later ones overwrite its one sector
-// in place, since they are written while the VM stands still. Whatever happens during Write(), a
-// reader sees the old record or the new one, whole. Thread-safe.
+// A record that Write() has returned ok for survives a crash of the host, and damage to one of the
+// file's two copies. The first of a session is written to a new file, which is synced and linked
+// into place; later ones overwrite a line in place, since they are written while the VM stands
+// still. Whatever happens during Write(), a reader sees the old record or the new one. Thread-safe;
+// its daemon alone uses the directory.
 #pragma once
 
+#include <atomic>
+#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,31 +22,53 @@
 
 namespace postcopy {
 
+// A file of which no copy can be read.
+struct UnreadableRecord {
+  std::string path;
+  std::string cause;
+  std::optional<SessionId> session;  // by the file's name
+  std::optional<SessionRole> role;   // the same
+  // What could be read of it all the same; mark and `run` mean nothing.
+  std::optional<OwnershipRecord> details;
+};
+
 class OwnershipStore {
  public:
-  // Makes the directory if need be. kPermissionDenied, kInternal: it can't be made or written.
+  struct Records {
+    std::vector<OwnershipRecord> readable;  // in the order in which they were written last
+    std::vector<UnreadableRecord> unreadable;
+  };
+
+  // Makes the directory if need be, takes over records of earlier versions, and repairs those of which
+  // one copy is damaged. kInternal: it can't be made, read or written.
   static absl::StatusOr<OwnershipStore> Open(const std::string& directory);
 
   // The session's first record in this role. kAlreadyExists: it has one, which stays as it was.
   // kInternal, kInvalidArgument: nothing was written.
   absl::Status Create(const OwnershipRecord& record);
   // kInternal: the record may or may not be durable; Read() tells what is there now. kInvalidArgument:
-  // nothing was written, the names do not fit; none of this session's records would.
+  // nothing was written, a text does not fit; none of this session's records would.
   absl::Status Write(const OwnershipRecord& record);
-  // kNotFound: no record. kDataLoss: there is one and it can't be read.
+  // kNotFound: no record. kDataLoss: there is one, and no copy of it can be read. kUnavailable: it
+  // can't be read now.
   absl::StatusOr<OwnershipRecord> Read(const SessionId& session, SessionRole role) const;
-  // All readable records, oldest first.
-  std::vector<OwnershipRecord> ReadAll() const;
-  // Of these, this VM's.
-  std::vector<OwnershipRecord> ReadAll(const std::string& vm) const;
+  // kUnavailable: they can't be read now, e.g. out of descriptors; nothing is known of any of them.
+  absl::StatusOr<Records> ReadAll() const;
+  // Of these, this VM's; of the unreadable ones also those whose VM is not known.
+  absl::StatusOr<Records> ReadAll(const std::string& vm) const;
   // Forgets a session that has ended.
   void Remove(const SessionId& session, SessionRole role);
+  std::string PathOf(const SessionId& session, SessionRole role) const;
 
  private:
   explicit OwnershipStore(std::string directory) : directory_(std::move(directory)) {}
-  std::string PathOf(const SessionId& session, SessionRole role) const;
+  absl::Status TakeOverOldRecords();
+  absl::Status RepairRecords();
+  uint64_t NextSequence() { return sequence_->fetch_add(1, std::memory_order_relaxed) + 1; }
 
   std::string directory_;
+  // The last one given; above all that stand in the directory.
+  std::unique_ptr<std::atomic<uint64_t>> sequence_ = std::make_unique<std::atomic<uint64_t>>(0);
 };
 
 }  // namespace postcopy

@@ -114,6 +114,7 @@ std::vector<VmOverview> VmRegistry::List() const {
     VmOverview& overview = overviews.emplace_back(
         VmOverview{name, record.pid(), record.qmp_path, record.problem});
     for (const VmBlock& block : record.blocks) overview.ram_bytes += block.size_bytes;
+    if (record.arming.has_value()) overview.armed_for = record.arming->session_id;
   }
   return overviews;
 }

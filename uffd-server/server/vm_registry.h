@@ -74,6 +74,7 @@ struct VmOverview {
   std::string qmp_path;
   std::string problem;
   uint64_t ram_bytes = 0;
+  std::optional<SessionId> armed_for;
 };
 
 struct ArmedVm {
