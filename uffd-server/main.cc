@@ -15,6 +15,7 @@
 #include <string>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "config/config_file.h"
@@ -28,6 +29,7 @@
 #include "core/printable_text.h"
 #include "host/shutdown.h"
 #include "platform/descriptor_limit.h"
+#include "platform/folder_lock.h"
 #include "platform/userfault.h"
 #include "relocation/relocator.h"
 #include "server/agent_server.h"
@@ -102,6 +104,19 @@ absl::StatusOr<SourceLostPolicy> SourceLostPolicyOf(const Options& options) {
   return policy;
 }
 
+// This daemon's alone, for as long as it runs: its records, and its agents' socket.
+absl::StatusOr<std::vector<FolderLock>> LockFolders(const Options& options) {
+  std::vector<FolderLock> locks;
+  for (const std::string& folder : {options.state_dir, options.runtime_dir}) {
+    std::error_code unknown;
+    if (!locks.empty() && std::filesystem::equivalent(options.state_dir, folder, unknown)) continue;
+    auto lock = FolderLock::Take(folder);
+    if (!lock.ok()) return absl::FailedPreconditionError(lock.error().message);
+    locks.push_back(*std::move(lock));
+  }
+  return locks;
+}
+
 int Fail(const absl::Status& status) {
   std::fprintf(stderr, "uffd-server: %s\n",
                PrintableText({status.message().data(), status.message().size()}).c_str());
@@ -123,6 +138,8 @@ int Run(Options options) {
   if (!faults.ok()) return Fail(faults.status());
   const auto source_lost = SourceLostPolicyOf(options);
   if (!source_lost.ok()) return Fail(source_lost.status());
+  auto locks = LockFolders(options);
+  if (!locks.ok()) return Fail(locks.status());
   auto store = OwnershipStore::Open(options.state_dir);
   if (!store.ok()) return Fail(store.status());
 

@@ -204,7 +204,16 @@ Result<UnixListener> UnixListener::Listen(const std::string& path, unsigned mode
     return ErrnoError(errno, "set permissions of unix:" + path);
   }
   if (listen(socket->get(), SOMAXCONN) != 0) return ErrnoError(errno, "listen unix:" + path);
-  return UnixListener(std::move(*socket));
+  struct stat bound {};
+  if (lstat(path.c_str(), &bound) != 0) return ErrnoError(errno, "look at unix:" + path);
+  return UnixListener(std::move(*socket), path, {bound.st_dev, bound.st_ino});
+}
+
+void UnixListener::RemovePath() const {
+  struct stat there {};
+  if (lstat(path_.c_str(), &there) == 0 && FileId{there.st_dev, there.st_ino} == file_id_) {
+    unlink(path_.c_str());
+  }
 }
 
 Result<UnixChannel> UnixListener::Accept() {

@@ -13,6 +13,7 @@
 
 #include "core/result.h"
 #include "platform/pidfd.h"
+#include "platform/ram_file.h"
 #include "platform/unique_fd.h"
 
 namespace postcopy {
@@ -72,6 +73,9 @@ class UnixListener {
   static Result<UnixListener> Listen(const std::string& path, unsigned mode,
                                      const std::string& group = "");
 
+  // Removes the socket's path, unless something else has taken its place.
+  void RemovePath() const;
+
   // Still owned by this object; readable when Accept() has something.
   int fd() const { return socket_.get(); }
   // The next connection, without waiting. kTimeout: none waits. Anything else: this one was lost or
@@ -79,9 +83,12 @@ class UnixListener {
   Result<UnixChannel> Accept();
 
  private:
-  explicit UnixListener(UniqueFd socket) : socket_(std::move(socket)) {}
+  UnixListener(UniqueFd socket, std::string path, FileId file_id)
+      : socket_(std::move(socket)), path_(std::move(path)), file_id_(file_id) {}
 
   UniqueFd socket_;
+  std::string path_;
+  FileId file_id_;  // of what was bound there
 };
 
 }  // namespace postcopy

@@ -127,7 +127,7 @@ check_removal() {
   local said expected
   in_root systemctl --quiet enable uffd-server
   mkdir "$state"
-  touch "$state/record.json"
+  touch "$state/record.json" "$state/.lock"
   in_root dpkg -r libpostcopy-dev libpostcopy1 uffd-server >/dev/null
   # Configuration, records, and that an administrator has enabled it.
   expected=$(printf '%s\n' /etc/postcopy /etc/postcopy/uffd-server.toml \
@@ -141,6 +141,7 @@ check_removal() {
   [ "$(leftovers)" = /var/lib/postcopy ] || fail "after the purge there is: $(leftovers)"
 
   rm "$state/record.json"
+  touch "$state/.lock"  # no record
   install_all
   in_root dpkg -P libpostcopy-dev libpostcopy1 uffd-server >/dev/null
   [ -z "$(leftovers)" ] || fail "after the second purge there is: $(leftovers)"

@@ -59,6 +59,22 @@ class ServiceTest(unittest.TestCase):
         self.assertEqual(self.told(), "STOPPING=1")
         self.assertEqual(daemon.wait(20), 0)
 
+    def test_a_second_daemon_on_either_directory_ends_at_once(self):
+        self.configure()
+        first = self.start()
+        self.assertEqual(self.told(), "READY=1")
+        for own, shared in (("runtime-dir", "state"), ("state-dir", "run")):
+            second = self.start(f"--{own}", f"{self.folder}/own", "--listen",
+                                f"unix:{self.folder}/second")
+            self.assertEqual(second.wait(20), 1)
+            self.assertIn(f"another uffd-server (pid {first.pid}) uses {self.folder}/{shared}",
+                          second.stderr.read())
+        self.assertTrue((self.folder / "run/agent.sock").is_socket())
+        first.kill()
+        first.wait(20)
+        self.start()
+        self.assertEqual(self.told(), "READY=1")
+
     def test_command_line_wins_over_the_file(self):
         self.configure()
         daemon = self.start("--listen", f"unix:{self.folder}/other")

@@ -159,6 +159,15 @@ TEST_F(AgentServerTest, ASecondDaemonIsRefusedAndAStaleSocketRemoved) {
   Start();
 }
 
+TEST_F(AgentServerTest, ASocketThatAnotherHasPutInItsPlaceStays) {
+  const std::string path = server_->socket_path();
+  std::filesystem::remove(path);
+  const auto other = UnixListener::Listen(path, 0600);
+  ASSERT_TRUE(other.ok());
+  server_.reset();
+  EXPECT_TRUE(std::filesystem::exists(path));
+}
+
 TEST_F(AgentServerTest, OneProcessHoldsFewConnectionsAndIsToldTheLimit) {
   std::vector<UnixChannel> clients;
   for (size_t i = 0; i < kMaxAgentClientsPerProcess; ++i) clients.push_back(Connect());

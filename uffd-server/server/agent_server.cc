@@ -126,8 +126,7 @@ AgentServer::~AgentServer() {
   const char byte = 'q';
   [[maybe_unused]] const ssize_t written = write(wake_->write_end.get(), &byte, 1);
   thread_.Join();
-  std::error_code ignored;
-  std::filesystem::remove(socket_path_, ignored);
+  listener_.RemovePath();
 }
 
 void AgentServer::Run() {
