@@ -122,7 +122,7 @@ LostSessions::Settled LostSessions::SettleUnrecorded(const VmRecord& vm,
 
 LostSessions::Settled LostSessions::SettleUnreadableSource(const VmRecord& vm,
                                                            OwnershipRecord details) {
-  auto vmm = parts_.connect_vmm(vm.qmp_path);
+  auto vmm = parts_.connect_vmm(vm);
   if (!vmm.ok()) return {};
   const auto state = (*vmm)->QueryState();
   if (!state.ok()) return {};
@@ -156,7 +156,7 @@ std::string LostSessions::UnrecordedText(const std::string& vm,
   }
   if (!records.readable.empty() && records.unreadable.empty()) return "";
   if (registered.ok()) {
-    auto vmm = parts_.connect_vmm(registered->qmp_path);
+    auto vmm = parts_.connect_vmm(*registered);
     const auto state = vmm.ok() ? (*vmm)->QueryState() : vmm.status();
     const bool explained = !records.readable.empty() &&
                            records.readable.back().mark != OwnershipMark::kRolledBack;
