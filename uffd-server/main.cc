@@ -206,7 +206,7 @@ int Run(Options options) {
   sd_notify(0, "STOPPING=1");
   spdlog::info("uffd-server ends, signal {}", signal);
   if (options.shutdown_wait_s > 0 && HostIsShuttingDown(kSystemManagerSocket)) {
-    AwaitOwedMemory(relocator, std::chrono::seconds(options.shutdown_wait_s), ends);
+    AwaitOwedMemory(**relocator, std::chrono::seconds(options.shutdown_wait_s), ends);
   }
   return kExitOk;
 }

@@ -19,7 +19,8 @@ std::string ValueOf(const std::vector<std::string>& words, std::string_view opti
     while (!word.empty() && word.front() == '-') word.remove_prefix(1);
     if (word == option) return words[i + 1];
     if (word != "run-with") continue;
-    for (const std::string part : absl::StrSplit(words[i + 1], ',')) {
+    const std::vector<std::string> parts = absl::StrSplit(words[i + 1], ',');
+    for (const std::string& part : parts) {
       if (part.compare(0, key.size(), key) == 0) return part.substr(key.size());
     }
   }

@@ -74,7 +74,7 @@ struct VmOverview {
   std::string qmp_path;
   std::string problem;
   uint64_t ram_bytes = 0;
-  std::optional<SessionId> armed_for;
+  std::optional<SessionId> armed_for = std::nullopt;
 };
 
 struct ArmedVm {
