@@ -187,10 +187,12 @@ TEST_F(PageServerTest, APageThatCannotBeReadIsNamedAndTheRestGoesOn) {
   const auto part = bulk->Read();
   ASSERT_EQ(part.type(), PageFrame::kUnreadable);
   EXPECT_EQ(wire::DecodeUnreadable(part.body, /*urgent=*/false)->run.range, (PageRange{{5}, 1}));
-  EXPECT_EQ(wire::DecodeRangeFields(std::span(bulk->Read().body).first(16))->range,
-            (PageRange{{6}, 1}));
-  EXPECT_EQ(wire::DecodeRangeFields(std::span(bulk->Read().body).first(16))->range,
-            (PageRange{{7}, 1}));  // zero
+  const auto next_run = [&] {
+    const auto run = bulk->Read();
+    return wire::DecodeRangeFields(std::span(run.body).first(wire::kPageFieldsBytes))->range;
+  };
+  EXPECT_EQ(next_run(), (PageRange{{6}, 1}));
+  EXPECT_EQ(next_run(), (PageRange{{7}, 1}));  // zero
 }
 
 TEST_F(PageServerTest, WhereTheMapCannotBeFoundOutEverythingMayHaveData) {
