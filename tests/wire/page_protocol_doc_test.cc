@@ -141,7 +141,7 @@ TEST(PageProtocolDocTest, EveryExampleIsOneFrameToTheReader) {
 TEST(PageProtocolDocTest, EveryFrameTypeButThoseWithContentHasAnExample) {
   std::set<uint8_t> types;
   for (const auto& [name, frame] : ReadHexExamples(kDocument)) types.insert(HeaderOf(frame).type);
-  EXPECT_EQ(types, (std::set<uint8_t>{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}));
+  EXPECT_EQ(types, (std::set<uint8_t>{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}));
 }
 
 TEST(PageProtocolDocTest, TableOfLimitsIsTheCodes) {
