@@ -40,7 +40,7 @@ class UnixChannel {
   // The user of that process, then.
   Result<unsigned> QueryPeerUser() const;
   // Holds that very process (SO_PEERPIDFD, Linux 6.5); before 6.5 as HoldPeerByNumber(). kUnavailable:
-  // it has ended.
+  // it has ended; on newer kernels it may be held all the same, as one that has ended.
   Result<Pidfd> HoldPeer() const;
   // The process that has the peer's number now. It is the peer if the peer has closed no descriptor of
   // this connection, which it does when it ends: otherwise kUnavailable. A peer that has ended and

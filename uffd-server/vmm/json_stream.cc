@@ -1,5 +1,7 @@
 #include "vmm/json_stream.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_format.h"
 #include "vmm/json_access.h"
 
@@ -7,6 +9,12 @@ namespace postcopy {
 namespace {
 
 bool IsSpace(char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n'; }
+
+// How many bytes of a string come before the next that ends or escapes something.
+size_t PlainBytes(std::string_view text) {
+  text = text.substr(0, text.find('"'));
+  return std::min(text.find('\\'), text.size());
+}
 
 absl::Status NoObject() {
   return absl::InvalidArgumentError(absl::StrFormat(
@@ -40,18 +48,21 @@ absl::Status JsonStream::Feed(std::string_view bytes,
       if (IsSpace(bytes[i])) continue;
       if (bytes[i] != '{') return NoObject();
     }
-    const bool ends = Ends(bytes[i]);
-    if (partial_.size() + (i + 1 - begin) > max_bytes_) {
+    // Most of a long message is the inside of strings.
+    if (in_string_ && !escaped_) i += PlainBytes(bytes.substr(i));
+    const bool ends = i < bytes.size() && Ends(bytes[i]);
+    const size_t end = std::min(i + 1, bytes.size());
+    if (partial_.size() + (end - begin) > max_bytes_) {
       return absl::InvalidArgumentError(
           absl::StrFormat("a JSON object was sent that is longer than %d bytes", max_bytes_));
     }
     if (levels_ > kMaxJsonLevels) return NoObject();
     if (!ends) continue;
-    partial_.append(bytes.substr(begin, i + 1 - begin));
+    partial_.append(bytes.substr(begin, end - begin));
     const absl::Status taken = take(partial_);
     if (!taken.ok()) return taken;
     partial_.clear();
-    begin = i + 1;
+    begin = end;
   }
   if (levels_ > 0) partial_.append(bytes.substr(begin));
   return absl::OkStatus();
