@@ -73,7 +73,7 @@ class LostRecordsTest : public DaemonFixture {
   bool VmmLives() { return !Pidfd::Open(vmm_)->HasEnded(); }
   std::string DoNotEnd() { return "Do not end process " + std::to_string(vmm_); }
   std::string Problem() {
-    return LostSessions::ProblemOf(*registry_.Find("web1"), *store_->ReadAll());
+    return LostSessions::ProblemOf(registry_.List().front(), *store_->ReadAll());
   }
 
   const DaemonParts parts_;

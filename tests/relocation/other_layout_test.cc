@@ -69,7 +69,7 @@ class OtherLayoutTest : public DaemonFixture {
       }
     });
     DaemonParts parts = Parts();
-    const auto session = DestinationSession::Prepare(parts, offer);
+    const auto session = DestinationSession::Prepare(parts, offer, [] { return false; });
     source.join();
     done = true;
     hook.join();

@@ -107,7 +107,7 @@ TEST_F(SourceSessionTest, SwitchMovesTheGuestAndCommitLetsTheSourceGo) {
 TEST_F(SourceSessionTest, AnExceptionInPrepareLeavesNothingReserved) {
   world_.throws_at = "vmm prepare";
   EXPECT_THROW((void)relocator_->Prepare({"web1", "there:7700", "", false}), std::bad_alloc);
-  EXPECT_THAT(store_->ReadAll("web1"), testing::IsEmpty());
+  EXPECT_THAT(store_->ReadAll("web1")->readable, testing::IsEmpty());
   world_.throws_at.clear();
   EXPECT_TRUE(PrepareAndSwitch().ok());
 }
