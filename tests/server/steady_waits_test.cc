@@ -21,13 +21,19 @@ namespace {
 
 using std::chrono::milliseconds;
 
-// From now on a futex with FUTEX_CLOCK_REALTIME ends this process by SIGSYS, in any thread.
+// From now on a futex with FUTEX_CLOCK_REALTIME and a time-out ends this process by SIGSYS, in any
+// thread. Without a time-out the clock does not matter; glibc names it all the same.
 void ForbidWallClockWaits() {
+  constexpr size_t kTimeout = offsetof(seccomp_data, args[3]);  // a pointer, read by halves
   sock_filter program[] = {
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_futex, 0, 3),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_futex, 0, 7),
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args[1])),
-      BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, FUTEX_CLOCK_REALTIME, 0, 1),
+      BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, FUTEX_CLOCK_REALTIME, 0, 5),
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, kTimeout),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 2),
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, kTimeout + 4),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 1, 0),
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
   };
