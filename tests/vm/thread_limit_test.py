@@ -16,7 +16,7 @@ _FOLDERS = ("/sys/fs/cgroup/pids", "/sys/fs/cgroup")  # of version 1, of version
 
 
 class ThreadLimit(support.StageTest):
-    config = qemu.Config(memory_mib=128, guest=guest.Parameters(files_mib=16, check_mib=32))
+    config = qemu.Config(memory_mib=256, guest=guest.Parameters(files_mib=32, check_mib=64))
 
     @contextlib.contextmanager
     def no_more_threads(self, host):
