@@ -160,7 +160,9 @@ TEST(PageFrameReaderTest, WhatTheDocumentForbidsIsMalformed) {
   const uint32_t run_64 = kPageFieldsBytes + 64 * kPageBytes;
   const MalformedCase cases[] = {
       {"type 0", FrameOf(0, 0, 0, 0, {})},
-      {"type 11", FrameOf(11, 0, 0, 0, {})},
+      {"type 12", FrameOf(12, 0, 0, 0, {})},
+      {"unreadable beyond its limit", FrameOf(11, 0, 0, kMaxSmallBodyBytes + 1, {})},
+      {"unreadable with an encoding", FrameOf(11, 1, 0, kPageFieldsBytes, fields)},
       {"type 255", FrameOf(255, 0, 0, 0xffffffff, {})},
       {"goodbye with a body", FrameOf(10, 0, 0, 1, Bytes(1))},
       {"map request with a body", FrameOf(7, 0, 0, 4, Bytes(4))},
