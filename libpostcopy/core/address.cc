@@ -3,14 +3,18 @@
 #include <algorithm>
 #include <charconv>
 
+#include "core/printable_text.h"
+
 namespace postcopy {
 namespace {
 
 constexpr size_t kMaxHostBytes = 253;  // of a name in the DNS
+constexpr size_t kMaxShownBytes = 100;  // of a text that is none, in a message
 
 Error Wrong(std::string_view text, const char* what) {
-  const std::string shown = text.empty() ? "an empty text" : std::string(text);
-  return {ErrorCode::kInvalidArgument, shown + ": " + what};
+  const std::string shown =
+      text.empty() ? "an empty text" : PrintableText(text.substr(0, kMaxShownBytes));
+  return {ErrorCode::kInvalidArgument, shown + (text.size() > kMaxShownBytes ? "...: " : ": ") + what};
 }
 
 bool IsDigit(char letter) { return letter >= '0' && letter <= '9'; }

@@ -109,7 +109,7 @@ TEST(ControlServerTest, TheAddressThatFailsIsTheOneNamed) {
   ASSERT_NE(first, nullptr);
   const std::string taken = first->addresses()[0];
   for (const std::string& wrong : {taken, std::string("unix:/no/such/folder/socket"),
-                                   std::string("192.0.2.1:0"), std::string("no such host:1")}) {
+                                   std::string("192.0.2.1:0"), std::string("no-such-host.invalid:1")}) {
     const auto second =
         ControlServer::Start({.addresses = {"127.0.0.1:0", wrong}, .insecure = true}, relocations);
     ASSERT_FALSE(second.ok());

@@ -91,11 +91,17 @@ TEST(ConvertTest, WhatAnOfferNamesIsPrintableAndBounded) {
       {"machine_type: not printable", [](auto& m) { m.set_machine_type("pc\x1b"); }},
       {"vmm_version: not printable", [](auto& m) { m.set_vmm_version("\r"); }},
       {"device: not printable", [](auto& m) { m.add_devices("a\tb"); }},
-      {"data address: not printable", [](auto& m) { m.add_data_addresses("host\n:7701"); }},
-      {"control_address: not printable", [](auto& m) { m.set_control_address("\x7f"); }},
+      {"data address host\\x0a:7701: the host is neither",
+       [](auto& m) { m.add_data_addresses("host\n:7701"); }},
+      {"control address \\x7f: the host is neither",
+       [](auto& m) { m.set_control_address("\x7f"); }},
       {"device: at most 1024 bytes", [](auto& m) { m.add_devices(std::string(1025, 'd')); }},
       {"machine_type: at most", [](auto& m) { m.set_machine_type(std::string(256, 'm')); }},
-      {"data address: at most", [](auto& m) { m.add_data_addresses(std::string(256, 'a')); }},
+      {"longer than 253 bytes", [](auto& m) { m.add_data_addresses(std::string(256, 'a')); }},
+      {"data address 0.0.0.0:7701: it means every address",
+       [](auto& m) { m.add_data_addresses("0.0.0.0:7701"); }},
+      {"control address 10.0.0.7: it names no port",
+       [](auto& m) { m.set_control_address("10.0.0.7"); }},
   };
   for (const auto& each : cases) {
     v1::OfferRequest message = ToProto(SomeOffer());
@@ -196,7 +202,10 @@ TEST(ConvertTest, OfferWithUnusableNamesIsRefused) {
 TEST(ConvertTest, OfferedExtentsAreCutNotRefused) {
   Offer offer = SomeOffer();
   offer.ram[0].region.size_bytes = uint64_t{4} * kMaxOfferedExtents * kPageBytes;
-  offer.ram[0].data.assign(kMaxOfferedExtents + 10, {PageIndex{1}, 1});
+  offer.ram[0].data.clear();
+  for (uint64_t i = 0; i < kMaxOfferedExtents + 10; ++i) {
+    offer.ram[0].data.push_back({PageIndex{2 * i}, 1});
+  }
   const v1::OfferRequest message = ToProto(offer);
   EXPECT_EQ(message.ram(0).data_extents_size(), 2 * kMaxOfferedExtents);
   EXPECT_TRUE(FromProto(message).ok());

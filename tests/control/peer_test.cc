@@ -100,6 +100,7 @@ TEST_F(PeerTest, EveryCallReachesItsMethod) {
 TEST_F(PeerTest, OfferArrivesWhole) {
   Offer offer;
   offer.session = kTestSession;
+  offer.control_address = "10.77.0.11:7700";
   offer.vm = "web1";
   offer.source_vm = "web1-a";
   offer.ram.push_back({{"pc.ram", 64 * kPageBytes}, {{PageIndex{3}, 2}}});
@@ -115,6 +116,7 @@ TEST_F(PeerTest, OfferArrivesWhole) {
 TEST_F(PeerTest, LargeOfferFitsTheMessageLimit) {
   Offer offer;
   offer.session = kTestSession;
+  offer.control_address = "10.77.0.11:7700";
   offer.vm = offer.source_vm = "web1";
   constexpr uint64_t kExtents = 1 << 20;
   offer.ram.push_back({{"pc.ram", (uint64_t{1} << 34) * kPageBytes}, {}});
@@ -222,6 +224,7 @@ TEST_F(PeerTest, RefusalNamesOperationAddressAndCauseAndKeepsItsCode) {
   relocations_.Fail("offer", absl::FailedPreconditionError("ram pc.ram: 1 GiB here, 2 GiB there"));
   Offer offer;
   offer.session = kTestSession;
+  offer.control_address = "10.77.0.11:7700";
   offer.vm = offer.source_vm = "web1";
   offer.ram.push_back({{"pc.ram", kPageBytes}, {}});
   EXPECT_EQ(destination_->MakeOffer(offer),

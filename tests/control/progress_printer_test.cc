@@ -49,8 +49,8 @@ TEST_F(ProgressPrinterTest, BarIsRedrawnInPlaceAndGivesWay) {
   printer.Show(In(v1::STATE_RUNNING), start_ + milliseconds(1));
   printer.Say("a line");
   EXPECT_EQ(Written(),
-            "\r\x1b[Kweb1 prepared   0 %           "
-            "\r\x1b[Kweb1 running   0 %            "
+            "\r\x1b[Kweb1 prepared   0 %          "
+            "\r\x1b[Kweb1 running   0 %           "
             "\r\x1b[Ka line\n");
 }
 

@@ -66,6 +66,8 @@ TEST(AddressTest, HostsAreAddressesOrNames) {
     EXPECT_THAT(Parsed(text), HasSubstr("error: ")) << text;
   }
   EXPECT_THAT(Parsed(std::string(254, 'a')), HasSubstr("longer than 253 bytes"));
+  EXPECT_LT(Parsed(std::string(100'000, 'a')).size(), 200u);
+  for (const char letter : Parsed("a\n\x1b[31m:1")) EXPECT_GE(letter, ' ');
 }
 
 TEST(AddressTest, OnlyAListenerMayBeEveryAddressOrASocketOfThisHost) {

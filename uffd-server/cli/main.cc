@@ -70,7 +70,8 @@ Parser::Parser() {
   app.add_option("--daemon", invocation.daemon,
                  "the daemon to talk to, HOST[:PORT] or unix:PATH (default: POSTCOPY_DAEMON, then "
                  "`listen` in /etc/postcopy/uffd-server.toml, then 127.0.0.1:7700)")
-      ->type_name("ADDRESS");
+      ->type_name("ADDRESS")
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   app.add_flag("--json", invocation.json, "JSON on stdout, progress on stderr");
 
   CLI::App* sub = AddForVm(
