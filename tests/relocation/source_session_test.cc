@@ -140,10 +140,10 @@ TEST_F(SourceSessionTest, MemoryIsOwedWhileItIsNotKnownWhoOwnsTheVm) {
   EXPECT_EQ(relocator_->Owed().size(), 1u);
 }
 
-// The destination's wall clock (fakes.h) is decades behind, and the VMM's stamp of STOP is, too.
+// By the stamps it would be a minute: the VMM's STOP (fakes.h) is 1 ms after the epoch.
 TEST_F(SourceSessionTest, DowntimeIsOfTheSteadyClocksWhateverTheWallClocksSay) {
   const auto began = std::chrono::steady_clock::now();
-  destination_.resumed.since = std::chrono::microseconds(1);
+  destination_.resumed = {.at_us = 60'000'000, .since = std::chrono::microseconds(1)};
   const auto downtime = PrepareAndSwitch();
   ASSERT_TRUE(downtime.ok()) << downtime.status();
   const std::chrono::duration<double, std::milli> whole = std::chrono::steady_clock::now() - began;
