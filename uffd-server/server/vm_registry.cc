@@ -297,7 +297,7 @@ absl::Status VmRegistry::Add(AgentClientId client, const std::string& name,
     }
     if (before.client != client) LoseRequest(before);
   }
-  if (absl::Status room = MakeRoom(name, registration); !room.ok()) return room;
+  if (absl::Status room = MakeRoom(*record); !room.ok()) return room;
   Vm& vm = vms_[name];
   vm.client = client;
   vm.snapshot = snapshot;
@@ -305,13 +305,13 @@ absl::Status VmRegistry::Add(AgentClientId client, const std::string& name,
   return absl::OkStatus();
 }
 
-absl::Status VmRegistry::MakeRoom(const std::string& name, const Registration& registration) {
-  const int pid = registration.process.pid();
+absl::Status VmRegistry::MakeRoom(const VmRecord& record) {
+  const int pid = record.pid();
   size_t vms = 0;
-  size_t descriptors = CountDescriptors(registration.message);
+  size_t descriptors = CountDescriptors(record);
   for (auto at = vms_.begin(); at != vms_.end();) {
     const Vm& vm = at->second;
-    const bool another = vm.record.pid() == pid && at->first != name;
+    const bool another = vm.record.pid() == pid && at->first != record.name;
     // The hook has gone over to another name: nothing can come of this one any more.
     if (another && vm.client == 0 && !vm.record.arming.has_value()) {
       at = vms_.erase(at);

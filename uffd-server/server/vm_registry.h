@@ -234,7 +234,7 @@ class VmRegistry {
 
   // Makes room for a VM of the process, and checks that there is some. Under its old name it counts
   // as new.
-  absl::Status MakeRoom(const std::string& name, const Registration& registration)
+  absl::Status MakeRoom(const VmRecord& record)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status Add(AgentClientId client, const std::string& name, Registration registration)
       ABSL_LOCKS_EXCLUDED(mutex_);
