@@ -89,7 +89,8 @@ TEST(AgentProtocolDocTest, TheKeepsakeIsWhatItsCodecMakesAndReads) {
   SessionId session;
   for (size_t i = 0; i < session.bytes.size(); ++i)
     session.bytes[i] = static_cast<std::byte>(0x10 + i);
-  const KeepsakeHeader header{session, {{{"ram", 0x10000000}, 0x7f0000000000}}, {"10.0.0.7:7701"}};
+  const KeepsakeHeader header{session, {{{"ram", 0x10000000}, 0x7f0000000000}}, {"10.0.0.7:7701"},
+                               "10.0.0.7:7700"};
   const auto example = ReadHexExamples(kDocument).at("keepsake");
   EXPECT_EQ(EncodeKeepsakeHeader(header), example);
   const auto decoded = DecodeKeepsakeHeader(example);

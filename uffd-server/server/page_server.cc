@@ -88,11 +88,11 @@ void PageServer::Remove(const SessionId& id) {
   session = found->second;
   sessions_.erase(found);
   for (LaneThread& lane : lanes_) {
-    if (lane.session == session) Shutdown(lane.socket.get());
+    if (lane.served == session.get()) Shutdown(lane.socket.get());
   }
   const auto none_left = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     for (const LaneThread& lane : lanes_) {
-      if (lane.session == session && !lane.ended) return false;
+      if (lane.served == session.get() && !lane.ended) return false;
     }
     return true;
   };
@@ -189,6 +189,7 @@ std::shared_ptr<ServedSession> PageServer::Join(LaneThread& lane, const wire::He
     }
   }
   lane.session = found->second;
+  lane.served = lane.session.get();
   return lane.session;
 }
 
@@ -196,10 +197,15 @@ void PageServer::RunLane(LaneThread& lane) {
   const std::string reason = ServeLane(
       lane.socket.get(), [&](const wire::Hello& hello) { return Join(lane, hello); });
   if (!reason.empty()) spdlog::info("page server: lane closed, peer {}, cause {}", lane.peer, reason);
-  std::shared_ptr<ServedSession> session;  // ends when the lock is free: that may wait
+  std::shared_ptr<ServedSession> session;
+  {
+    absl::MutexLock lock(&mutex_);
+    session.swap(lane.session);
+  }
+  // Without the lock: that may wait. Before Remove() is told: the source must go with it.
+  session.reset();
   absl::MutexLock lock(&mutex_);
-  // The thread may be joined much later: the source must go with Remove(), the peer must see the end.
-  session.swap(lane.session);
+  // The thread may be joined much later, and the peer must see the end.
   lane.socket.Reset();
   lane.ended = true;
 }

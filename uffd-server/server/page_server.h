@@ -89,6 +89,7 @@ class PageServer {
     UniqueFd socket;  // closed under mutex_ when it has ended
     std::string peer;
     std::shared_ptr<ServedSession> session;  // from its greeting to its end; guarded by mutex_
+    const ServedSession* served = nullptr;   // the same, until the lane has released it
     bool closing = false;                    // another takes its place; guarded by mutex_
     bool ended = false;                      // guarded by mutex_
     std::optional<QuietThread> thread;
