@@ -22,7 +22,7 @@ class DamagedRecord(support.StageTest):
         self.b = self.enterContext(self.stage.vm("b", incoming=True))
         self.relocating = self.stage.relocating()
         await_that("it runs at the destination", lambda: support.ctl(
-            self.host_b, "stats", VM).answer.get("state") == "STATE_RUNNING")
+            self.host_b, "stats", VM).answer.get("state") == "running")
         self.host_b.faults = []
 
     def record(self, host):

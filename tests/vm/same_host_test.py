@@ -48,7 +48,7 @@ class SameHost(support.StageTest):
         with self.stage.vm("a", NEW, incoming=True, tap="tap1") as new:
             relocating = self.relocating()
             await_that("it runs in the new QEMU", lambda: support.ctl(
-                self.host, "stats", NEW).answer.get("state") == "STATE_RUNNING")
+                self.host, "stats", NEW).answer.get("state") == "running")
             self.assertEqual(self.records(), ["destination.json", "source.json"])
             self.host.kill(SIGKILL)
             self.host.faults = []
