@@ -3,10 +3,14 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <new>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -25,7 +29,25 @@ struct World {
   std::atomic<GuestState> vmm_state = GuestState::kRunning;  // of the VMM that a test is about
   std::string throws_at;  // the call, as Calls() names it, that runs out of memory
 
+  std::optional<bool> left_stopped;  // what a hold that failed could not undo
+  bool empties_memory = false;       // its VMM, when it ends
+  std::string end_reason;            // of its VMM
+
+  // Another client of the VMM's monitor starts the guest.
+  void StartByAnotherHand() {
+    const std::lock_guard lock(mutex);
+    ++foreign_starts;
+    changed.notify_all();
+  }
+  bool AwaitForeignStart(int seen, std::chrono::milliseconds timeout) {
+    std::unique_lock lock(mutex);
+    return changed.wait_for(lock, timeout, [&] { return foreign_starts > seen; });
+  }
+
+  std::function<void(const std::string& call)> on_call;  // set while no call is made
+
   void Note(const std::string& call) {
+    if (on_call) on_call(call);
     const std::lock_guard lock(mutex);
     calls.push_back(call);
     if (source_runs && destination_runs) ran_twice = true;
@@ -37,6 +59,8 @@ struct World {
 
  private:
   std::mutex mutex;
+  std::condition_variable changed;
+  int foreign_starts = 0;
   std::vector<std::string> calls;
 };
 
@@ -48,6 +72,10 @@ class FakeVmm final : public VmmDriver {
   absl::StatusOr<VmmDescription> Describe() override {
     description_.state = world_.vmm_state;
     return description_;
+  }
+  absl::StatusOr<bool> CheckMovable() override {
+    const absl::Status status = Step("check");
+    return status.ok() ? absl::StatusOr<bool>(world_.source_runs) : status;
   }
   absl::Status PrepareSource() override { return Step("prepare"); }
   absl::StatusOr<Held> StopAndHold() override {
@@ -73,8 +101,11 @@ class FakeVmm final : public VmmDriver {
     world_.Note("resumed");
     return status;
   }
+  std::optional<bool> LeftStopped() const override { return world_.left_stopped; }
   absl::Status RestoreSettings() override { return Step("restore"); }
+  bool EmptiesMemoryAtEnd() const override { return world_.empties_memory; }
   absl::Status Quit() override { return Step("quit"); }
+  std::string EndReason() override { return world_.end_reason; }
   absl::Status PrepareDestination() override { return Step("prepare-destination"); }
   absl::Status OpenIncoming() override { return Step("open"); }
   absl::Status StayStopped() override { return Step("stay stopped"); }
@@ -95,8 +126,10 @@ class FakeVmm final : public VmmDriver {
     if (status.ok()) return std::nullopt;
     return VmmExit{std::string(status.message())};
   }
-  absl::Status AwaitStart(std::chrono::milliseconds) override {
-    return absl::UnimplementedError("of a destination");
+  absl::Status AwaitStart(std::chrono::milliseconds timeout) override {
+    if (!world_.AwaitForeignStart(starts_seen_, timeout)) return absl::DeadlineExceededError("none");
+    ++starts_seen_;
+    return absl::OkStatus();
   }
   absl::StatusOr<GuestState> QueryState() override { return world_.vmm_state.load(); }
 
@@ -109,6 +142,7 @@ class FakeVmm final : public VmmDriver {
   }
 
   World& world_;
+  int starts_seen_ = 0;
   VmmDescription description_;
   std::map<std::string, absl::Status>& failures_;
 };

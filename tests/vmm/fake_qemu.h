@@ -76,6 +76,19 @@ class FakeQemu {
     std::lock_guard lock(mutex_);
     return parameters_;
   }
+  // Whether it empties its RAM file when it ends.
+  void SetDiscardData(bool on) {
+    std::lock_guard lock(mutex_);
+    discard_data_ = on;
+  }
+  bool discard_data() const {
+    std::lock_guard lock(mutex_);
+    return discard_data_;
+  }
+  void SetCapability(const std::string& name, bool on) {
+    std::lock_guard lock(mutex_);
+    capabilities_[name] = on;
+  }
   int Count(const std::string& command) const {
     int count = 0;
     for (const std::string& name : server_->commands()) count += name == command;
@@ -146,7 +159,14 @@ class FakeQemu {
     if (command == "query-memdev") {
       return QmpReturn(request, Json::array({{{"id", "ram"}, {"share", true}, {"size", 1 << 28}}}));
     }
+    if (command == "qom-get" && StringAt(arguments, "property") == "discard-data") {
+      return QmpReturn(request, discard_data_);
+    }
     if (command == "qom-get") return QmpReturn(request, "/dev/shm/ram");
+    if (command == "qom-set") {
+      discard_data_ = BoolAt(arguments, "value");
+      return QmpReturn(request);
+    }
     return QmpReturn(request);
   }
 
@@ -165,6 +185,7 @@ class FakeQemu {
   std::vector<std::string> next_runs_;
   std::vector<std::string> next_migrations_;
   std::map<std::string, bool> capabilities_;
+  bool discard_data_ = false;
   Json parameters_ = {{"max-bandwidth", 134217728}, {"downtime-limit", 300}, {"tls-creds", ""}};
   std::map<std::string, ScriptedQmp::Handler> overrides_;
   std::unique_ptr<ScriptedQmp> server_;

@@ -181,7 +181,7 @@ TEST(QemuInspectTest, StateThatCantBeMovedBlocks) {
   answers.migrate = Status("cancelled");
   EXPECT_THAT(DescribeQemu(answers).blockers, ElementsAre(HasSubstr("cont and stop it first")));
   answers.migrate = Status("completed");
-  EXPECT_THAT(DescribeQemu(answers).blockers, ElementsAre(HasSubstr("has left this VMM already")));
+  EXPECT_THAT(DescribeQemu(answers).blockers, ElementsAre(HasSubstr("cont and stop it first")));
 }
 
 TEST(QemuInspectTest, IncomingWithoutDashSBlocks) {

@@ -32,6 +32,34 @@ TEST(QemuSettingsTest, SourceChangesWhatDiffersAndCanPutItBack) {
   EXPECT_EQ(plan->apply.parameters.size(), 2u);
 }
 
+TEST(QemuSettingsTest, WhatIsToBeMovedStaysAsItsOwnerHasSetIt) {
+  for (const bool on : {false, true}) {
+    const Json capabilities = Json::array(
+        {Capability("events", true), Capability("x-ignore-shared", true),
+         Capability("pause-before-switchover", true), Capability("late-block-activate", true),
+         Capability("dirty-bitmaps", on)});
+    for (const auto& plan : {PlanSourceSettings(capabilities, Json::object()),
+                             PlanDestinationSettings(capabilities, Json::object())}) {
+      ASSERT_TRUE(plan.ok()) << plan.status();
+      EXPECT_TRUE(plan->apply.capabilities.empty()) << plan->apply.capabilities;
+    }
+  }
+}
+
+TEST(QemuSettingsTest, WithoutARelocationWhatItSetsIsOff) {
+  const Json capabilities = Json::array(
+      {Capability("events", true), Capability("x-ignore-shared", true),
+       Capability("pause-before-switchover", true), Capability("late-block-activate", false),
+       Capability("multifd", true)});
+  const auto plan = PlanNoRelocation(
+      capabilities, {{"max-bandwidth", int64_t{10} << 30}, {"downtime-limit", 500}});
+  ASSERT_TRUE(plan.ok());
+  EXPECT_EQ(plan->apply.capabilities, Json::array({Capability("x-ignore-shared", false),
+                                                   Capability("pause-before-switchover", false)}));
+  EXPECT_EQ(plan->apply.parameters, Json({{"max-bandwidth", 134217728}}));
+  EXPECT_TRUE(plan->restore.capabilities.empty());
+}
+
 TEST(QemuSettingsTest, DestinationTurnsLateBlockActivateOn) {
   const Json capabilities = Json::array(
       {Capability("events", true), Capability("x-ignore-shared", true),

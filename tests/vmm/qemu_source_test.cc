@@ -4,6 +4,7 @@
 
 #include "tests/vmm/fake_qemu.h"
 #include "vmm/qemu_driver.h"
+#include "vmm/run_state.h"
 
 namespace postcopy {
 namespace {
@@ -60,15 +61,118 @@ TEST(QemuSourceTest, MachineThatItsOperatorPausedIsHeldAsNotRunning) {
   EXPECT_EQ(held->stopped.us, 0);
 }
 
+// Every run state of QEMU, at prepare and at the switch.
 TEST(QemuSourceTest, OnlyARunningOrPausedMachineIsPreparedOrHeld) {
-  for (const char* run : {"inmigrate", "postmigrate", "shutdown", "io-error", "finish-migrate"}) {
-    FakeQemu qemu(run, std::string(run) == "postmigrate" ? "completed" : "");
+  for (const RunStateEntry& state : RunStates()) {
+    const std::string run(state.name);
+    if (state.use == RunStateUse::kMoved) continue;
+    FakeQemu qemu(run, run == "postmigrate" ? "completed" : "");
     const auto driver = qemu.Driver();
-    EXPECT_TRUE(absl::IsFailedPrecondition(driver->PrepareSource())) << run;
-    EXPECT_TRUE(absl::IsFailedPrecondition(driver->StopAndHold().status())) << run;
-    EXPECT_EQ(qemu.Count("migrate"), 0);
-    EXPECT_EQ(qemu.Count("migrate-set-capabilities"), 0);
+    for (const absl::Status& refused :
+         {driver->PrepareSource(), driver->StopAndHold().status(), driver->CheckMovable().status()}) {
+      EXPECT_TRUE(absl::IsFailedPrecondition(refused)) << run;
+      EXPECT_THAT(std::string(refused.message()), HasSubstr("it is in state " + run)) << run;
+      EXPECT_THAT(std::string(refused.message()), HasSubstr(std::string(state.why))) << run;
+    }
+    EXPECT_EQ(driver->LeftStopped(), std::nullopt) << run;
+    for (const char* changes : {"migrate", "migrate-set-capabilities", "cont", "stop", "qom-set"}) {
+      EXPECT_EQ(qemu.Count(changes), 0) << run << ": " << changes;
+    }
+    EXPECT_EQ(qemu.run(), run);
   }
+}
+
+TEST(QemuSourceTest, EveryStateThatIsMovedIsHeldAsItIs) {
+  for (const RunStateEntry& state : RunStates()) {
+    if (state.use != RunStateUse::kMoved) continue;
+    FakeQemu qemu{std::string(state.name)};
+    MigrateReachesSwitchover(qemu, state.name == "running");
+    const auto driver = qemu.Driver();
+    ASSERT_TRUE(driver->PrepareSource().ok()) << state.name;
+    const auto held = driver->StopAndHold();
+    ASSERT_TRUE(held.ok()) << state.name << ": " << held.status();
+    EXPECT_EQ(held->was_running, state.name == "running");
+  }
+}
+
+// Where the machine has come to a stop of its own, `cont` would be wrong: it is left so.
+TEST(QemuSourceTest, AMachineThatHasStoppedByItselfIsNotStartedWhenRolledBack) {
+  for (const RunStateEntry& state : RunStates()) {
+    if (state.use != RunStateUse::kItsOwn) continue;
+    FakeQemu qemu(std::string(state.name), "cancelled");
+    const absl::Status resumed = qemu.Driver()->ResumeSource(true);
+    EXPECT_TRUE(resumed.ok()) << state.name << ": " << resumed;
+    EXPECT_EQ(qemu.Count("cont"), 0) << state.name;
+    EXPECT_EQ(qemu.run(), state.name);
+  }
+}
+
+TEST(QemuSourceTest, WhatIsSetForAMoveIsSetAtTheHoldAndNotAtPrepare) {
+  FakeQemu qemu("running");
+  qemu.SetDiscardData(true);
+  const auto capabilities = qemu.capabilities();
+  const Json parameters = qemu.parameters();
+  MigrateReachesSwitchover(qemu, true);
+  const auto driver = qemu.Driver();
+  ASSERT_TRUE(driver->PrepareSource().ok());
+  EXPECT_EQ(qemu.capabilities(), capabilities);
+  EXPECT_EQ(qemu.parameters(), parameters);
+  EXPECT_TRUE(qemu.discard_data());
+  ASSERT_TRUE(driver->StopAndHold().ok());
+  EXPECT_TRUE(qemu.capabilities().at("x-ignore-shared"));
+  EXPECT_FALSE(qemu.discard_data()) << "its RAM file outlives it";
+  EXPECT_TRUE(driver->EmptiesMemoryAtEnd());
+  ASSERT_TRUE(driver->ResumeSource(true).ok());
+  EXPECT_EQ(qemu.capabilities(), capabilities);
+  EXPECT_EQ(qemu.parameters(), parameters);
+  EXPECT_TRUE(qemu.discard_data());
+}
+
+TEST(QemuSourceTest, AHoldThatFailsRestoresTheSettings) {
+  FakeQemu qemu("running");
+  qemu.SetDiscardData(true);
+  const auto capabilities = qemu.capabilities();
+  qemu.Override("migrate", [](const Json& request) -> QmpAnswer {
+    return {{QmpRefusal(request, "no")}};
+  });
+  const auto driver = qemu.Driver();
+  EXPECT_FALSE(driver->StopAndHold().ok());
+  EXPECT_EQ(driver->LeftStopped(), std::nullopt);
+  EXPECT_EQ(qemu.capabilities(), capabilities);
+  EXPECT_TRUE(qemu.discard_data());
+}
+
+TEST(QemuSourceTest, AHoldThatCannotBeUndoneSaysWhatItHasLeft) {
+  FakeQemu qemu("running");
+  qemu.Override("migrate", [&qemu](const Json& request) -> QmpAnswer {
+    qemu.Set("finish-migrate", "cancelling");
+    return {{QmpReturn(request) + MigrationEventLine("failed")}};
+  });
+  const auto driver = qemu.Driver(milliseconds(50));
+  EXPECT_FALSE(driver->StopAndHold().ok());
+  EXPECT_EQ(driver->LeftStopped(), true);
+}
+
+TEST(QemuSourceTest, ADriverThatKnowsNotWhatWasSetSwitchesItOff) {
+  FakeQemu qemu("postmigrate", "completed");
+  for (const char* name : {"x-ignore-shared", "pause-before-switchover", "late-block-activate"}) {
+    qemu.SetCapability(name, true);
+  }
+  ASSERT_TRUE(qemu.Driver()->ResumeSource(true).ok());
+  for (const auto& [name, on] : qemu.capabilities()) {
+    EXPECT_EQ(on, name == "multifd") << name;  // which was its owner's
+  }
+}
+
+TEST(QemuSourceTest, HowItEndedIsRead) {
+  FakeQemu qemu("running");
+  const auto driver = qemu.Driver();
+  EXPECT_EQ(driver->EndReason(), "");
+  qemu.Override("query-status", [](const Json&) -> QmpAnswer {
+    return {{QmpEventLine("SHUTDOWN", {{"guest", true}, {"reason", "guest-shutdown"}})}, true};
+  });
+  EXPECT_TRUE(absl::IsUnavailable(driver->CheckMovable().status()));
+  EXPECT_EQ(driver->EndReason(), "guest-shutdown");
 }
 
 TEST(QemuSourceTest, RamInTheStreamCancelsAndTheMachineRunsOn) {
@@ -243,12 +347,6 @@ TEST(QemuSourceTest, ResumeNeverSendsContToAnIncomingMachine) {
 TEST(QemuSourceTest, ResumeThatGetsNowhereIsATimeout) {
   FakeQemu stuck("finish-migrate", "cancelling");
   EXPECT_TRUE(absl::IsDeadlineExceeded(stuck.Driver(milliseconds(50))->ResumeSource(true)));
-  FakeQemu off("shutdown");
-  off.Override("cont", [](const Json& request) -> QmpAnswer {
-    return {{QmpRefusal(request, "Resetting the Virtual Machine is required")}};
-  });
-  EXPECT_THAT(std::string(off.Driver(milliseconds(50))->ResumeSource(true).message()),
-              HasSubstr("Resetting the Virtual Machine is required"));
 }
 
 TEST(QemuSourceTest, ResumeOfAVmmThatIsGone) {

@@ -68,19 +68,23 @@ absl::Status QemuDriver::SendSettings(const MigrationSettings& settings) {
   return Ask("migrate-set-parameters", settings.parameters).status();
 }
 
-absl::Status QemuDriver::ApplySettings(SettingsPlanner planner) {
-  // Plans from what was set before this driver, not from what it set for an earlier step.
-  const absl::Status restored_before = RestoreSettings();
-  if (!restored_before.ok()) return restored_before;
+absl::StatusOr<SettingsPlan> QemuDriver::Plan(SettingsPlanner planner) {
   absl::StatusOr<Json> capabilities = Ask("query-migrate-capabilities");
   if (!capabilities.ok()) return capabilities.status();
   absl::StatusOr<Json> parameters = Ask("query-migrate-parameters");
   if (!parameters.ok()) return parameters.status();
   absl::StatusOr<SettingsPlan> plan = planner(*capabilities, *parameters);
-  if (!plan.ok()) {
-    return Fail(plan.status().code(), "set migration capabilities",
-                std::string(plan.status().message()));
-  }
+  if (plan.ok()) return plan;
+  return Fail(plan.status().code(), "set migration capabilities",
+              std::string(plan.status().message()));
+}
+
+absl::Status QemuDriver::ApplySettings(SettingsPlanner planner) {
+  // Plans from what was set before this driver, not from what it set for an earlier step.
+  const absl::Status restored_before = RestoreSettings();
+  if (!restored_before.ok()) return restored_before;
+  absl::StatusOr<SettingsPlan> plan = Plan(planner);
+  if (!plan.ok()) return plan.status();
   restore_ = plan->restore;
   const absl::Status applied = SendSettings(plan->apply);
   if (applied.ok()) return applied;
@@ -91,6 +95,11 @@ absl::Status QemuDriver::ApplySettings(SettingsPlanner planner) {
 }
 
 absl::Status QemuDriver::RestoreSettings() {
+  while (!emptied_at_end_.empty()) {
+    const absl::Status emptied = SetEmptiedAtEnd(emptied_at_end_.back(), true);
+    if (!emptied.ok()) return emptied;
+    emptied_at_end_.pop_back();
+  }
   if (!restore_.has_value()) return absl::OkStatus();
   const absl::Status restored = SendSettings(*restore_);
   if (restored.ok()) restore_.reset();
@@ -101,6 +110,15 @@ absl::Status QemuDriver::Quit() {
   const absl::Status quit = Ask("quit").status();
   // QEMU may be gone before its answer is.
   return absl::IsUnavailable(quit) ? absl::OkStatus() : quit;
+}
+
+std::string QemuDriver::EndReason() {
+  uint64_t cursor = 0;
+  for (;;) {
+    absl::StatusOr<QmpEvent> event = qmp_->NextEvent(cursor, std::chrono::milliseconds(0));
+    if (!event.ok()) return "";
+    if (event->name == "SHUTDOWN") return StringAt(event->data, "reason");
+  }
 }
 
 }  // namespace postcopy

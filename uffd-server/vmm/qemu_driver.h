@@ -2,7 +2,8 @@
 //
 // The device state goes through a socket pair whose other end QEMU gets by getfd: a confined QEMU
 // needs no path, and an incoming one does nothing until bytes arrive. Split by side:
-// qemu_source.cc, qemu_destination.cc; what both use is in qemu_driver.cc and qemu_questions.cc.
+// qemu_source.cc, qemu_destination.cc; what both use is in qemu_driver.cc and qemu_questions.cc. What
+// the source changes in QEMU's settings and puts back is in qemu_source_settings.cc.
 //
 // Traps of QEMU that this class knows:
 // - `cont` to an incoming QEMU makes it run by itself at the end of the load. `stop` takes that
@@ -59,12 +60,16 @@ class QemuDriver final : public VmmDriver {
   absl::StatusOr<VmmDescription> Describe() override;
   absl::StatusOr<GuestState> QueryState() override;
 
+  absl::StatusOr<bool> CheckMovable() override;
   absl::Status PrepareSource() override;
   absl::StatusOr<Held> StopAndHold() override;
+  std::optional<bool> LeftStopped() const override { return left_stopped_; }
   absl::StatusOr<DeviceState> TakeDeviceState() override;
   absl::Status ResumeSource(bool was_running) override;
   absl::Status RestoreSettings() override;
+  bool EmptiesMemoryAtEnd() const override { return !emptied_at_end_.empty(); }
   absl::Status Quit() override;
+  std::string EndReason() override;
 
   absl::Status PrepareDestination() override;
   absl::Status OpenIncoming() override;
@@ -92,12 +97,18 @@ class QemuDriver final : public VmmDriver {
   absl::StatusOr<std::string> RunState();
   using SettingsPlanner = absl::StatusOr<SettingsPlan> (*)(const Json& capabilities,
                                                            const Json& parameters);
+  // What to send, and what undoes it.
+  absl::StatusOr<SettingsPlan> Plan(SettingsPlanner planner);
   absl::Status ApplySettings(SettingsPlanner planner);
   absl::Status SendSettings(const MigrationSettings& settings);
   absl::Status Fail(absl::StatusCode code, std::string_view operation,
                     const std::string& cause) const;
 
   // Source.
+  absl::Status ApplySourceSettings();
+  // Of every RAM backend that empties its file when QEMU ends: it no longer does.
+  absl::Status KeepMemoryAtEnd();
+  absl::Status SetEmptiedAtEnd(const std::string& backend, bool emptied);
   absl::Status StartOutgoing();
   absl::StatusOr<Held> WaitForSwitchover(uint64_t cursor);
   absl::Status WaitForCompletion(uint64_t cursor, TimePoint deadline);
@@ -119,6 +130,9 @@ class QemuDriver final : public VmmDriver {
 
   // Only the thread that carries out the steps uses these.
   std::optional<MigrationSettings> restore_;
+  bool set_here_ = false;  // settings of the source, by this object
+  std::vector<std::string> emptied_at_end_;  // backends whose discard-data is to be on again
+  std::optional<bool> left_stopped_;         // what StopAndHold() could not undo: the machine ran before
   uint64_t streamed_ram_limit_bytes_ = kDefaultStreamedRamBytes;
   std::unique_ptr<StateStream> outgoing_;
   UniqueFd incoming_;
@@ -126,7 +140,7 @@ class QemuDriver final : public VmmDriver {
   bool loaded_ = false;           // by LoadDeviceState()
   std::optional<uint64_t> watched_from_;  // cursor of OpenIncoming() or ExpectPaused()
 
-  // Set by OpenIncoming(), then AwaitStart()'s own.
+  // Set by OpenIncoming() or StopAndHold(), then AwaitStart()'s own.
   uint64_t start_cursor_ = 0;
 };
 

@@ -100,7 +100,10 @@ void AddStateBlockers(const QemuAnswers& answers, const VmmDescription& descript
     blockers.push_back(absl::StrFormat("the machine is in state %s: only a running or a paused "
                                        "one can be moved", description.state_text));
   } else if (description.state == GuestState::kSent) {
-    blockers.push_back("the machine's state has left this VMM already");
+    blockers.push_back(
+        "the machine is stopped after a migration that has completed: where another host has taken "
+        "it over it must not run here; where a relocation was rolled back while it was paused, QEMU "
+        "moves it only after it has run again: cont and stop it first");
   } else if (description.state == GuestState::kPaused &&
              StringAt(answers.status, "status") == "postmigrate") {
     blockers.push_back(

@@ -13,6 +13,9 @@ namespace {
 constexpr int64_t kMaxBandwidthBytes = int64_t{10} << 30;
 // What QEMU may expect the rest to take; generous, so that the first pass is the last.
 constexpr int64_t kDowntimeLimitMs = 10'000;
+// QEMU's own values of the two.
+constexpr int64_t kDefaultBandwidthBytes = int64_t{128} << 20;
+constexpr int64_t kDefaultDowntimeLimitMs = 300;
 
 constexpr std::array<std::string_view, 3> kSourceOn = {"events", "x-ignore-shared",
                                                        "pause-before-switchover"};
@@ -22,11 +25,14 @@ constexpr std::array<std::string_view, 2> kOffAfterLoad = {"x-ignore-shared",
                                                            "late-block-activate"};
 // return-path: with it the destination could make the source resume, or keep it waiting.
 // The others change the stream's form or what is done with RAM.
-constexpr std::array<std::string_view, 19> kOff = {
+constexpr std::array<std::string_view, 18> kOff = {
     "return-path",   "postcopy-ram", "postcopy-preempt", "postcopy-blocktime", "multifd",
     "zero-copy-send", "xbzrle",      "compress",         "rdma-pin-all",       "auto-converge",
-    "dirty-limit",   "release-ram",  "x-colo",           "block",              "dirty-bitmaps",
+    "dirty-limit",   "release-ram",  "x-colo",           "block",
     "background-snapshot", "mapped-ram", "fixed-ram",    "switchover-ack"};
+// What a relocation alone has use for. One that stays on makes a later save leave the RAM out.
+constexpr std::array<std::string_view, 3> kOnlyForRelocations = {
+    "x-ignore-shared", "pause-before-switchover", "late-block-activate"};
 
 bool Names(std::span<const std::string_view> list, std::string_view name) {
   for (std::string_view entry : list) {
@@ -87,6 +93,22 @@ Json LoadCapabilitiesOn(const Json& capabilities) {
     }
   }
   return on;
+}
+
+absl::StatusOr<SettingsPlan> PlanNoRelocation(const Json& capabilities, const Json& parameters) {
+  SettingsPlan plan;
+  for (const Json& entry : capabilities) {
+    const std::string name = StringAt(entry, "capability");
+    if (!BoolAt(entry, "state") || !Names(kOnlyForRelocations, name)) continue;
+    plan.apply.capabilities.push_back({{"capability", name}, {"state", false}});
+  }
+  if (MemberAt(parameters, "max-bandwidth") == Json(kMaxBandwidthBytes)) {
+    plan.apply.parameters["max-bandwidth"] = kDefaultBandwidthBytes;
+  }
+  if (MemberAt(parameters, "downtime-limit") == Json(kDowntimeLimitMs)) {
+    plan.apply.parameters["downtime-limit"] = kDefaultDowntimeLimitMs;
+  }
+  return plan;
 }
 
 absl::StatusOr<SettingsPlan> PlanDestinationSettings(const Json& capabilities,

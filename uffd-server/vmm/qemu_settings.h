@@ -20,7 +20,8 @@ struct SettingsPlan {
   MigrationSettings restore;
 };
 
-// The source: stops at pre-switchover, leaves shared RAM out, converges at once.
+// The source: stops at pre-switchover, leaves shared RAM out, converges at once. A capability that says
+// what is to be moved (dirty-bitmaps) stays as its owner has set it; those that say how are switched off.
 // kUnimplemented names a capability that this QEMU lacks.
 absl::StatusOr<SettingsPlan> PlanSourceSettings(const Json& capabilities, const Json& parameters);
 
@@ -31,5 +32,9 @@ Json LoadCapabilitiesOn(const Json& capabilities);
 // The destination: leaves shared RAM out and takes no disk lock before it runs.
 absl::StatusOr<SettingsPlan> PlanDestinationSettings(const Json& capabilities,
                                                      const Json& parameters);
+
+// A machine that stays where it is: what a relocation sets is off again, for one of which it is not
+// known what was set before. Parameters that have a relocation's value get QEMU's default.
+absl::StatusOr<SettingsPlan> PlanNoRelocation(const Json& capabilities, const Json& parameters);
 
 }  // namespace postcopy

@@ -5,6 +5,7 @@
 #include "platform/unix_stream.h"
 #include "vmm/qemu_driver.h"
 #include "vmm/qemu_inspect.h"
+#include "vmm/run_state.h"
 #include "vmm/time_left.h"
 
 namespace postcopy {
@@ -20,15 +21,21 @@ constexpr milliseconds kLookAgain{10};
 
 }  // namespace
 
-absl::Status QemuDriver::PrepareSource() {
-  absl::StatusOr<GuestState> state = QueryState();
-  if (!state.ok()) return state.status();
-  if (*state != GuestState::kRunning && *state != GuestState::kPaused) {
-    return Fail(absl::StatusCode::kFailedPrecondition, "prepare source",
-                "the machine is neither running nor paused");
+absl::StatusOr<bool> QemuDriver::CheckMovable() {
+  absl::StatusOr<std::string> run = RunState();
+  if (!run.ok()) return run.status();
+  const absl::Status movable = CheckRunStateMovable(*run);
+  if (!movable.ok()) {
+    return Fail(movable.code(), "move machine", std::string(movable.message()));
   }
+  return *run == "running";
+}
+
+absl::Status QemuDriver::PrepareSource() {
+  const absl::Status movable = CheckMovable().status();
+  if (!movable.ok()) return movable;
   streamed_ram_limit_bytes_ = StreamedRamLimitNow();
-  return ApplySettings(PlanSourceSettings);
+  return Plan(PlanSourceSettings).status();
 }
 
 uint64_t QemuDriver::StreamedRamLimitNow() {
@@ -54,15 +61,14 @@ absl::Status QemuDriver::StartOutgoing() {
 }
 
 absl::StatusOr<VmmDriver::Held> QemuDriver::StopAndHold() {
-  absl::StatusOr<std::string> run = RunState();
-  if (!run.ok()) return run.status();
-  if (*run != "running" && *run != "paused" && *run != "prelaunch") {
-    return Fail(absl::StatusCode::kFailedPrecondition, "hold machine",
-                "it is in state " + *run + ", neither running nor paused");
-  }
+  left_stopped_.reset();
+  const absl::StatusOr<bool> running = CheckMovable();
+  if (!running.ok()) return running.status();
+  const absl::Status set = ApplySourceSettings();
+  if (!set.ok()) return set;
   // Taken after the look: a STOP from now on is the migration's. (An operator's pause in these
   // milliseconds can't be told from it; the machine would run at the destination.)
-  const uint64_t cursor = qmp_->EventCursor();
+  const uint64_t cursor = start_cursor_ = qmp_->EventCursor();
   absl::Status started = StartOutgoing();
   absl::StatusOr<Held> held = started.ok() ? WaitForSwitchover(cursor) : started;
   if (held.ok()) return held;
@@ -70,7 +76,10 @@ absl::StatusOr<VmmDriver::Held> QemuDriver::StopAndHold() {
   outgoing_.reset();
   const TimePoint deadline = steady_clock::now() + limits_.resume;
   absl::Status undone = EndMigration(deadline);
-  if (undone.ok()) undone = BringTo(*run == "running", deadline);
+  if (undone.ok()) undone = BringTo(*running, deadline);
+  if (!undone.ok()) left_stopped_ = *running;
+  const absl::Status restored = RestoreSettings();
+  if (undone.ok()) undone = restored;
   if (undone.ok()) return held;
   return absl::Status(held.status().code(), std::string(held.status().message()) +
                                                 "; undoing that: " +
@@ -167,7 +176,10 @@ absl::Status QemuDriver::ResumeSource(bool was_running) {
   absl::Status resumed = EndMigration(deadline);
   if (resumed.ok()) resumed = BringTo(was_running, deadline);
   outgoing_.reset();
-  const absl::Status restored = RestoreSettings();
+  // Where another driver object has set something, it is not known what was set before.
+  const absl::Status restored =
+      set_here_ ? RestoreSettings() : ApplySettings(PlanNoRelocation);
+  if (!set_here_) restore_.reset();  // nothing is to be put back
   if (!resumed.ok()) return resumed;
   if (was_running) {
     // The destination may have announced the guest's addresses already: take them back. The guest's
@@ -209,7 +221,8 @@ absl::Status QemuDriver::EndMigration(TimePoint deadline) {
   }
 }
 
-// Looks at the VM, and starts or stops it if need be, until it is as it should be.
+// Looks at the VM, and starts or stops it if need be, until it is as it should be, or has come to a
+// stop of its own.
 absl::Status QemuDriver::BringTo(bool running, TimePoint deadline) {
   for (;;) {
     uint64_t cursor = qmp_->EventCursor();
@@ -221,6 +234,7 @@ absl::Status QemuDriver::BringTo(bool running, TimePoint deadline) {
     }
     // "finish-migrate" also counts as stopped, but is about to become something else.
     if ((*run == "running") == running && *run != "finish-migrate") return absl::OkStatus();
+    if (running && StoppedByItself(*run)) return absl::OkStatus();
     absl::Status sent = absl::OkStatus();
     if (*run != "finish-migrate") sent = Ask(running ? "cont" : "stop").status();
     // Refused while QEMU is still finishing: look again.

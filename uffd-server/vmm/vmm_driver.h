@@ -77,33 +77,47 @@ class VmmDriver {
 
   // --- at the source ---------------------------------------------------------------------------
 
-  // Sets what the move needs (capabilities, limits) and remembers what was set before. The VM runs
-  // on. On failure nothing is changed.
+  // Whether the machine runs. kFailedPrecondition: it is in a state that cannot be moved; the message
+  // names it.
+  virtual absl::StatusOr<bool> CheckMovable() = 0;
+  // Checks that the move is possible. Changes nothing.
   virtual absl::Status PrepareSource() = 0;
-  // Stops the VM at the last point where it can still go on here by itself; no device state has
-  // left. `was_running` says whether the destination may start it; false with `stopped` 0 if its
-  // operator had paused it. kFailedPrecondition also if guest RAM that should stay out would
-  // travel. On failure the VM is as it was, or the message says that this could not be made sure.
+  // Sets what the move needs (capabilities, limits, that guest RAM outlives the VMM) and remembers
+  // what was set before, then stops the VM at the last point where it can still go on here by itself;
+  // no device state has left. `was_running` says whether the destination may start it; false with
+  // `stopped` 0 if its operator had paused it. kFailedPrecondition also if the machine's state cannot
+  // be moved, or if guest RAM that should stay out would travel. On failure the VM is as it was and
+  // the settings, too, unless LeftStopped() says otherwise.
   struct Held {
     bool was_running = false;
     EventTime stopped;
   };
   virtual absl::StatusOr<Held> StopAndHold() = 0;
+  // After StopAndHold() has failed: that the VM may stand still because of it, and whether it ran
+  // before. Nothing: the VM is as it was.
+  virtual std::optional<bool> LeftStopped() const = 0;
   // Takes the complete device state out of the held VMM into memory. Afterwards the VM is stopped
   // and its VMM will not start it by itself (kSent). Fails with kFailedPrecondition if the VMM put
   // guest RAM into the stream that should have stayed out.
   virtual absl::StatusOr<DeviceState> TakeDeviceState() = 0;
   // Undoes StopAndHold() and TakeDeviceState(): looks at the VM first (a VMM that failed mid-way
   // may have resumed by itself), then lets it run if it `was_running`, and restores what
-  // PrepareSource() changed. The caller has made sure that nobody else runs this VM. Idempotent;
-  // works on a VMM that another driver object has left in any of these states, but then knows no
-  // settings to restore. A VMM that waits for a machine is refused with kFailedPrecondition.
+  // StopAndHold() changed. A machine that has come to a stop of its own since (it powered off, it
+  // panicked, its disk failed) is left so. The caller has made sure that no other host runs this VM.
+  // Idempotent; works on a VMM that another driver object has left in any of these states: what that
+  // one changed is switched off then. A VMM that waits for a machine is refused with
+  // kFailedPrecondition.
   virtual absl::Status ResumeSource(bool was_running) = 0;
-  // Restores what PrepareSource() or PrepareDestination() of this driver object changed, without
+  // Restores what StopAndHold() or PrepareDestination() of this driver object changed, without
   // touching the VM's state. Idempotent.
   virtual absl::Status RestoreSettings() = 0;
+  // The VMM is to empty guest RAM's file when it ends: what StopAndHold() has switched off, and
+  // RestoreSettings() switches on again.
+  virtual bool EmptiesMemoryAtEnd() const = 0;
   // Asks the VMM to end, in an orderly way. Returns when it has acknowledged or is gone.
   virtual absl::Status Quit() = 0;
+  // Why the VMM has ended, in its words ("guest-shutdown", "host-signal"). Empty: it has not said so.
+  virtual std::string EndReason() = 0;
 
   // --- at the destination ----------------------------------------------------------------------
 
@@ -143,9 +157,10 @@ class VmmDriver {
   virtual absl::Status EndLoadSettings(std::chrono::milliseconds limit) = 0;
   // REQUIRES: its process has ended. Nothing: it reported nothing, as in a crash.
   virtual std::optional<VmmExit> OrderlyExit() = 0;
-  // Waits until the VMM reports that the guest runs, whoever has started it, since OpenIncoming() or
-  // since the last such report that this call returned. kDeadlineExceeded: not within `timeout`. May
-  // run beside the other calls, in one thread, once OpenIncoming() has returned ok.
+  // Waits until the VMM reports that the guest runs, whichever client has started it, since
+  // OpenIncoming(), or at the source since StopAndHold() or since the driver was connected, or since
+  // the last such report that this call returned. kDeadlineExceeded: not within `timeout`. May run
+  // beside the other calls, in one thread, once OpenIncoming() or StopAndHold() has returned ok.
   virtual absl::Status AwaitStart(std::chrono::milliseconds timeout) = 0;
 
   // --- either ----------------------------------------------------------------------------------
