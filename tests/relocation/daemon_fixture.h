@@ -46,6 +46,33 @@ class DaemonFixture : public testing::Test {
   virtual std::vector<GuestAnswer> AskGuests(const std::vector<Monitor>& monitors) {
     return std::vector<GuestAnswer>(monitors.size(), GuestAnswer{"running", ""});
   }
+  // The hook of a VM that has registered as client 1 does what it is told at once. It fails where
+  // `failures_` names "hook fence" or "hook unfence".
+  void AnswerAsHook() {
+    for (const VmRegistry::Command& command : registry_.TakeCommands()) {
+      if (command.fence.has_value()) {
+        const SessionId& session = command.fence->session_id;
+        world_.Note("hook fence");
+        const auto failure = failures_.find("hook fence");
+        if (failure == failures_.end()) {
+          registry_.OnFenced(command.client, session);
+        } else {
+          registry_.OnFenceFailed(command.client, session, std::string(failure->second.message()));
+        }
+      } else if (command.unfence.has_value()) {
+        const SessionId& session = command.unfence->session_id;
+        world_.Note("hook unfence");
+        const auto failure = failures_.find("hook unfence");
+        if (failure == failures_.end()) {
+          registry_.OnUnfenced(command.client, session);
+        } else {
+          registry_.OnUnfenceFailed(command.client, session, std::string(failure->second.message()));
+        }
+      } else if (!command.arm.has_value()) {
+        registry_.OnReleased(command.client, command.release.session_id);
+      }
+    }
+  }
 
   World world_;
   std::map<std::string, absl::Status> failures_;

@@ -126,6 +126,8 @@ absl::Status LostSessions::ResumeSource(const OwnershipRecord& record) {
   const auto description = (*vmm)->Describe();
   if (!description.ok()) return description.status();
   // Another process of that name, or one that was never stopped, is none of this session's business.
+  const absl::Status unfenced = parts_.registry.Unfence(record.vm, record.session);
+  if (!unfenced.ok()) return unfenced;
   if (description->state != GuestState::kRunning && description->state != GuestState::kPaused &&
       description->state != GuestState::kWaitsForIncoming) {
     const absl::Status resumed = (*vmm)->ResumeSource(record.run);

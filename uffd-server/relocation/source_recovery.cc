@@ -32,6 +32,9 @@ absl::StatusOr<std::shared_ptr<SourceSession>> SourceSession::TakeUp(
   const auto served = session->ServeMemory(*description);
   if (!served.ok()) return served.status();
   parts.page_server.Freeze(session->session_);
+  session->FenceAgain();
+  if (auto watching = session->StartWatching(); !watching.ok()) return watching;
+  session->SetWatched(session->vmm_);
   const absl::Status attended = session->StartAttending();
   if (!attended.ok()) return attended;
   return session;
@@ -95,6 +98,22 @@ void SourceSession::AskWhetherArrived() {
   }
 }
 
+absl::Status SourceSession::EndBeforeSwitch() {
+  const std::string reason = vmm_ == nullptr ? "" : vmm_->EndReason();
+  const std::string how = reason == "guest-shutdown" ? "its guest has powered off"
+                          : reason.empty() ? "its VMM has ended"
+                                           : absl::StrCat("its VMM has ended (", reason, ")");
+  const std::string why =
+      absl::StrCat("VM ", options_.vm, " has ended here before the switch: ", how,
+                   "; it was not stopped for the relocation, and nothing was handed over");
+  const absl::Status recorded = Write(OwnershipMark::kRolledBack);
+  if (!recorded.ok()) spdlog::error("session {}, {}", session_text_, recorded.ToString());
+  status_.Apply(SessionEvent::kRollBack, why);
+  parts_.page_server.Remove(session_);
+  vmm_.reset();
+  return absl::AbortedError(absl::StrCat("rolled back: ", why));
+}
+
 absl::Status SourceSession::RollBack(const absl::Status& cause, bool must_ask_destination) {
   const bool cancelled = cause.code() == absl::StatusCode::kCancelled;
   const std::string why(cause.message());
@@ -115,6 +134,8 @@ absl::Status SourceSession::RollBack(const absl::Status& cause, bool must_ask_de
   }
   // Where the destination could not be reached: it has not been told that it owns the VM, and
   // without that it never runs it.
+  SetWatched(nullptr);
+  if (!stopped_ && !cancelled && record_.process.HasEnded()) return EndBeforeSwitch();
   if (stopped_) {
     const absl::Status resumed = ResumeHere();
     if (!resumed.ok() && record_.process.HasEnded()) {
@@ -154,6 +175,8 @@ absl::Status SourceSession::ResumeHere() {
     if (!vmm.ok()) return vmm.status();
     vmm_ = std::move(*vmm);
   }
+  // A guest that runs behind the fence would end its VMM.
+  if (auto lifted = LiftFence(); !lifted.ok()) return lifted;
   const absl::Status resumed = vmm_->ResumeSource(was_running_);
   if (!resumed.ok()) vmm_.reset();  // its connection may be what is broken
   return resumed;

@@ -146,6 +146,7 @@ absl::StatusOr<std::shared_ptr<RamFileSource>> SourceSession::ServeMemory(
                        block.size_bytes});
   }
   for (const size_t block : matched->blocks) {
+    ram_addresses_.push_back(blocks[block].address);
     files.push_back({std::move(blocks[block].ram_file), blocks[block].file_offset});
   }
   auto source = std::make_shared<RamFileSource>(matched->layout, std::move(files));
@@ -200,16 +201,33 @@ absl::StatusOr<std::optional<double>> SourceSession::Switch() {
   return FinishHandOver();
 }
 
+absl::Status SourceSession::CheckStillMovable() {
+  const auto running = vmm_->CheckMovable();
+  if (!running.ok()) return Prefixed("source", running.status());
+  if (*running == was_running_) return absl::OkStatus();
+  // A daemon that restarts while the VM is held has to know.
+  was_running_ = *running;
+  return Write(OwnershipMark::kPrepared);
+}
+
 absl::Status SourceSession::StopAndLoad() {
+  if (auto watching = StartWatching(); !watching.ok()) return watching;
+  // Before the destination's VMM is opened, which uses it up.
+  if (auto movable = CheckStillMovable(); !movable.ok()) return movable;
   destination_->WarmUp();
   absl::Status opened = destination_->OpenIncoming(session_text_);
   if (!opened.ok()) return Prefixed("destination", opened);
   parts_.faults.Reach("opened");
   if (CancelRequested()) return absl::CancelledError("cancelled by an operator");
-  stopped_ = true;
+  stopped_ = true;  // also where the hold throws
   const auto begun = std::chrono::steady_clock::now();
   const auto held = vmm_->StopAndHold();
-  if (!held.ok()) return Prefixed("source", held.status());
+  if (!held.ok()) {
+    const std::optional<bool> left_stopped = vmm_->LeftStopped();
+    stopped_ = left_stopped.has_value();
+    was_running_ = left_stopped.value_or(was_running_);
+    return Prefixed("source", held.status());
+  }
   was_running_ = held->was_running;
   if (held->stopped.us != 0) {
     status_.Update([&](Progress& progress) { progress.stopped_at_us = held->stopped.us; });
@@ -224,13 +242,17 @@ absl::Status SourceSession::StopAndLoad() {
   if (!state.ok()) return Prefixed("source", state.status());
   status_.Apply(SessionEvent::kStateTaken);
   parts_.faults.Reach("taken");
+  // It is laid while the destination loads.
+  if (auto begun = BeginFence(); !begun.ok()) return begun;
   const absl::Status loaded = transfer->Finish(was_running_, state->bytes);
   if (!loaded.ok()) return Prefixed("destination", loaded);
+  if (auto fenced = AwaitFence(); !fenced.ok()) return fenced;
   parts_.faults.Reach("loaded");
   return absl::OkStatus();
 }
 
 absl::Status SourceSession::RecordHandOver() {
+  SetWatched(vmm_);
   const absl::Status recorded = Write(OwnershipMark::kHandedOver);
   if (!recorded.ok()) return recorded;
   status_.Apply(SessionEvent::kHandOver);
@@ -272,6 +294,7 @@ absl::StatusOr<std::optional<double>> SourceSession::FinishHandOver() {
   }
   if (resumed.status().code() == absl::StatusCode::kDataLoss) {
     parts_.page_server.Remove(session_);
+    SetWatched(nullptr);
     vmm_.reset();
     status_.Apply(SessionEvent::kVmLost, std::string(resumed.status().message()));
     return resumed.status();
@@ -330,6 +353,8 @@ absl::Status SourceSession::OnArrived(const Progress& figures) {
   // Not through the turn: a hand-over whose answer was lost may still be trying.
   // In doubt: the record was there after all, or the destination would not have taken over.
   if (status_.state() == SessionState::kUnknown) status_.Apply(SessionEvent::kHandOver);
+  // It failed because the guest was started here; the destination had all by then.
+  if (status_.state() == SessionState::kFailed) return Write(OwnershipMark::kCommitted);
   if (!IsAfterSwitch(status_.state())) {
     return absl::FailedPreconditionError(
         absl::StrCat("arrived: the session is ", std::string(Name(status_.state()))));
@@ -358,6 +383,7 @@ absl::Status SourceSession::OnArrived(const Progress& figures) {
 }
 
 void SourceSession::LetGo() {
+  SetWatched(nullptr);
   parts_.page_server.Remove(session_);
   if (options_.keep_source) return FreeMonitor();
   const absl::Status released = Release();
@@ -365,7 +391,11 @@ void SourceSession::LetGo() {
 }
 
 void SourceSession::FreeMonitor() {
+  SetWatched(nullptr);
   Turn::Holder turn(turn_);
+  if (vmm_ == nullptr) return;
+  const absl::Status restored = vmm_->RestoreSettings();
+  if (!restored.ok()) spdlog::warn("vm {}, {}", options_.vm, restored.ToString());
   vmm_.reset();
 }
 
@@ -376,6 +406,12 @@ absl::Status SourceSession::Release() {
     auto vmm = parts_.connect_vmm(record_);
     if (!vmm.ok()) return Prefixed(absl::StrCat("end the VMM of ", options_.vm), vmm.status());
     vmm_ = std::move(*vmm);
+  }
+  // Behind a fence QEMU could not empty its RAM file.
+  if (vmm_->EmptiesMemoryAtEnd()) {
+    absl::Status ready = vmm_->RestoreSettings();
+    if (ready.ok()) ready = LiftFence();
+    if (!ready.ok()) spdlog::warn("vm {}, RAM file kept, {}", options_.vm, ready.ToString());
   }
   const absl::Status quit = vmm_->Quit();
   vmm_.reset();
@@ -419,6 +455,10 @@ Progress SourceSession::Snapshot() {
     mine.downtime_ms = status_.Snapshot().downtime_ms;
   }
   Progress merged = *theirs;
+  if (merged.error.empty()) {
+    absl::MutexLock lock(&mutex_);
+    merged.error = notice_;
+  }
   merged.vm = mine.vm;
   merged.role = mine.role;
   merged.state = mine.state;
@@ -432,12 +472,15 @@ Progress SourceSession::Snapshot() {
 void SourceSession::EndAsThere(const std::string& error) {
   const auto recorded = destination_->Query(session_text_);
   const bool runs_on = recorded.ok() && *recorded == RecordedOutcome::kCommitted;
+  if (IsFinal(status_.state())) return;
   if (runs_on) {
+    // In this order, as where all has arrived: a daemon that finds the record written has nothing left
+    // to let go.
+    LetGo();
     const absl::Status committed = Write(OwnershipMark::kCommitted);
     if (!committed.ok()) spdlog::error("session {}, {}", session_text_, committed.ToString());
   }
-  if (!status_.Apply(SessionEvent::kVmLost, error)) return;
-  if (runs_on) return LetGo();
+  if (!status_.Apply(SessionEvent::kVmLost, error) || runs_on) return;
   parts_.page_server.Remove(session_);
   FreeMonitor();
 }
@@ -447,6 +490,7 @@ SourceSession::~SourceSession() {
     absl::MutexLock lock(&mutex_);
     stopping_ = true;
   }
+  if (watcher_.has_value()) watcher_->Join();
   attendant_.Join();
   parts_.page_server.Remove(session_);
 }

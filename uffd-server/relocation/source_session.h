@@ -6,18 +6,22 @@
 // destination has durably recorded that it never did (docs/decisions/0003).
 //
 // Split by what is done: source_session.cc (prepare, the steps of the switch), source_recovery.cc
-// (what becomes of it when a step fails, or a daemon ends).
+// (what becomes of it when a step fails, or a daemon ends), source_fence.cc (that the guest does not run
+// here while another host owns it).
 //
 // Threads: operations come from the control plane, one at a time (Turn); a thread of its own
 // attends to the session: it asks the destination for as long as it is not known who owns the VM,
-// and whether it has arrived.
+// and whether it has arrived. Another watches the VMM from the hand-over on.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
+#include "platform/quiet_thread.h"
 #include "relocation/relocation.h"
 #include "relocation/session.h"
 #include "server/daemon_thread.h"
@@ -81,6 +85,9 @@ class SourceSession {
   absl::StatusOr<Offer> MakeOffer(const VmmDescription& vmm);
   // The steps of the switch; a status that is not ok says which failed.
   absl::Status StopAndLoad();
+  // Nothing has been begun: the machine may be in a state that is not moved, or have ended, and its run
+  // state is what a roll-back restores.
+  absl::Status CheckStillMovable();
   absl::Status RecordHandOver();
   absl::StatusOr<std::optional<double>> FinishHandOver();
   // The destination has said that the guest runs there: when, and so for how long it stood still.
@@ -90,6 +97,29 @@ class SourceSession {
   absl::Status RollBack(const absl::Status& cause, bool must_ask_destination);
   // The VM stands still here and nobody else will run it. ok: it goes on.
   absl::Status ResumeHere();
+  // The VM has ended before this session stopped it.
+  absl::Status EndBeforeSwitch();
+
+  // --- the fence (source_fence.cc) ---
+  // Has the hook begin to make guest RAM inaccessible here; AwaitFence() waits until it is. A hook that
+  // knows no fence is a warning.
+  absl::Status BeginFence();
+  absl::Status AwaitFence();
+  // ok: guest RAM is accessible, and stays so.
+  absl::Status LiftFence();
+  // Of a session that was taken up: lays the fence where it is not there.
+  void FenceAgain();
+  // Starts the thread that watches the VMM given to SetWatched(). Once.
+  absl::Status StartWatching();
+  // From then on a start of the guest here is another client's doing, and so is the VMM's end.
+  // nullptr: no longer.
+  void SetWatched(std::shared_ptr<VmmDriver> vmm) ABSL_LOCKS_EXCLUDED(mutex_);
+  void Watch();
+  bool IsWatched(const std::shared_ptr<VmmDriver>& vmm) ABSL_LOCKS_EXCLUDED(mutex_);
+  // What the watch has seen.
+  void OnForeignStart(VmmDriver& vmm);
+  void OnForeignEnd(VmmDriver& vmm);
+
   OwnershipRecord RecordOf(OwnershipMark mark) const;
   absl::Status Write(OwnershipMark mark);
   // kResourceExhausted: no thread could be made.
@@ -120,9 +150,13 @@ class SourceSession {
   const std::unique_ptr<DestinationPeer> destination_;
 
   // Used by the operation that has the turn.
-  std::unique_ptr<VmmDriver> vmm_;
-  bool stopped_ = false;  // StopAndHold() was tried
+  std::shared_ptr<VmmDriver> vmm_;
+  bool stopped_ = false;  // by StopAndHold(): it stands still because of this session
   bool was_running_ = true;
+  std::vector<uint64_t> ram_addresses_;  // of the blocks that are served, in the VMM's address space
+  std::optional<VmRegistry::FenceRequest> fence_;  // requested, not known to be laid
+  bool fence_begun_ = false;
+  std::atomic<bool> fenced_ = false;  // laid; read by the watcher
 
   absl::Mutex mutex_;
   bool cancel_requested_ ABSL_GUARDED_BY(mutex_) = false;
@@ -130,6 +164,10 @@ class SourceSession {
   // Why it is to go on here, where it could not be resumed yet.
   std::optional<absl::Status> resume_again_ ABSL_GUARDED_BY(mutex_);
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  std::shared_ptr<VmmDriver> watched_ ABSL_GUARDED_BY(mutex_);
+  // What an operator should know of the source while memory arrives; empty: nothing.
+  std::string notice_ ABSL_GUARDED_BY(mutex_);
+  std::optional<QuietThread> watcher_;
   std::string attended_;  // what the attendant has logged last; its own
   DaemonThread attendant_;
 };

@@ -1,0 +1,221 @@
+// The source while another host owns its VM: fenced, watched, and let go only when it is sure which of
+// the two runs the guest.
+#include <signal.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+
+#include "gmock/gmock.h"
+#include "tests/relocation/source_fixture.h"
+
+namespace postcopy {
+namespace {
+
+using testing::AllOf;
+using testing::Contains;
+using testing::HasSubstr;
+using testing::Not;
+
+class SourceFenceTest : public SourceSessionTest {
+ protected:
+  // Whether `first` was called, and `then` after it.
+  bool Before(const std::string& first, const std::string& then) {
+    const auto calls = world_.Calls();
+    const auto at = std::find(calls.begin(), calls.end(), first);
+    return at != calls.end() && std::find(at, calls.end(), then) != calls.end();
+  }
+  std::optional<SessionId> FencedFor() { return registry_.Find("web1")->fenced_for; }
+  SessionId Session() { return *SessionId::Parse(session_); }
+};
+
+TEST_F(SourceFenceTest, TheFenceIsLaidBeforeTheHandOverAndStays) {
+  std::string recorded_at_fence;
+  world_.on_call = [&](const std::string& call) {
+    if (call == "hook fence") recorded_at_fence = NameOf(store_->ReadAll("web1")->readable.back().mark);
+  };
+  ASSERT_TRUE(PrepareAndSwitch().ok());
+  EXPECT_TRUE(Before("vmm take", "hook fence"));
+  EXPECT_TRUE(Before("hook fence", "destination load")) << "it costs no downtime";
+  EXPECT_EQ(recorded_at_fence, "prepared");
+  EXPECT_EQ(FencedFor(), Session());
+  EXPECT_THAT(world_.Calls(), Not(Contains("hook unfence")));
+}
+
+TEST_F(SourceFenceTest, AFenceThatFailsIsRolledBackWithItsReason) {
+  failures_["hook fence"] = absl::UnknownError("the blocks have changed");
+  const auto switched = PrepareAndSwitch();
+  EXPECT_TRUE(absl::IsAborted(switched.status()));
+  EXPECT_THAT(std::string(switched.status().message()),
+              HasSubstr("fence the source: VM \"web1\": the blocks have changed"));
+  EXPECT_TRUE(world_.source_runs);
+  EXPECT_THAT(world_.Calls(), Not(Contains("destination hand-over")));
+}
+
+TEST_F(SourceFenceTest, TheFenceIsLiftedBeforeTheGuestIsResumed) {
+  failures_["destination hand-over"] = absl::AbortedError("its VMM had ended");
+  EXPECT_TRUE(absl::IsAborted(PrepareAndSwitch().status()));
+  EXPECT_TRUE(Before("hook unfence", "vmm resume"));
+  EXPECT_EQ(FencedFor(), std::nullopt);
+  EXPECT_TRUE(world_.source_runs);
+}
+
+TEST_F(SourceFenceTest, AFenceThatCannotBeLiftedKeepsTheGuestStoppedAndIsTriedAgain) {
+  failures_["destination load"] = absl::UnavailableError("broken");
+  failures_["hook unfence"] = absl::UnknownError("out of memory");
+  const auto switched = PrepareAndSwitch();
+  EXPECT_THAT(std::string(switched.status().message()),
+              AllOf(HasSubstr("could not be resumed yet"), HasSubstr("out of memory")));
+  EXPECT_THAT(world_.Calls(), Not(Contains("vmm resume"))) << "behind the fence it would end its VMM";
+  failures_.clear();
+  EXPECT_EQ(relocator_->Recover("web1")->state, SessionState::kRolledBack);
+  EXPECT_TRUE(world_.source_runs);
+  EXPECT_EQ(FencedFor(), std::nullopt);
+}
+
+TEST_F(SourceFenceTest, ADaemonThatRestartsBeforeTheHandOverLiftsTheFenceFirst) {
+  const SessionId session{{std::byte{7}}};
+  ASSERT_TRUE(store_->Write({session, SessionRole::kSource, "web1", "there:7700", OwnershipMark::kPrepared, true}).ok());
+  world_.source_runs = false;
+  world_.vmm_state = GuestState::kSent;
+  RegisterVm(std::nullopt, getpid(), wire::kAgentProtocolVersion, session);
+  StartDaemon(std::chrono::hours(1));
+  for (int i = 0; i < 2000 && !world_.source_runs; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  EXPECT_TRUE(world_.source_runs);
+  EXPECT_TRUE(Before("hook unfence", "vmm resume"));
+}
+
+TEST_F(SourceFenceTest, ADaemonThatRestartsAfterTheHandOverFencesWhatIsNot) {
+  ASSERT_TRUE(PrepareAndSwitch().ok());
+  RegisterVm();  // as by a hook whose fence was not laid
+  ASSERT_EQ(FencedFor(), std::nullopt);
+  StartDaemon(std::chrono::milliseconds(1));
+  EXPECT_TRUE(Comes(SessionState::kRunning));
+  EXPECT_EQ(FencedFor(), Session());
+}
+
+TEST_F(SourceFenceTest, AStartBehindTheFenceChangesNothingForTheDestination) {
+  ASSERT_TRUE(PrepareAndSwitch().ok());
+  world_.StartByAnotherHand();
+  for (int i = 0; i < 2000 && relocator_->Stats("web1")->error.empty(); ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  destination_.figures = Progress{};
+  EXPECT_EQ(state(), SessionState::kRunning);
+  EXPECT_THAT(relocator_->Stats("web1")->error, HasSubstr("the fence keeps it out of its memory"));
+  failures_["vmm quit"] = absl::UnavailableError("no answer");
+  EXPECT_TRUE(relocator_->OnArrived(session_, {}).ok());
+}
+
+TEST_F(SourceFenceTest, AnOlderHookIsRelocatedAndAStartThereEndsTheSession) {
+  RegisterVm(std::nullopt, getpid(), wire::kOldestAgentProtocolVersion);
+  ASSERT_TRUE(PrepareAndSwitch().ok());
+  EXPECT_THAT(world_.Calls(), Not(Contains("hook fence")));
+  world_.StartByAnotherHand();
+  EXPECT_TRUE(Comes(SessionState::kFailed));
+  EXPECT_THAT(relocator_->Stats("web1")->error, HasSubstr("runs twice"));
+  EXPECT_EQ(record(), RecordedOutcome::kHandedOver);
+  // It had all by then.
+  EXPECT_TRUE(relocator_->OnArrived(session_, {}).ok());
+  EXPECT_EQ(record(), RecordedOutcome::kCommitted);
+}
+
+TEST_F(SourceFenceTest, ItsOwnStartIsNoForeignOne) {
+  RegisterVm(std::nullopt, getpid(), wire::kOldestAgentProtocolVersion);
+  failures_["destination hand-over"] = absl::AbortedError("its VMM had ended");
+  world_.on_call = [&](const std::string& call) {
+    if (call == "vmm resume") world_.StartByAnotherHand();  // the event of the start that follows
+  };
+  EXPECT_TRUE(absl::IsAborted(PrepareAndSwitch().status()));
+  EXPECT_EQ(state(), SessionState::kRolledBack);
+}
+
+TEST_F(SourceFenceTest, AVmmThatEmptiesItsMemoryIsUnfencedToDoSo) {
+  world_.empties_memory = true;
+  ASSERT_TRUE(PrepareAndSwitch().ok());
+  failures_["vmm quit"] = absl::UnavailableError("no answer");
+  ASSERT_TRUE(relocator_->OnArrived(session_, {}).ok());
+  EXPECT_TRUE(Before("vmm restore", "hook unfence"));
+  EXPECT_TRUE(Before("hook unfence", "vmm quit"));
+}
+
+TEST_F(SourceFenceTest, WhatEndsThereIsLetGoBeforeTheRecordSaysSo) {
+  Progress there;
+  there.state = SessionState::kFailed;
+  there.error = "the source was lost";
+  destination_.figures = there;
+  ASSERT_TRUE(PrepareAndSwitch().ok());
+  destination_.record = RecordedOutcome::kCommitted;
+  failures_["vmm quit"] = absl::UnavailableError("no answer");
+  std::optional<RecordedOutcome> at_quit;
+  world_.on_call = [&](const std::string& call) {
+    if (call == "vmm quit") at_quit = record();
+  };
+  (void)relocator_->Stats("web1");
+  EXPECT_EQ(at_quit, RecordedOutcome::kHandedOver);
+  EXPECT_EQ(record(), RecordedOutcome::kCommitted);
+}
+
+// --- before the switch ---------------------------------------------------------------------------
+
+TEST_F(SourceFenceTest, AMachineThatCannotBeMovedAnyMoreLeavesTheDestinationsVmmUnused) {
+  failures_["vmm check"] = absl::FailedPreconditionError("it is in state suspended");
+  const auto switched = PrepareAndSwitch();
+  EXPECT_TRUE(absl::IsAborted(switched.status()));
+  EXPECT_THAT(std::string(switched.status().message()), HasSubstr("in state suspended"));
+  EXPECT_THAT(world_.Calls(), AllOf(Not(Contains("destination open")), Not(Contains("vmm hold")),
+                                    Not(Contains("vmm resume"))));
+  EXPECT_EQ(state(), SessionState::kRolledBack);
+}
+
+TEST_F(SourceFenceTest, AHoldThatFailedAndWasUndoneTouchesTheMachineNoMore) {
+  failures_["vmm hold"] = absl::FailedPreconditionError("it is in state io-error");
+  EXPECT_TRUE(absl::IsAborted(PrepareAndSwitch().status()));
+  EXPECT_THAT(world_.Calls(), Not(Contains("vmm resume")));
+}
+
+TEST_F(SourceFenceTest, WhatAHoldCouldNotUndoIsResumedAsItWasThen) {
+  world_.left_stopped = false;  // it was paused when it was to be held, and ran when it was prepared
+  failures_["vmm hold"] = absl::DeadlineExceededError("busy");
+  EXPECT_TRUE(absl::IsAborted(PrepareAndSwitch().status()));
+  EXPECT_THAT(world_.Calls(), Contains("vmm resume"));
+  EXPECT_FALSE(world_.source_runs) << "as its operator has left it";
+}
+
+TEST_F(SourceFenceTest, AMachineThatItsOperatorPausedAfterPrepareIsRecordedSoBeforeItIsHeld) {
+  const auto session = relocator_->Prepare({"web1", "there:7700", "", false});
+  ASSERT_TRUE(session.ok());
+  EXPECT_TRUE(store_->ReadAll("web1")->readable.back().run);
+  world_.source_runs = false;
+  std::optional<bool> run_at_hold;
+  world_.on_call = [&](const std::string& call) {
+    if (call == "vmm hold") run_at_hold = store_->ReadAll("web1")->readable.back().run;
+  };
+  ASSERT_TRUE(relocator_->Switch(*session).ok());
+  EXPECT_EQ(run_at_hold, false);
+  EXPECT_FALSE(destination_.run);
+}
+
+TEST_F(SourceFenceTest, AVmThatEndsBeforeTheSwitchHasEndedInOrder) {
+  const pid_t child = fork();
+  if (child == 0) {
+    for (;;) pause();
+  }
+  RegisterVm(std::nullopt, child);
+  const auto session = relocator_->Prepare({"web1", "there:7700", "", false});
+  ASSERT_TRUE(session.ok()) << session.status();
+  kill(child, SIGKILL);
+  waitpid(child, nullptr, 0);
+  world_.end_reason = "guest-shutdown";
+  failures_["vmm check"] = absl::UnavailableError("the VMM has closed the connection");
+  const auto switched = relocator_->Switch(*session);
+  EXPECT_TRUE(absl::IsAborted(switched.status()));
+  EXPECT_THAT(std::string(switched.status().message()),
+              AllOf(HasSubstr("VM web1 has ended here before the switch: its guest has powered off"),
+                    Not(HasSubstr("crash"))));
+  EXPECT_EQ(state(), SessionState::kRolledBack);
+}
+
+}  // namespace
+}  // namespace postcopy
