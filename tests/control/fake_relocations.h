@@ -230,6 +230,9 @@ class FakeRelocations : public Relocations {
     }
     return Called("arrived", "arrived " + session);
   }
+  absl::Status OnConfirmFenced(const std::string& session) override {
+    return Called("confirm fenced", "confirm fenced " + session);
+  }
   absl::StatusOr<RecordedOutcome> OnQuery(const std::string& session, SessionRole) override {
     if (auto status = Called("query", "query " + session); !status.ok()) return status;
     return RecordedOutcome::kHandedOver;

@@ -234,12 +234,15 @@ class FakeDestinationPeer final : public DestinationPeer {
 // The source's daemon as the destination asks it.
 class FakeSourcePeer final : public SourcePeer {
  public:
-  explicit FakeSourcePeer(const absl::StatusOr<RecordedOutcome>& record) : record_(record) {}
+  FakeSourcePeer(const absl::StatusOr<RecordedOutcome>& record, const absl::Status& fenced)
+      : record_(record), fenced_(fenced) {}
   absl::Status Arrived(const std::string&, const Progress&) override { return record_.status(); }
+  absl::Status ConfirmFenced(const std::string&) override { return fenced_; }
   absl::StatusOr<RecordedOutcome> Query(const std::string&) override { return record_; }
 
  private:
   const absl::StatusOr<RecordedOutcome>& record_;
+  const absl::Status& fenced_;
 };
 
 class FakePeers final : public PeerFactory {
@@ -249,10 +252,11 @@ class FakePeers final : public PeerFactory {
     return std::make_unique<FakeDestinationPeer>(destination_);
   }
   std::unique_ptr<SourcePeer> ConnectSource(const std::string&) override {
-    return std::make_unique<FakeSourcePeer>(source_record);
+    return std::make_unique<FakeSourcePeer>(source_record, source_fenced);
   }
   // What the source answers.
   absl::StatusOr<RecordedOutcome> source_record = RecordedOutcome::kNone;
+  absl::Status source_fenced = absl::OkStatus();
 
  private:
   FakeDestination& destination_;

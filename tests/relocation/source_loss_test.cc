@@ -9,36 +9,26 @@
 
 #include <thread>
 
-#include "engine/keepsake.h"
 #include "gtest/gtest.h"
-#include "platform/duplicate_fd.h"
 #include "relocation/relocator.h"
 #include "tests/platform/sigbus.h"
-#include "tests/relocation/daemon_fixture.h"
+#include "tests/relocation/armed_vm_fixture.h"
 
 namespace postcopy {
 namespace {
 
 using testing::HasSubstr;
 
-constexpr uint64_t kPages = 64;
-constexpr uint64_t kHere = 10;  // of these, what has come before the source was lost
-
-class SourceLossTest : public DaemonFixture {
+class SourceLossTest : public ArmedVmFixture {
  protected:
   SourceLossTest() {
-    session_.bytes[0] = std::byte{7};
-    MakeMemory();
     world_.vmm_state = GuestState::kPaused;
     world_.source_runs = false;
     EXPECT_TRUE(store_->Write({session_, SessionRole::kDestination, "web1", "there:7700", OwnershipMark::kOwner, true}).ok());
   }
   ~SourceLossTest() override {
     relocator_.reset();
-    for (const pid_t child : {vmm_, memory_owner_}) {
-      if (child > 0) kill(child, SIGKILL);
-    }
-    munmap(memory_, kPages * kPageBytes);
+    if (memory_owner_ > 0) kill(memory_owner_, SIGKILL);
   }
 
   void StartDaemon(SourceLostPolicy policy = {}) {
@@ -46,32 +36,6 @@ class SourceLossTest : public DaemonFixture {
     DaemonParts parts = Parts();
     parts.source_lost = policy;
     relocator_ = *Relocator::Start(std::move(parts));
-  }
-  // The VM comes back to its daemon, in the middle of the session, as process `pid`.
-  void Register(pid_t pid) {
-    VmRegistry::Registration registration;
-    registration.message.vm_name = "web1";
-    registration.message.qmp_path = "/qmp";
-    wire::RegisterBlock block;
-    block.kind = wire::BlockKind::kAnonymous;
-    block.address = reinterpret_cast<uint64_t>(memory_);
-    block.size_bytes = kPages * kPageBytes;
-    block.armed = true;
-    registration.message.blocks.push_back(block);
-    registration.message.armed_session = session_;
-    registration.userfault = *DuplicateFd(userfault_);
-    registration.keepsake = *DuplicateFd(keepsake_->memfd());
-    registration.process = std::move(*Pidfd::Open(pid));
-    ASSERT_TRUE(registry_.Register(1, std::move(registration)).ok());
-  }
-  void RegisterThisProcess() { Register(getpid()); }
-  // For a VMM that is to be killed: its memory stays this process's.
-  void RegisterAnother() {
-    vmm_ = fork();
-    if (vmm_ == 0) {
-      for (;;) pause();
-    }
-    Register(vmm_);
   }
   // As RegisterAnother(), but the memory is that of yet another process, which may be killed first.
   void RegisterWithMemoryOfAnother() {
@@ -115,36 +79,9 @@ class SourceLossTest : public DaemonFixture {
   }
   OwnershipMark mark() { return store_->Read(session_, SessionRole::kDestination)->mark; }
 
-  pid_t vmm_ = 0;
   pid_t memory_owner_ = 0;  // another process than vmm_'s, or 0
-  char* memory_ = nullptr;
-  UniqueFd userfault_;
-  std::optional<Keepsake> keepsake_;
-  SessionId session_{};
   std::unique_ptr<Relocator> relocator_;
 
- private:
-  // Armed, with a few pages of content, as an earlier daemon has left it.
-  void MakeMemory() {
-    memory_ = static_cast<char*>(mmap(nullptr, kPages * kPageBytes, PROT_READ | PROT_WRITE,
-                                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-    madvise(memory_, kPages * kPageBytes, MADV_NOHUGEPAGE);
-    const auto address = reinterpret_cast<uint64_t>(memory_);
-    userfault_ = std::move(*CreateUserfault(-1));
-    EXPECT_TRUE(
-        RegisterFaults(userfault_.get(), address, kPages * kPageBytes, FaultMode::kMissing).ok());
-    // Nobody listens there.
-    auto made =
-        Keepsake::Make({session_, {{{"ram", kPages * kPageBytes}, address}}, {"127.0.0.1:1"}});
-    EXPECT_TRUE(made.ok());
-    keepsake_.emplace(std::move(*made));
-    PageMap map(keepsake_->layout(), keepsake_->page_bytes());
-    const std::vector<std::byte> content(kHere * kPageBytes, std::byte{0x41});
-    for (uint64_t page = 0; page < kHere; ++page) map.Claim({{0}, {page}});
-    EXPECT_EQ(CopyPages(userfault_.get(), address, content.data(), content.size()).outcome,
-              InstallOutcome::kInstalled);
-    for (uint64_t page = 0; page < kHere; ++page) map.Finish({{0}, {page}}, true);
-  }
 };
 
 TEST_F(SourceLossTest, AnOperatorsPoisonEndsTheSessionAndTheVmRunsOn) {

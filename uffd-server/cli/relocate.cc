@@ -155,6 +155,7 @@ Ending Relocating::AwaitCommit(Watching& watching) {
             ""};
   }
   const ExitCode code = ForEndState(last.state());
+  if (!last.note().empty()) Say(last.note());
   if (code == ExitCode::kOk) return {code, "", "committed"};
   return {code, last.error(), ""};
 }

@@ -27,11 +27,12 @@ constexpr std::array<std::pair<SessionState, v1::State>, kSessionStates> kStates
     {SessionState::kFailed, v1::STATE_FAILED},
 }};
 
-constexpr std::array<std::pair<RecordedOutcome, std::string_view>, 7> kRecords{{
+constexpr std::array<std::pair<RecordedOutcome, std::string_view>, 8> kRecords{{
     {RecordedOutcome::kNone, "none"},
     {RecordedOutcome::kPrepared, "prepared"},
     {RecordedOutcome::kNever, "never"},
     {RecordedOutcome::kHandedOver, "handed-over"},
+    {RecordedOutcome::kRolledBack, "rolled-back"},
     {RecordedOutcome::kOwner, "owner"},
     {RecordedOutcome::kCommitted, "committed"},
     {RecordedOutcome::kUnreadable, "unreadable"},
@@ -157,6 +158,7 @@ v1::Progress ToProto(const Progress& progress) {
   message.set_state(ToProto(progress.state));
   message.set_role(RoleWord(progress.role));
   message.set_error(progress.error);
+  message.set_note(progress.note);
   message.set_ram_bytes(progress.ram_bytes);
   if (progress.data_bytes) message.set_data_bytes(*progress.data_bytes);
   if (progress.present_bytes) message.set_present_bytes(*progress.present_bytes);
@@ -198,6 +200,7 @@ absl::StatusOr<Progress> FromProto(const v1::Progress& message) {
   progress.role = message.role() == kSource ? SessionRole::kSource : SessionRole::kDestination;
   progress.state = *state;
   progress.error = PrintableText(message.error());
+  progress.note = PrintableText(message.note());
   progress.ram_bytes = message.ram_bytes();
   if (message.has_data_bytes()) progress.data_bytes = message.data_bytes();
   if (message.has_present_bytes()) progress.present_bytes = message.present_bytes();

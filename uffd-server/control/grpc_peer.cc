@@ -222,6 +222,14 @@ class GrpcSourcePeer final : public SourcePeer {
     return caller_.Call("arrived", kArrivedLimit, request, response, &v1::Peer::Stub::Arrived);
   }
 
+  absl::Status ConfirmFenced(const std::string& session) override {
+    v1::SessionRequest request;
+    request.set_session(session);
+    v1::SessionResponse response;
+    return caller_.Call("confirm the fence", kQueryLimit, request, response,
+                        &v1::Peer::Stub::ConfirmFenced);
+  }
+
   absl::StatusOr<RecordedOutcome> Query(const std::string& session) override {
     return caller_.Query(session, SessionRole::kSource);
   }

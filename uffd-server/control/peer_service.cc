@@ -155,6 +155,13 @@ grpc::Status PeerService::Arrived(grpc::ServerContext* context, const v1::Arrive
   return Answer(context, status);
 }
 
+grpc::Status PeerService::ConfirmFenced(grpc::ServerContext* context,
+                                        const v1::SessionRequest* request, v1::SessionResponse*) {
+  absl::Status status = CheckSession(request->session());
+  if (status.ok()) status = relocations_.OnConfirmFenced(request->session());
+  return Answer(context, status);
+}
+
 grpc::Status PeerService::Query(grpc::ServerContext* context, const v1::QueryRequest* request,
                                 v1::QueryResponse* response) {
   absl::Status status = CheckSession(request->session());

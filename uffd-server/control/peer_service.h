@@ -35,6 +35,8 @@ class PeerService final : public v1::Peer::Service {
                        v1::Progress* response) override;
   grpc::Status Arrived(grpc::ServerContext* context, const v1::ArrivedRequest* request,
                        v1::SessionResponse* response) override;
+  grpc::Status ConfirmFenced(grpc::ServerContext* context, const v1::SessionRequest* request,
+                             v1::SessionResponse* response) override;
   grpc::Status Query(grpc::ServerContext* context, const v1::QueryRequest* request,
                      v1::QueryResponse* response) override;
 

@@ -27,6 +27,7 @@ absl::StatusCode WithoutAnswer(absl::StatusCode code) {
     case absl::StatusCode::kAlreadyExists:
     case absl::StatusCode::kFailedPrecondition:
     case absl::StatusCode::kAborted:
+    case absl::StatusCode::kOutOfRange:
     case absl::StatusCode::kDataLoss: return absl::StatusCode::kUnknown;
     default: return code;
   }

@@ -44,9 +44,12 @@ void DestinationSession::AwaitHandOver() {
     }
     if (changed) continue;
     if (status_.state() == SessionState::kHandedOver) {
-      ConsiderSourceLost();
+      if (!IsGivenUp()) ConsiderSourceLost();
       // Its VMM has not started it yet.
       if (status_.state() == SessionState::kHandedOver) TryHandOver();
+      if (status_.state() == SessionState::kHandedOver) ConsiderGivingBack();
+    } else if (IsGivenUp()) {
+      TryHandOver();
     } else if (record_.process.HasEnded()) {
       GiveUp("its VMM has ended");
     } else {
@@ -85,6 +88,8 @@ void DestinationSession::Follow(RecordedOutcome recorded) {
       return TryHandOver();
     case RecordedOutcome::kNone:
       return GiveUp("the source no longer knows the session");
+    case RecordedOutcome::kRolledBack:
+      return GiveUp("the source has rolled the session back");
     case RecordedOutcome::kPrepared:
     case RecordedOutcome::kNever:
     case RecordedOutcome::kOwner:
@@ -120,11 +125,8 @@ void DestinationSession::AwaitMemory() {
     const Engine::Wait waited = engine_->WaitComplete(kLookEvery);
     if (waited == Engine::Wait::kComplete) return Commit();
     if (waited == Engine::Wait::kStopped) return;
-    if (record_.process.HasEnded()) {
-      EndCrashed(absl::StrCat("the VM has ended as in a crash: its VMM (process ", record_.pid(),
-                              ") ended while its memory was arriving"));
-      return;
-    }
+    if (record_.process.HasEnded()) return EndWithVmm();
+    EndLoadSettings();
     NoteWhetherMemoryArrives();
     ConsiderSourceLost();
     if (IsFinal(status_.state())) return;
@@ -170,14 +172,19 @@ void DestinationSession::Commit() {
   const absl::Status released = parts_.registry.Release(record_.name, session_);
   if (!released.ok()) spdlog::warn("vm {}, release: {}", record_.name, released.ToString());
   status_.Update([](Progress& progress) { progress.error.clear(); });
-  // The monitor is free for others again.
+  // The monitor is free for others again, unless something is still set there for the load.
+  const bool settings_ended = EndLoadSettings();
   {
     Turn::Holder turn(turn_);
-    LetGoOfVmm();
+    LetGoOfMemory();
+    if (settings_ended) vmm_.reset();
   }
   // The VM needs its source no more: it may be relocated onwards while that has yet to be told.
   status_.Apply(SessionEvent::kAllPresent);
-  if (TellSource()) NoteRecorded(Write(OwnershipMark::kCommitted));
+  const bool told = TellSource();
+  // Before the record, by which the next daemon would know of nothing left to do.
+  if (!settings_ended) EndSettingsAfterCommit();
+  if (told) NoteRecorded(Write(OwnershipMark::kCommitted));
 }
 
 bool DestinationSession::TellSource() {

@@ -75,6 +75,11 @@ absl::Status DestinationSession::Load(bool run, std::string_view device_state) {
     // Not earlier, where it would delay the state; over a short way it would only delay the load.
     if (!parts_.faults.bulk_delay().has_value()) engine_->StartBulk();
   }
+  // One that runs has its disks activated by the start: then no lock is held if it is not handed over.
+  if (!run) {
+    const absl::Status disks = vmm_->ActivateDisksAtLoad();
+    if (!disks.ok()) return disks;
+  }
   const absl::Status loaded = vmm_->LoadDeviceState(device_state);
   if (!loaded.ok()) {
     // Not left to the source, which may be out of reach: a VMM that somebody told to go on while it
@@ -102,12 +107,17 @@ absl::Status DestinationSession::Load(bool run, std::string_view device_state) {
     const absl::Status recorded = Write(OwnershipMark::kOffered);
     if (!recorded.ok()) return recorded;
   }
+  may_give_back_ = true;
   status_.Apply(SessionEvent::kStateTaken);
   parts_.faults.Reach("state-loaded");
   return absl::OkStatus();
 }
 
 absl::Status DestinationSession::TakeOwnership() {
+  if (taken_up_ && vmm_ == nullptr && !record_.process.HasEnded()) {
+    const absl::Status watched = WatchLoaded();
+    if (!watched.ok()) return absl::InternalError(watched.message());
+  }
   {
     absl::MutexLock lock(&mutex_);
     if (aborting_ || status_.state() == SessionState::kRolledBack) {
@@ -119,25 +129,30 @@ absl::Status DestinationSession::TakeOwnership() {
     }
     owner_ = true;
   }
-  if (!record_.process.HasEnded()) {
+  const bool owner_recorded = !record_.process.HasEnded();
+  if (owner_recorded) {
     const absl::Status recorded = Write(OwnershipMark::kOwner);
-    if (!recorded.ok()) return absl::InternalError(recorded.message());
+    if (!recorded.ok()) {
+      return GiveBack(absl::StrCat("the destination cannot record that it owns the VM: ",
+                                   std::string(recorded.message())));
+    }
     parts_.faults.Reach("owner-recorded");
   }
   if (!record_.process.HasEnded()) {
     status_.Apply(SessionEvent::kHandOver);
     return absl::OkStatus();
   }
-  // Nobody has told it to run, so it never ran: "never" may replace "owner".
-  {
-    absl::MutexLock lock(&mutex_);
-    owner_ = false;
-    aborting_ = true;
+  // This daemon has not told it to run. Where no other client has either, "never" may replace "owner".
+  if (owner_recorded && (vmm_ == nullptr || vmm_->MayHaveRun())) {
+    const std::string error =
+        absl::StrCat("the VM has ended as in a crash: the destination's VMM (process ", record_.pid(),
+                     ") ended before its daemon started the guest, and somebody else may have");
+    engine_->Stop();
+    LetGoOfVmm();
+    status_.Apply(SessionEvent::kVmLost, error);
+    return absl::DataLossError(error);
   }
-  const absl::Status never = EndAsNever("its VMM had ended before the guest was started");
-  return never.ok() ? absl::AbortedError(
-                          "the destination's VMM had ended before the guest was started")
-                    : never;
+  return GiveBack("the destination's VMM had ended before the guest was started");
 }
 
 Resumed DestinationSession::WhenResumed() const {
@@ -156,6 +171,13 @@ absl::StatusOr<Resumed> DestinationSession::HandOver() {
     const bool runs_on = recorded.ok() && recorded->mark == OwnershipMark::kIncomplete;
     if (runs_on) return WhenResumed();
     return absl::DataLossError(now.error);
+  }
+  if (now.state == SessionState::kRolledBack) {
+    return absl::AbortedError(
+        absl::StrCat("the destination has recorded that it never runs this VM: ", now.error));
+  }
+  if (IsGivenUp()) {
+    return GiveBack("the destination has given it up");
   }
   if (now.state != SessionState::kHandedOver) {
     const absl::Status taken = TakeOwnership();
@@ -184,8 +206,12 @@ absl::StatusOr<Resumed> DestinationSession::HandOver() {
         status_.Apply(SessionEvent::kVmLost, error);
         return absl::DataLossError(error);
       }
-      status_.Update([&](Progress& progress) { progress.error = error; });
-      return absl::InternalError(error);
+      return NotStarted(started.status());
+    }
+    refused_since_.reset();
+    {
+      absl::MutexLock lock(&mutex_);
+      refused_ = false;
     }
     resumed_at_us = started->us != 0 ? started->us : NowUs();
     resumed = SteadyTimeOf(resumed_at_us, NowUs(), begun, std::chrono::steady_clock::now());
@@ -193,6 +219,7 @@ absl::StatusOr<Resumed> DestinationSession::HandOver() {
   }
   if (run && trace_ != nullptr) trace_->NoteResume(resumed);
   if (run) status_.NoteResumed(resumed_at_us, resumed);
+  status_.Update([](Progress& progress) { progress.error.clear(); });
   status_.Apply(SessionEvent::kResumed);
   engine_->GuestRuns();
   if (!taken_up_ && !parts_.faults.bulk_delay().has_value()) engine_->StartBulk();
@@ -208,7 +235,7 @@ absl::StatusOr<EventTime> DestinationSession::StartGuest() {
   }
   const auto started = vmm_->StartGuest();
   // A monitor that fell silent while its VMM waited for memory is connected to anew.
-  if (!started.ok() && taken_up_) vmm_.reset();
+  if (!started.ok() && !absl::IsFailedPrecondition(started.status()) && taken_up_) vmm_.reset();
   return started;
 }
 
@@ -228,7 +255,11 @@ absl::Status DestinationSession::Abort(const std::string& reason) {
     if (!ended.ok()) return ended;
   }
   Turn::Holder turn(turn_);
-  return EndAsNever(reason);
+  const absl::Status never = EndAsNever(reason);
+  if (never.ok() || !used_up) return never;
+  return DeadNotRecordedError(absl::StrCat("the destination's VMM is dead, and that cannot be recorded "
+                                           "there: ",
+                                           std::string(never.message())));
 }
 
 absl::Status DestinationSession::Hurry() {
@@ -279,11 +310,15 @@ void DestinationSession::EmptyRamFiles() {
 }
 
 void DestinationSession::LetGoOfVmm() {
+  LetGoOfMemory();
+  vmm_.reset();
+}
+
+void DestinationSession::LetGoOfMemory() {
   // The memory belongs to whoever has it mapped: nothing here keeps it, nor what would report its faults.
   device_.reset();
   regions_.clear();
   blocks_.clear();
-  vmm_.reset();
   absl::MutexLock lock(&mutex_);
   opened_.reset();
 }

@@ -5,7 +5,8 @@
 // after "never" or the other way round: whichever is written first decides for both hosts.
 //
 // Split by what is done: destination_setup.cc (prepare, take up), destination_session.cc (the steps
-// of the switch), destination_attendant.cc (all that it does by itself), source_loss.cc (its source
+// of the switch), destination_ownership.cc (gives the VM back), destination_attendant.cc (all that it
+// does by itself), destination_vmm.cc (about its VMM while memory arrives), source_loss.cc (its source
 // is gone for good).
 //
 // Threads: operations come from the control plane, one at a time (Turn); a thread of its own
@@ -50,11 +51,15 @@ class DestinationSession {
   absl::Status Load(bool run, std::string_view device_state);
   // When the guest was resumed. Calling it twice is harmless.
   //   kAborted    "never" is recorded: the source may run it
+  //   IsDeadNotRecorded()  it will not run here, and that is not on this host's disk
   //   kDataLoss   "owner" is recorded and the VMM has ended: the VM is lost as in a crash
   //   kInternal   neither could be recorded; ask again
   absl::StatusOr<Resumed> HandOver();
   // ok: "never" is recorded, a VMM that was used up has ended. kFailedPrecondition: it is the owner.
+  // IsDeadNotRecorded(): its VMM has ended, and "never" could not be written.
   absl::Status Abort(const std::string& reason);
+  // Whether "owner" on its disk may still become "never": the guest has not been started here.
+  bool AwaitsStart();
 
   // Lifts every limit on the bulk. kFailedPrecondition: no memory is arriving.
   absl::Status Hurry();
@@ -91,6 +96,25 @@ class DestinationSession {
   absl::Status CheckLoading();
   // Makes this host the owner. Other statuses than ok: as HandOver().
   absl::Status TakeOwnership();
+  // Of a session that was taken up before "owner": connects to its VMM and sees it paused.
+  absl::Status WatchLoaded();
+  // Ends a VMM that was used up, records "never". kAborted: done; IsDeadNotRecorded(): not recorded;
+  // kInternal: the VMM was not seen dead. REQUIRES: the turn, and that the guest has not run here.
+  absl::Status GiveBack(const std::string& reason);
+  // Whether "never" is being or was written.
+  bool IsGivenUp();
+  // Notes that the guest could not be started; what HandOver() answers then. REQUIRES: the turn.
+  absl::Status NotStarted(const absl::Status& cause);
+  // Gives the VM back to its source if its VMM has refused to start it for long enough, and everything
+  // that this takes is given: it has not run here, and the source has it and is fenced.
+  void ConsiderGivingBack();
+  // True once nothing is left on in the VMM that was set for the load. Tries it where that is due.
+  bool EndLoadSettings();
+  absl::Status TryEndLoadSettings();
+  // Until it is done, then gives up the monitor.
+  void EndSettingsAfterCommit();
+  // Ends the session of a VM whose VMM has ended while its memory arrived: in order, or as in a crash.
+  void EndWithVmm();
   // Connects to the VMM first where that has not been done. REQUIRES: the turn.
   absl::StatusOr<EventTime> StartGuest();
   // The answer to a hand-over of a VM that runs here.
@@ -105,6 +129,8 @@ class DestinationSession {
   void LetGoOfVmm();
   // kResourceExhausted: no thread could be made.
   absl::Status StartAttending();
+  // Of these, the RAM files.
+  void LetGoOfMemory();
   void Attend();
   void AwaitHandOver();
   // Waits for a change from `seen`, for `time` at most, and ends a guest that somebody starts here
@@ -164,11 +190,21 @@ class DestinationSession {
   std::unique_ptr<FaultTrace> trace_;  // nothing: not recorded
   std::unique_ptr<Engine> engine_;
   std::shared_ptr<VmmDriver> vmm_;  // used by the operation that has the turn
+  // By the turn, too: whether vmm_ has seen all since the load and nothing is under way to the VMM, and
+  // for how long it has refused to start the guest.
+  bool may_give_back_ = false;
+  std::optional<std::chrono::steady_clock::time_point> refused_since_;
+  std::string refusal_;
+  std::string why_kept_;  // not given back, though it has refused for long
 
   // Of the attendant: what it has logged last.
   std::string arrival_error_;    // why memory cannot arrive now
   std::string hand_over_error_;  // why the guest could not be started
   std::string loss_error_;       // why the source could not be given up
+  std::string settings_error_;   // why the load's settings are on still
+  bool settings_ended_ = false;
+  std::chrono::milliseconds settings_pause_{0};
+  std::chrono::steady_clock::time_point settings_again_at_{};
   // Of the attendant, too.
   bool given_up_ = false;  // "incomplete" is recorded: what is missing is to be poisoned
   std::string lost_text_;  // not empty: that is done, and what it was
@@ -186,6 +222,7 @@ class DestinationSession {
   bool owner_ ABSL_GUARDED_BY(mutex_) = false;     // "owner" is being or was written
   bool aborting_ ABSL_GUARDED_BY(mutex_) = false;  // "never" is being or was written
   bool run_ ABSL_GUARDED_BY(mutex_) = true;
+  bool refused_ ABSL_GUARDED_BY(mutex_) = false;  // by its VMM, when it was last told to start the guest
   // The VMM from OpenIncoming() until it is let go, for the attendant to watch.
   std::shared_ptr<VmmDriver> opened_ ABSL_GUARDED_BY(mutex_);
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;

@@ -28,6 +28,15 @@ std::string Crashed(const OwnershipRecord& record) {
 
 }  // namespace
 
+bool LostSessions::StayedAtSource(const OwnershipRecord& record) {
+  if (record.mark != OwnershipMark::kOwner || !HasEnded(record.vmm)) return false;
+  const auto recorded = parts_.peers.ConnectSource(record.peer)->Query(record.session.ToString());
+  if (!recorded.ok() || *recorded != RecordedOutcome::kRolledBack) return false;
+  const absl::Status never = NeverRun(record, "it was given back, and goes on at the source");
+  if (!never.ok()) spdlog::warn("vm {}, lost, {}", record.vm, never.ToString());
+  return never.ok();
+}
+
 absl::StatusOr<RecoveryReport> LostSessions::Recover(const std::string& vm) {
   const auto records = parts_.store.ReadAll(vm);
   if (!records.ok()) return Prefixed(absl::StrCat("recover ", vm), records.status());
@@ -44,6 +53,10 @@ absl::StatusOr<RecoveryReport> LostSessions::Recover(const std::string& vm) {
       return RecoveryReport{SessionState::kRolledBack, "source",
                             absl::StrCat("VM ", vm, " stayed here; nothing needs to be recovered")};
     case OwnershipMark::kOwner:
+      if (StayedAtSource(last)) {
+        return RecoveryReport{SessionState::kRolledBack, "source",
+                              absl::StrCat("VM ", vm, " never ran here; it stayed at ", last.peer)};
+      }
       return RecoveryReport{
           SessionState::kHandedOver, "destination",
           absl::StrCat("VM ", vm, " is owned by this host since session ", last.session.ToString(),
@@ -126,6 +139,7 @@ RecoveryReport LostSessions::RecoverOffered(const OwnershipRecord& record) {
                            WhyNot(record.vm, record.vmm.pid))};
     case RecordedOutcome::kPrepared:
     case RecordedOutcome::kNone:
+    case RecordedOutcome::kRolledBack:
     case RecordedOutcome::kNever:
     case RecordedOutcome::kOwner:
     case RecordedOutcome::kUnreadable: break;

@@ -10,6 +10,8 @@
 namespace postcopy {
 namespace {
 
+constexpr std::chrono::milliseconds kSettingsLimit{1'000};  // one answer
+
 bool IsArmedFor(const VmRecord& vm, const OwnershipRecord& record) {
   return vm.arming.has_value() && vm.arming->session_id == record.session;
 }
@@ -66,7 +68,9 @@ LostSessions::Settled LostSessions::SettleRecord(const OwnershipRecord& record) 
     case OwnershipMark::kNever: return {.done = SettleNever(record)};
     case OwnershipMark::kArrived: return {.done = SettleArrived(record)};
     case OwnershipMark::kRolledBack:
-    case OwnershipMark::kCommitted: return {.done = true};
+      return {.done = SettleRolledBack(record)};
+    case OwnershipMark::kCommitted:
+      return {.done = true};
   }
   return {.done = true};
 }
@@ -138,6 +142,16 @@ absl::Status LostSessions::ResumeSource(const OwnershipRecord& record) {
   return parts_.store.Write(rolled_back);
 }
 
+// The record may have been written before the VM was resumed here.
+bool LostSessions::SettleRolledBack(const OwnershipRecord& record) {
+  const auto vm = parts_.registry.Find(record.vm);
+  if (!vm.ok()) return absl::IsNotFound(vm.status());
+  if (vm->fenced_for != record.session) return true;
+  const absl::Status resumed = ResumeSource(record);
+  if (!resumed.ok()) SayUnsettled(record, resumed);
+  return resumed.ok();
+}
+
 LostSessions::Settled LostSessions::SettleHandedOver(const OwnershipRecord& record) {
   auto vm = parts_.registry.Find(record.vm);
   if (!vm.ok()) return {.done = absl::IsNotFound(vm.status())};  // it is settled when it registers
@@ -184,7 +198,7 @@ LostSessions::Settled LostSessions::SettleOffered(const OwnershipRecord& record)
     OwnershipRecord committed = record;
     committed.mark = OwnershipMark::kCommitted;
     return {.done = parts_.store.Write(committed).ok()};
-  } else if (*recorded != RecordedOutcome::kNone) {
+  } else if (*recorded != RecordedOutcome::kNone && *recorded != RecordedOutcome::kRolledBack) {
     return {};
   }
   const absl::Status never = NeverRun(record, reason);
@@ -195,8 +209,9 @@ LostSessions::Settled LostSessions::SettleOffered(const OwnershipRecord& record)
 
 LostSessions::Settled LostSessions::SettleOwner(const OwnershipRecord& record) {
   auto vm = parts_.registry.Find(record.vm);
-  if (!vm.ok()) return {.done = absl::IsNotFound(vm.status())};
-  if (IsArmedFor(*vm, record)) return TakeUpDestination(record, *std::move(vm));
+  if (!vm.ok() && !absl::IsNotFound(vm.status())) return {};
+  if (vm.ok() && IsArmedFor(*vm, record)) return TakeUpDestination(record, *std::move(vm));
+  StayedAtSource(record);
   // "Arrived" is recorded before the release: this is another VMM, and the VM has ended as in a crash.
   return {.done = true};
 }
@@ -250,9 +265,23 @@ bool LostSessions::SettleArrived(const OwnershipRecord& record) {
     const absl::Status released = parts_.registry.Release(record.vm, record.session);
     if (!released.ok()) return false;
   }
+  if (const absl::Status ended = EndLoadSettings(record); !ended.ok()) {
+    SayUnsettled(record, ended);
+    return false;
+  }
   OwnershipRecord committed = record;
   committed.mark = OwnershipMark::kCommitted;
   return parts_.store.Write(committed).ok();
+}
+
+absl::Status LostSessions::EndLoadSettings(const OwnershipRecord& record) {
+  const auto vm = parts_.registry.Find(record.vm);
+  if (absl::IsNotFound(vm.status()) || (vm.ok() && vm->pid() != record.vmm.pid)) {
+    return absl::OkStatus();
+  }
+  if (!vm.ok()) return vm.status();
+  auto vmm = parts_.connect_vmm(*vm);
+  return vmm.ok() ? (*vmm)->EndLoadSettings(kSettingsLimit) : vmm.status();
 }
 
 // The record may have been written before the VMM had come back to this daemon.

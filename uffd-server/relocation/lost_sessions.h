@@ -84,6 +84,12 @@ class LostSessions {
   Settled SettleOwner(const OwnershipRecord& record);
   // Done where its VM has ended; otherwise taken up, to make sure that what is missing is poisoned.
   Settled SettleIncomplete(const OwnershipRecord& record);
+  bool SettleRolledBack(const OwnershipRecord& record);
+  // "Owner" that an earlier daemon failed to write, or could not replace: its VMM is gone for certain and
+  // the source has recorded that the VM stayed there. True: "never" is written instead.
+  bool StayedAtSource(const OwnershipRecord& record);
+  // What was set in its VMM for the load is off, or that VMM is gone.
+  absl::Status EndLoadSettings(const OwnershipRecord& record);
   bool SettleArrived(const OwnershipRecord& record);
   bool SettleNever(const OwnershipRecord& record);
   Settled TakeUpDestination(const OwnershipRecord& record, VmRecord vm);

@@ -46,10 +46,19 @@ enum class RecordedOutcome {
   kPrepared,
   kNever,       // destination: has not run it and will not
   kHandedOver,  // source: the destination owns it
+  kRolledBack,  // source: it stayed there
   kOwner,       // destination: owns it
   kCommitted,   // nothing is wanted of the source: all has arrived, or what is missing was given up
   kUnreadable,
 };
+
+// The destination has seen the VMM dead that had the machine, without its having run the guest, and
+// cannot record that: its state directory fails. The source may run the VM, once it has recorded that
+// it was rolled back: what the destination's disk says later does not count.
+inline absl::Status DeadNotRecordedError(std::string_view text) {
+  return absl::OutOfRangeError(std::string(text));
+}
+inline bool IsDeadNotRecorded(const absl::Status& status) { return absl::IsOutOfRange(status); }
 
 // A device state on its way to the destination. One that is not finished is given up.
 class StateTransfer {
@@ -82,10 +91,11 @@ class DestinationPeer {
   // an answer: what is wrong Finish() says. The limit of time begins here.
   virtual std::unique_ptr<StateTransfer> BeginLoad(const std::string& session) = 0;
   // Returns when the guest runs (or stays paused).
-  //   kAborted: the destination has recorded that it never runs it; kDataLoss: it owns it and the
-  //   VM has ended as in a crash; anything else: ask again.
+  //   kAborted: the destination has recorded that it never runs it; IsDeadNotRecorded(): see there;
+  //   kDataLoss: it owns it and the VM has ended as in a crash; anything else: ask again.
   virtual absl::StatusOr<Resumed> HandOver(const std::string& session) = 0;
-  // ok: the destination has recorded that it never runs this session's VM. Waits for `limit` at most.
+  // ok: the destination has recorded that it never runs this session's VM; or IsDeadNotRecorded().
+  // Waits for `limit` at most.
   virtual absl::Status Abort(const std::string& session, std::string_view reason,
                              std::chrono::milliseconds limit) = 0;
   // Memory arrives there without limit from now on.
@@ -99,6 +109,9 @@ class SourcePeer {
  public:
   virtual ~SourcePeer() = default;
   virtual absl::Status Arrived(const std::string& session, const Progress& figures) = 0;
+  // ok: the source has recorded that it handed the VM over, its VMM lives, and the guest cannot be
+  // started there but by its daemon. kFailedPrecondition says what is not so.
+  virtual absl::Status ConfirmFenced(const std::string& session) = 0;
   virtual absl::StatusOr<RecordedOutcome> Query(const std::string& session) = 0;
 };
 

@@ -16,6 +16,7 @@ struct Progress {
   SessionRole role = SessionRole::kSource;
   SessionState state = SessionState::kPrepared;
   std::string error;
+  std::string note;     // how the VM ended, where it ended in order; empty otherwise
   uint64_t ram_bytes = 0;
   double elapsed_ms = 0;  // since Prepare, by the clock of the host that tells
 

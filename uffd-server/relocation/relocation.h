@@ -95,6 +95,8 @@ class Relocations {
   virtual absl::Status OnHurry(const std::string& session) = 0;
   virtual absl::StatusOr<Progress> OnFigures(const std::string& session) = 0;
   virtual absl::Status OnArrived(const std::string& session, const Progress& figures) = 0;
+  // See SourcePeer::ConfirmFenced().
+  virtual absl::Status OnConfirmFenced(const std::string& session) = 0;
   // What the record says that this host has in `role`.
   virtual absl::StatusOr<RecordedOutcome> OnQuery(const std::string& session, SessionRole role) = 0;
 };

@@ -389,6 +389,27 @@ absl::Status Relocator::OnArrived(const std::string& session, const Progress& fi
   return source->OnArrived(figures);
 }
 
+absl::Status Relocator::OnConfirmFenced(const std::string& session) {
+  const auto id = SessionId::Parse(session);
+  if (!id.has_value()) return absl::InvalidArgumentError("confirm: malformed session id");
+  const auto record = parts_.store.Read(*id, SessionRole::kSource);
+  if (!record.ok()) return record.status();
+  if (record->mark != OwnershipMark::kHandedOver) {
+    return absl::FailedPreconditionError(absl::StrCat("the source has recorded that it is ",
+                                                      std::string(NameOf(record->mark))));
+  }
+  const auto vm = parts_.registry.Find(record->vm);
+  if (!vm.ok()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("the source's VMM is gone: ", std::string(vm.status().message())));
+  }
+  if (vm->process.HasEnded()) return absl::FailedPreconditionError("the source's VMM has ended");
+  if (vm->fenced_for != *id) {
+    return absl::FailedPreconditionError("the source's VMM is not fenced: it may have run there since");
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<RecordedOutcome> Relocator::OnQuery(const std::string& session,
                                                    SessionRole role) {
   const auto id = SessionId::Parse(session);
@@ -407,12 +428,12 @@ absl::StatusOr<RecordedOutcome> Relocator::OnQuery(const std::string& session,
                                                         : RecordedOutcome::kNone;
     case OwnershipMark::kOffered: return RecordedOutcome::kPrepared;
     case OwnershipMark::kHandedOver: return RecordedOutcome::kHandedOver;
-    case OwnershipMark::kRolledBack: return RecordedOutcome::kNone;
+    case OwnershipMark::kRolledBack: return RecordedOutcome::kRolledBack;
     case OwnershipMark::kOwner: {
-      // Until its session says so, too, "never" may replace it (DestinationSession::TakeOwnership()).
+      // Until the guest was started "never" may replace it.
       const auto live = sessions_.FindDestination(session);
-      return live != nullptr && live->state() == SessionState::kStopped ? RecordedOutcome::kPrepared
-                                                                        : RecordedOutcome::kOwner;
+      return live != nullptr && live->AwaitsStart() ? RecordedOutcome::kPrepared
+                                                    : RecordedOutcome::kOwner;
     }
     case OwnershipMark::kNever: return RecordedOutcome::kNever;
     case OwnershipMark::kArrived:

@@ -43,6 +43,7 @@ class Relocator final : public Relocations {
   absl::Status OnHurry(const std::string& session) override;
   absl::StatusOr<Progress> OnFigures(const std::string& session) override;
   absl::Status OnArrived(const std::string& session, const Progress& figures) override;
+  absl::Status OnConfirmFenced(const std::string& session) override;
   absl::StatusOr<RecordedOutcome> OnQuery(const std::string& session, SessionRole role) override;
 
  private:

@@ -43,6 +43,8 @@ struct DaemonParts {
   // Where the faults of arrivals are written to; nothing: they are not recorded.
   std::optional<TraceFolder> traces = std::nullopt;
   SourceLostPolicy source_lost = {};
+  // For so long a start that the destination's VMM refuses is repeated before the VM is given back.
+  std::chrono::milliseconds start_tries{10'000};
   // Pause before a hand-over that was not confirmed is repeated.
   std::chrono::milliseconds hand_over_retry{500};
   // Pause before a destination is asked again who owns a VM, while that is not known; five times

@@ -93,6 +93,7 @@ void SourceSession::AskWhetherArrived() {
       return;
     case RecordedOutcome::kNone:
     case RecordedOutcome::kHandedOver:
+    case RecordedOutcome::kRolledBack:
     case RecordedOutcome::kOwner:
     case RecordedOutcome::kUnreadable: return;
   }
@@ -125,7 +126,18 @@ absl::Status SourceSession::RollBack(const absl::Status& cause, bool must_ask_de
                                             options_.destination, " and stays stopped here (",
                                             std::string(aborted.message()), ")"));
   }
-  if (!aborted.ok() && must_ask_destination) {
+  if (IsDeadNotRecorded(aborted)) {
+    // Before the guest runs here: what the destination's disk says later must not count.
+    const absl::Status recorded = Write(OwnershipMark::kRolledBack);
+    if (!recorded.ok()) {
+      const std::string error = absl::StrCat(
+          why, "; ", std::string(aborted.message()), "; VM ", options_.vm,
+          " could run here, and that cannot be recorded here either: ",
+          std::string(recorded.message()), "; it stays stopped here, and this is tried again");
+      status_.Apply(SessionEvent::kInDoubt, error);
+      return absl::InternalError(error);
+    }
+  } else if (!aborted.ok() && must_ask_destination) {
     const std::string error = absl::StrCat(
         why, "; it is not known whether ", options_.destination, " owns VM ", options_.vm, " (",
         std::string(aborted.message()), "); it stays stopped here and asks on; `postcopyctl recover ", options_.vm, "` tells more");
@@ -182,6 +194,12 @@ absl::Status SourceSession::ResumeHere() {
   return resumed;
 }
 
+bool SourceSession::WasHandedOver() const {
+  const auto recorded = parts_.store.Read(session_, SessionRole::kSource);
+  return recorded.ok() && (recorded->mark == OwnershipMark::kHandedOver ||
+                           recorded->mark == OwnershipMark::kCommitted);
+}
+
 RecoveryReport SourceSession::Recover() {
   Turn::Holder turn(turn_);
   std::optional<absl::Status> resume_again;
@@ -196,6 +214,18 @@ RecoveryReport SourceSession::Recover() {
   const SessionState state = status_.state();
   if (state != SessionState::kUnknown && state != SessionState::kHandedOver) {
     RecoveryReport report{state, "", ""};
+    if (state == SessionState::kFailed && WasHandedOver()) {
+      report.owner = "destination";
+      report.report = absl::StrCat(
+          "VM ", options_.vm, " was handed over to ", options_.destination,
+          " and has failed there: ", status_.Snapshot().error,
+          record_.process.HasEnded()
+              ? ""
+              : absl::StrCat(". Never `cont` its VMM here (process ", record_.pid(),
+                             "): it would run what the VM was before it ran there; `quit` it when it "
+                             "is not needed any more"));
+      return report;
+    }
     report.owner = IsAfterSwitch(state) ? "destination" : "source";
     report.report = absl::StrCat("VM ", options_.vm, ": session ", session_text_, " is ",
                                  std::string(Name(state)), "; nothing needs to be recovered");
@@ -244,7 +274,7 @@ RecoveryReport SourceSession::Recover() {
               absl::StrCat("VM ", options_.vm, " was handed over again and runs at ",
                            options_.destination)};
     }
-    if (handed_over.status().code() != absl::StatusCode::kAborted) {
+    if (!absl::IsAborted(handed_over.status()) && !IsDeadNotRecorded(handed_over.status())) {
       return {state, "unknown",
               absl::StrCat("VM ", options_.vm, " stays stopped here: it was handed over to ",
                            options_.destination, ", which has not taken it yet (",

@@ -17,6 +17,8 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr int kHandOverTries = 20;
+// Of a destination that answers: it gives the VM back after 10 s in which its VMM refuses to start it.
+constexpr int kAnsweredTries = 40;
 constexpr milliseconds kVmmEndTimeout{10'000};
 constexpr double kLongestMs = 1e12;  // what a peer says of longer times is not believed
 
@@ -277,9 +279,11 @@ void SourceSession::NoteResumed(const Resumed& resumed) {
 
 absl::StatusOr<std::optional<double>> SourceSession::FinishHandOver() {
   absl::StatusOr<Resumed> resumed = absl::UnknownError("");
-  for (int attempt = 0; attempt < kHandOverTries; ++attempt) {
+  for (int attempt = 0;
+       attempt < (absl::IsInternal(resumed.status()) ? kAnsweredTries : kHandOverTries); ++attempt) {
     resumed = destination_->HandOver(session_text_);
     if (resumed.ok() || resumed.status().code() == absl::StatusCode::kAborted ||
+        IsDeadNotRecorded(resumed.status()) ||
         resumed.status().code() == absl::StatusCode::kNotFound ||
         resumed.status().code() == absl::StatusCode::kDataLoss) {
       break;
@@ -289,7 +293,8 @@ absl::StatusOr<std::optional<double>> SourceSession::FinishHandOver() {
     if (status_.WaitForChange(SessionState::kHandedOver, parts_.hand_over_retry)) break;
   }
   parts_.faults.Reach("handed-over");
-  if (resumed.status().code() == absl::StatusCode::kAborted) {  // "never" is on its disk
+  // "Never" is on its disk, or cannot be and its VMM is dead.
+  if (absl::IsAborted(resumed.status()) || IsDeadNotRecorded(resumed.status())) {
     return RollBack(resumed.status(), /*must_ask_destination=*/true);
   }
   if (resumed.status().code() == absl::StatusCode::kDataLoss) {

@@ -124,6 +124,8 @@ class SourceSession {
   absl::Status Write(OwnershipMark mark);
   // kResourceExhausted: no thread could be made.
   absl::Status StartAttending();
+  // By this host's record.
+  bool WasHandedOver() const;
   void Attend();
   // Asks the destination whether all memory has arrived, in case that its word was lost.
   void AskWhetherArrived();
