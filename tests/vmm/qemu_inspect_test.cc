@@ -10,6 +10,7 @@ using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::StartsWith;
 
 Json Child(const char* name, const char* type) {
   return Json{{"name", name}, {"type", std::string("child<") + type + ">"}};
@@ -140,14 +141,13 @@ TEST(QemuInspectTest, WhatReachesRamFromOutsideIsRefusedByName) {
        Child("sock", "vhost-vsock-pci")});
   answers.anonymous_peripherals = Json::array({Child("device[3]", "vhost-user-blk-pci")});
   answers.objects.push_back(Child("crypto0", "cryptodev-vhost-user"));
-  EXPECT_THAT(DescribeQemu(answers).blockers,
-              ElementsAre("device gpu is vfio-pci: its hardware reaches guest RAM by DMA",
-                          "device fs0 is vhost-user-fs-pci: its back end maps guest RAM in "
-                          "another process",
-                          "device device[3] is vhost-user-blk-pci: its back end maps guest RAM in "
-                          "another process",
-                          "object crypto0 is cryptodev-vhost-user: its back end maps guest RAM in "
-                          "another process"));
+  EXPECT_THAT(
+      DescribeQemu(answers).blockers,
+      ElementsAre(StartsWith("device fs0 is vhost-user-fs-pci: its back end maps guest RAM in "
+                             "another process; "),
+                  StartsWith("device device[3] is vhost-user-blk-pci: "),
+                  StartsWith("object crypto0 is cryptodev-vhost-user: "),
+                  StartsWith("device gpu is vfio-pci: its hardware reaches guest RAM by DMA; ")));
 }
 
 TEST(QemuInspectTest, NetdevsThatReachRamFromOutsideAreRefusedByName) {
@@ -158,9 +158,9 @@ TEST(QemuInspectTest, NetdevsThatReachRamFromOutsideAreRefusedByName) {
       "vdpa0: index=0,type=vhost-vdpa\r\n"
       "tap0: index=0,type=tap,ifname=tap0,script=no,downscript=no\r\n";
   EXPECT_THAT(DescribeQemu(answers).blockers,
-              ElementsAre("netdev net0 is vhost-user: its back end maps guest RAM in another "
-                          "process",
-                          "netdev vdpa0 is vhost-vdpa: its hardware reaches guest RAM by DMA"));
+              ElementsAre(StartsWith("netdev net0 is vhost-user: its back end maps guest RAM in "
+                                     "another process; "),
+                          StartsWith("netdev vdpa0 is vhost-vdpa: its hardware reaches")));
 }
 
 TEST(QemuInspectTest, QemusOwnReasonsAndARunningMigrationBlock) {

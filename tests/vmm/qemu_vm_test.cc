@@ -257,6 +257,7 @@ TEST_F(QemuVmTest, IncompleteStateIsAborted) {
     const absl::Status loaded =
         destination->LoadDeviceState(std::string_view(state.bytes).substr(0, length));
     EXPECT_TRUE(absl::IsAborted(loaded)) << length << ": " << loaded;
+    EXPECT_THAT(std::string(loaded.message()), testing::HasSubstr("its stderr says \"")) << length;
   }
 }
 

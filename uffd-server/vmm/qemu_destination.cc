@@ -30,6 +30,8 @@ VmmExit ExitOf(const Json& data) {
   if (reason == "host-ui") return {"its VMM's window was closed"};
   return {absl::StrFormat("its VMM shut down (%s)", reason.empty() ? "no reason given" : reason)};
 }
+// QEMU ends when a load has failed, and writes why before.
+constexpr milliseconds kEndAfterFailure{500};
 
 }  // namespace
 
@@ -53,6 +55,7 @@ absl::Status QemuDriver::OpenIncoming() {
   const absl::Status passed =
       qmp_->PassDescriptor(kIncomingFd, ends->second.get(), limits_.command);
   if (!passed.ok()) return passed;
+  log_.Mark();
   incoming_cursor_ = start_cursor_ = qmp_->EventCursor();
   watched_from_ = incoming_cursor_;
   const absl::Status opened =
@@ -89,7 +92,7 @@ absl::Status QemuDriver::LoadDeviceState(std::string_view bytes) {
     case StreamOutcome::kClosed:
     case StreamOutcome::kFailed:
       return Fail(absl::StatusCode::kAborted, "load device state",
-                  "the VMM closed the stream before its end; its own log says why");
+                  "the VMM closed the stream before its end: " + LoadError());
   }
   ShutDown(incoming_.get(), StreamDirection::kSend);
   const absl::Status loaded = WaitForLoad(TimeLeft(deadline));
@@ -109,7 +112,7 @@ absl::Status QemuDriver::WaitForLoad(milliseconds timeout) {
     }
     if (!event.ok()) {
       return Fail(absl::StatusCode::kAborted, "load device state",
-                  "the VMM ended during it; its own log says why");
+                  "the VMM ended during it: " + LoadError());
     }
     // QEMU says so before it says that the load is complete.
     if (event->name == "RESUME") {
@@ -121,9 +124,18 @@ absl::Status QemuDriver::WaitForLoad(milliseconds timeout) {
     if (status == "completed") return absl::OkStatus();
     if (status == "failed") {
       return Fail(absl::StatusCode::kAborted, "load device state",
-                  "the VMM reports that it failed; its own log says why");
+                  "the VMM reports that it failed: " + LoadError());
     }
   }
+}
+
+std::string QemuDriver::LoadError() {
+  const TimePoint deadline = steady_clock::now() + kEndAfterFailure;
+  uint64_t cursor = incoming_cursor_;
+  while (!absl::IsUnavailable(qmp_->NextEvent(cursor, TimeLeft(deadline)).status())) {
+    if (steady_clock::now() >= deadline) break;
+  }
+  return log_.Words();
 }
 
 absl::StatusOr<EventTime> QemuDriver::StartGuest() {

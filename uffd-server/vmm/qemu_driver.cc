@@ -26,7 +26,7 @@ absl::StatusOr<std::unique_ptr<QemuDriver>> QemuDriver::Connect(const std::strin
 }
 
 QemuDriver::QemuDriver(std::unique_ptr<QmpClient> qmp, const QemuLimits& limits)
-    : qmp_(std::move(qmp)), limits_(limits) {}
+    : qmp_(std::move(qmp)), limits_(limits), log_(qmp_->peer_pid()) {}
 
 absl::StatusOr<Json> QemuDriver::Ask(std::string_view command, Json arguments) {
   return qmp_->Command(command, std::move(arguments), limits_.command);

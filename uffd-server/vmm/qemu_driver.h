@@ -24,6 +24,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "platform/unique_fd.h"
+#include "vmm/machine_print.h"
+#include "vmm/process_log.h"
 #include "vmm/qemu_inspect.h"
 #include "vmm/qemu_settings.h"
 #include "vmm/qmp_client.h"
@@ -58,6 +60,7 @@ class QemuDriver final : public VmmDriver {
   QemuDriver(std::unique_ptr<QmpClient> qmp, const QemuLimits& limits);
 
   absl::StatusOr<VmmDescription> Describe() override;
+  absl::StatusOr<MachinePrint> Print() override;
   absl::StatusOr<GuestState> QueryState() override;
 
   absl::StatusOr<bool> CheckMovable() override;
@@ -94,6 +97,9 @@ class QemuDriver final : public VmmDriver {
   absl::Status AskForMemory(QemuAnswers& answers);
   absl::Status AskForMemoryUsers(const std::string& folder, const Json& devices,
                                  QemuAnswers& answers);
+  // What cannot change while QEMU lives: properties of the machine and of its CPU model.
+  absl::StatusOr<PrintAnswers> AskForFixedAnswers(const PrintAnswers& known);
+  absl::Status AskForProperty(const std::string& path, const std::string& name, Json& into);
   absl::StatusOr<std::string> RunState();
   using SettingsPlanner = absl::StatusOr<SettingsPlan> (*)(const Json& capabilities,
                                                            const Json& parameters);
@@ -118,12 +124,16 @@ class QemuDriver final : public VmmDriver {
   absl::StatusOr<uint64_t> CheckRamStaysOut(const std::string& operation);
   std::string MigrationError();
   uint64_t StreamedRamLimitNow();
+  // ": it waits for I/O of disk0, disk1", or nothing if it has no disk.
+  std::string WhatIoItWaitsFor();
 
   // Destination.
   absl::Status WaitForLoad(std::chrono::milliseconds timeout);
   // All events at or after `cursor`, once the connection has ended; nothing: it has not within a second,
   // or some are not kept any more.
   std::optional<std::vector<QmpEvent>> LastEvents(uint64_t cursor);
+  // What QEMU says of a load that failed; waits a little for its end, before which it says why.
+  std::string LoadError();
 
   const std::unique_ptr<QmpClient> qmp_;
   const QemuLimits limits_;
@@ -133,6 +143,9 @@ class QemuDriver final : public VmmDriver {
   bool set_here_ = false;  // settings of the source, by this object
   std::vector<std::string> emptied_at_end_;  // backends whose discard-data is to be on again
   std::optional<bool> left_stopped_;         // what StopAndHold() could not undo: the machine ran before
+  std::optional<PrintAnswers> fixed_answers_;
+  ProcessLog log_;  // of QEMU, since the last step that may fail there
+  std::vector<std::string> disks_;  // by id, or by the path of the device
   uint64_t streamed_ram_limit_bytes_ = kDefaultStreamedRamBytes;
   std::unique_ptr<StateStream> outgoing_;
   UniqueFd incoming_;

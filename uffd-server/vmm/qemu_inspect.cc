@@ -1,7 +1,6 @@
 #include "vmm/qemu_inspect.h"
 
 #include <algorithm>
-#include <array>
 #include <cstdint>
 #include <cstdlib>
 #include <utility>
@@ -12,6 +11,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "vmm/qemu_ram.h"
+#include "vmm/refusals.h"
 
 namespace postcopy {
 namespace {
@@ -19,65 +19,11 @@ namespace {
 // RAM blocks may grow a little while QEMU runs (ACPI tables are resizeable).
 constexpr uint64_t kStreamedRamSlackBytes = uint64_t{1} << 20;
 
-// What reaches guest RAM through mappings of another process or of a device, past the userfaultfd
-// of this one. Kernel vhost (vhost-net, vhost-vsock) is not among them: it works in QEMU's own
-// address space and its faults are seen.
-struct OutsideAccess {
-  const char* type_part;
-  const char* why;
-};
-constexpr std::array<OutsideAccess, 6> kOutsideAccess = {{
-    {"vhost-user", "its back end maps guest RAM in another process"},
-    {"virtiofs", "its back end maps guest RAM in another process"},
-    {"vhost-vdpa", "its hardware reaches guest RAM by DMA"},
-    {"vfio", "its hardware reaches guest RAM by DMA"},
-    {"pvrdma", "its hardware reaches guest RAM by DMA"},
-    {"x-remote", "guest RAM is shared with another process"},
-}};
-
-const OutsideAccess* FindOutsideAccess(std::string_view type) {
-  for (const OutsideAccess& entry : kOutsideAccess) {
-    if (type.find(entry.type_part) != std::string_view::npos) return &entry;
-  }
-  return nullptr;
-}
-
-void AddOutsideAccess(std::string_view kind, const std::string& name, const std::string& type,
-                      std::vector<std::string>& blockers) {
-  const OutsideAccess* found = FindOutsideAccess(type);
-  if (found == nullptr) return;
-  blockers.push_back(absl::StrFormat("%s %s is %s: %s", kind, name, type, found->why));
-}
-
 void AddDevices(const Json& properties, VmmDescription& description) {
   for (const Json& property : properties) {
     const std::string type = ChildType(property);
     if (type.empty()) continue;
-    const std::string name = StringAt(property, "name");
-    description.devices.push_back(name + ":" + type);
-    AddOutsideAccess("device", name, type, description.blockers);
-  }
-}
-
-void AddObjectBlockers(const Json& objects, std::vector<std::string>& blockers) {
-  for (const Json& property : objects) {
-    AddOutsideAccess("object", StringAt(property, "name"), ChildType(property), blockers);
-  }
-}
-
-// Lines such as " \ n0: index=0,type=vhost-user,vhost-user0 to c0".
-void AddNetworkBlockers(const Json& networks, std::vector<std::string>& blockers) {
-  const auto* text = networks.get_ptr<const Json::string_t*>();
-  if (text == nullptr) return;
-  for (absl::string_view line : absl::StrSplit(*text, '\n')) {
-    const size_t type_at = line.find("type=");
-    const size_t name_end = line.find(": ");
-    if (type_at == absl::string_view::npos || name_end == absl::string_view::npos) continue;
-    const absl::string_view type_on = line.substr(type_at + 5);
-    const absl::string_view type = type_on.substr(0, type_on.find_first_of(",\r "));
-    const size_t name_at = line.find_first_not_of(" \\");
-    AddOutsideAccess("netdev", std::string(line.substr(name_at, name_end - name_at)),
-                     std::string(type), blockers);
+    description.devices.push_back(StringAt(property, "name") + ":" + type);
   }
 }
 
@@ -158,6 +104,16 @@ std::string MachineTypeOf(const Json& type) {
 
 }  // namespace
 
+std::vector<std::string> DisksWithMedia(const Json& block) {
+  std::vector<std::string> disks;
+  for (const Json& drive : block) {
+    if (!MemberAt(drive, "inserted").is_object()) continue;
+    const std::string id = StringAt(drive, "device");
+    disks.push_back(id.empty() ? StringAt(drive, "qdev") : id);
+  }
+  return disks;
+}
+
 bool MigrationUnderWay(std::string_view migration_status) {
   return !(migration_status.empty() || migration_status == "none" ||
            migration_status == "completed" || migration_status == "cancelled" ||
@@ -209,8 +165,7 @@ VmmDescription DescribeQemu(const QemuAnswers& answers) {
   AddCommandLineBlockers(answers, description.state, description.blockers);
   AddDevices(answers.peripherals, description);
   AddDevices(answers.anonymous_peripherals, description);
-  AddNetworkBlockers(answers.networks, description.blockers);
-  AddObjectBlockers(answers.objects, description.blockers);
+  AddRefusals(answers, description.state == GuestState::kWaitsForIncoming, description.blockers);
   std::sort(description.devices.begin(), description.devices.end());
   return description;
 }

@@ -4,6 +4,7 @@
 // Knows the answers' form of QEMU 7.2 to 10.
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <string>
 #include <string_view>
@@ -40,11 +41,22 @@ struct QemuAnswers {
   Json machine_memory;                     // qom-get /machine memory-backend
   std::vector<MemoryUser> memory_users;    // the links of devices to memory backends
   std::string ramblock_listing;            // x-query-ramblock; empty: not known
+  Json capabilities;                       // query-migrate-capabilities
+  Json jobs;                               // query-jobs
+  Json block_exports;                      // query-block-exports
+  Json block_nodes;                        // query-named-block-nodes, flat
+  Json dump;                               // query-dump
+  Json replay;                             // query-replay
+  Json colo;                               // query-colo-status
   std::vector<std::string> command_line;   // of the process; empty: not known
+  uint64_t locked_bytes = 0;               // VmLck of the process
 };
 
 // `pid` is left 0.
 VmmDescription DescribeQemu(const QemuAnswers& answers);
+
+// The disks of query-block that can have I/O under way, by the id of the drive or device.
+std::vector<std::string> DisksWithMedia(const Json& block);
 
 // The guest's state from query-status and query-migrate.
 GuestState GuestStateOf(const Json& status, const Json& migrate);

@@ -2,6 +2,7 @@
 #include <utility>
 
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "platform/unix_stream.h"
 #include "vmm/qemu_driver.h"
 #include "vmm/qemu_inspect.h"
@@ -35,6 +36,9 @@ absl::Status QemuDriver::PrepareSource() {
   const absl::Status movable = CheckMovable().status();
   if (!movable.ok()) return movable;
   streamed_ram_limit_bytes_ = StreamedRamLimitNow();
+  absl::StatusOr<Json> block = AskIfKnown("query-block");
+  if (!block.ok()) return block.status();
+  disks_ = DisksWithMedia(*block);
   return Plan(PlanSourceSettings).status();
 }
 
@@ -53,6 +57,7 @@ absl::Status QemuDriver::StartOutgoing() {
   }
   // The reader comes first. If `migrate` is carried out later than anyone waits for it, it finds
   // the stream shut and fails, and the machine never stops.
+  log_.Mark();
   outgoing_ = std::make_unique<StateStream>(std::move(ends->first), kMaxDeviceStateBytes);
   const absl::Status passed =
       qmp_->PassDescriptor(kOutgoingFd, ends->second.get(), limits_.command);
@@ -93,7 +98,8 @@ absl::StatusOr<VmmDriver::Held> QemuDriver::WaitForSwitchover(uint64_t cursor) {
     absl::StatusOr<QmpEvent> event = qmp_->NextEvent(cursor, TimeLeft(deadline));
     if (absl::IsDeadlineExceeded(event.status())) {
       return Fail(absl::StatusCode::kDeadlineExceeded, "hold machine",
-                  "pre-switchover not reached within " + DurationText(limits_.hold));
+                  "pre-switchover not reached within " + DurationText(limits_.hold) +
+                      WhatIoItWaitsFor());
     }
     if (!event.ok()) return event.status();
     if (event->name == "STOP") held = {.was_running = true, .stopped = event->time};
@@ -122,10 +128,16 @@ absl::StatusOr<uint64_t> QemuDriver::CheckRamStaysOut(const std::string& operati
   return UnsignedAt(MemberAt(*migrate, "ram"), "transferred");
 }
 
+std::string QemuDriver::WhatIoItWaitsFor() {
+  if (disks_.empty()) return "";
+  return absl::StrFormat("; a machine stops only when the I/O of its disks is complete: %s",
+                         absl::StrJoin(disks_, ", "));
+}
+
 std::string QemuDriver::MigrationError() {
   absl::StatusOr<Json> migrate = Ask("query-migrate");
   std::string text = migrate.ok() ? StringAt(*migrate, "error-desc") : "";
-  return text.empty() ? "QEMU gives no reason" : text;
+  return text.empty() ? log_.Words() : text;
 }
 
 absl::StatusOr<DeviceState> QemuDriver::TakeDeviceState() {

@@ -17,6 +17,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "vmm/machine_print.h"
 
 namespace postcopy {
 
@@ -74,6 +75,9 @@ class VmmDriver {
   virtual ~VmmDriver() = default;
 
   virtual absl::StatusOr<VmmDescription> Describe() = 0;
+  // What the guest can see of its machine, to be compared with the other side's, or with an earlier
+  // print of this one. The first of a driver takes some tens of milliseconds.
+  virtual absl::StatusOr<MachinePrint> Print() = 0;
 
   // --- at the source ---------------------------------------------------------------------------
 
