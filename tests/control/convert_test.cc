@@ -199,6 +199,32 @@ TEST(ConvertTest, OfferWithUnusableNamesIsRefused) {
   ExpectRefused(message, "");
 }
 
+TEST(ConvertTest, MachinePropertiesComeBackOrAreRefused) {
+  Offer offer = SomeOffer();
+  offer.print = {{"CPU vendor", "GenuineIntel"}, {"device disk0: addr", ""}};
+  const auto back = FromProto(ToProto(offer));
+  ASSERT_TRUE(back.ok()) << back.status();
+  EXPECT_EQ(back->print, offer.print);
+
+  v1::OfferRequest message = ToProto(offer);
+  message.mutable_print(1)->set_name("CPU vendor");
+  ExpectRefused(message, "not in order");
+  message = ToProto(offer);
+  message.mutable_print(0)->set_value(std::string(kMaxPrintTextBytes + 1, 'x'));
+  ExpectRefused(message, "more than");
+  message = ToProto(SomeOffer());
+  for (size_t i = 0; i <= kMaxPrintProperties; ++i) message.add_print();
+  ExpectRefused(message, "machine properties");
+}
+
+TEST(ConvertTest, OnlyACheckMayComeWithoutRam) {
+  v1::OfferRequest message = ToProto(SomeOffer());
+  message.clear_ram();
+  EXPECT_TRUE(CheckedOfferFromProto(message).ok());
+  message.set_session("");
+  EXPECT_FALSE(CheckedOfferFromProto(message).ok());
+}
+
 TEST(ConvertTest, OfferedExtentsAreCutNotRefused) {
   Offer offer = SomeOffer();
   offer.ram[0].region.size_bytes = uint64_t{4} * kMaxOfferedExtents * kPageBytes;

@@ -125,6 +125,16 @@ class FakeRelocations : public Relocations {
     if (owed_.size() > 1) owed_.pop_front();
     return now;
   }
+  absl::StatusOr<std::vector<Finding>> Check(const PrepareOptions& options) override {
+    const absl::MutexLock lock(&mutex_);
+    prepared_ = options;
+    return std::vector<Finding>{{"source", "job mirror0"}, {"destination", "no such VM"}};
+  }
+  absl::StatusOr<std::vector<std::string>> OnCheck(const Offer& offer) override {
+    const absl::MutexLock lock(&mutex_);
+    offer_ = offer;
+    return std::vector<std::string>{"it runs already", "its CPU differs"};
+  }
   absl::StatusOr<std::string> Prepare(const PrepareOptions& options) override {
     {
       const absl::MutexLock lock(&mutex_);

@@ -106,11 +106,24 @@ TEST_F(PeerTest, OfferArrivesWhole) {
   offer.ram.push_back({{"pc.ram", 64 * kPageBytes}, {{PageIndex{3}, 2}}});
   offer.vcpus = 2;
   offer.devices = {"virtio-net-pci", "VGA"};
+  offer.print = {{"CPU vendor", "GenuineIntel"}};
   ASSERT_TRUE(destination_->MakeOffer(offer).ok());
   EXPECT_EQ(relocations_.offer().ram[0].region, offer.ram[0].region);
   EXPECT_EQ(relocations_.offer().ram[0].data, offer.ram[0].data);
   EXPECT_EQ(relocations_.offer().devices, offer.devices);
+  EXPECT_EQ(relocations_.offer().print, offer.print);
   EXPECT_EQ(relocations_.offer().source_vm, "web1-a");
+}
+
+TEST_F(PeerTest, CheckCarriesTheOfferAndAllFindings) {
+  Offer offer;
+  offer.session = kTestSession;
+  offer.vm = offer.source_vm = "web1";
+  offer.print = {{"CPU vendor", "GenuineIntel"}, {"device disk0: addr", "04.0"}};
+  const auto findings = destination_->Check(offer);  // without RAM: the source could not tell
+  ASSERT_TRUE(findings.ok()) << findings.status();
+  EXPECT_THAT(*findings, testing::ElementsAre("it runs already", "its CPU differs"));
+  EXPECT_EQ(relocations_.offer().print, offer.print);
 }
 
 TEST_F(PeerTest, LargeOfferFitsTheMessageLimit) {

@@ -70,6 +70,20 @@ TEST_F(RelocationServiceTest, PreparePassesEveryOption) {
   EXPECT_TRUE(relocations_.prepared().keep_source);
 }
 
+TEST_F(RelocationServiceTest, CheckAnswersWithAllFindings) {
+  v1::CheckRequest request;
+  request.set_vm("web1");
+  request.set_destination("10.77.0.12:7700");
+  request.set_destination_vm("web1-b");
+  const auto answer = client_.Check(request);
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  ASSERT_EQ(answer->findings_size(), 2);
+  EXPECT_EQ(answer->findings(0).side(), "source");
+  EXPECT_EQ(answer->findings(0).message(), "job mirror0");
+  EXPECT_EQ(answer->findings(1).side(), "destination");
+  EXPECT_EQ(relocations_.prepared().destination_vm, "web1-b");
+}
+
 TEST_F(RelocationServiceTest, WhatNobodyWaitsForAnyMoreIsNotLeftPrepared) {
   relocations_.Hold("prepare");
   auto stub = v1::Relocation::NewStub(OpenChannel(server_->addresses()[0]));

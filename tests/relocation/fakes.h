@@ -52,6 +52,15 @@ struct World {
     calls.push_back(call);
     if (source_runs && destination_runs) ran_twice = true;
   }
+  // What the VMM that a test is about shows of its machine.
+  void Show(MachinePrint shown) {
+    const std::lock_guard lock(mutex);
+    print = std::move(shown);
+  }
+  MachinePrint Print() {
+    const std::lock_guard lock(mutex);
+    return print;
+  }
   std::vector<std::string> Calls() {
     const std::lock_guard lock(mutex);
     return calls;
@@ -62,6 +71,7 @@ struct World {
   std::condition_variable changed;
   int foreign_starts = 0;
   std::vector<std::string> calls;
+  MachinePrint print;
 };
 
 class FakeVmm final : public VmmDriver {
@@ -77,6 +87,7 @@ class FakeVmm final : public VmmDriver {
     const absl::Status status = Step("check");
     return status.ok() ? absl::StatusOr<bool>(world_.source_runs) : status;
   }
+  absl::StatusOr<MachinePrint> Print() override { return world_.Print(); }
   absl::Status PrepareSource() override { return Step("prepare"); }
   absl::StatusOr<Held> StopAndHold() override {
     const absl::Status status = Step("hold");
@@ -157,6 +168,7 @@ struct FakeDestination {
   std::atomic<bool> reachable = true;
   bool run = false;
   Resumed resumed{3000, std::chrono::microseconds(0)};  // its wall clock is decades behind
+  std::vector<std::string> findings = {};  // its answer to Check()
   // What it answers when it is asked for its figures; fixed once somebody may ask.
   absl::StatusOr<Progress> figures = absl::UnavailableError("no figures");
 };
@@ -170,6 +182,7 @@ class FakeDestinationPeer final : public DestinationPeer {
     if (status.ok()) at_.record = RecordedOutcome::kPrepared;
     return status;
   }
+  absl::StatusOr<std::vector<std::string>> Check(const Offer&) override { return at_.findings; }
   void WarmUp() override { at_.world.Note("destination warm up"); }
   absl::Status OpenIncoming(const std::string&) override { return Begin("open"); }
   std::unique_ptr<StateTransfer> BeginLoad(const std::string&) override {

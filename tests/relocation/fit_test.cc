@@ -30,12 +30,12 @@ Offer Matching() {
 const MemoryLayout kLayout{{{"ram", 4096}}};
 
 std::string Refusal(const Offer& offer, const VmmDescription& vmm, const MemoryLayout& layout) {
-  const absl::Status status = CheckFit(offer, vmm, layout);
+  const absl::Status status = CheckFit(offer, vmm, {}, layout);
   EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
   return std::string(status.message());
 }
 
-TEST(FitTest, EqualSidesFit) { EXPECT_TRUE(CheckFit(Matching(), Waiting(), kLayout).ok()); }
+TEST(FitTest, EqualSidesFit) { EXPECT_TRUE(CheckFit(Matching(), Waiting(), {}, kLayout).ok()); }
 
 TEST(FitTest, EveryDifferenceIsNamed) {
   VmmDescription other = Waiting();
@@ -48,6 +48,25 @@ TEST(FitTest, EveryDifferenceIsNamed) {
   EXPECT_THAT(refusal, HasSubstr("devices at the source only: net0:virtio-net-pci"));
   EXPECT_THAT(refusal, HasSubstr("devices at the destination only: disk0:virtio-blk-pci"));
   EXPECT_THAT(refusal, HasSubstr("RAM block ram has 4096 bytes at the source and 8192"));
+}
+
+TEST(FitTest, WhatTheGuestSeesMustBeEqual) {
+  Offer offer = Matching();
+  offer.print = {{"device disk0: addr", "04.0"}};
+  const MachinePrint other = {{"device disk0: addr", "05.0"}};
+  EXPECT_THAT(std::string(CheckFit(offer, Waiting(), other, kLayout).message()),
+              HasSubstr("device disk0: addr is 04.0 at the source and 05.0 at the destination"));
+  EXPECT_TRUE(CheckFit(offer, Waiting(), offer.print, kLayout).ok());
+  offer.print.clear();  // an older daemon tells none
+  EXPECT_TRUE(CheckFit(offer, Waiting(), other, kLayout).ok());
+}
+
+TEST(FitTest, AllFindingsAreToldAtOnce) {
+  VmmDescription vmm = Waiting();
+  vmm.state = GuestState::kRunning;
+  vmm.blockers = {"job mirror0", "dirty bitmap b0"};
+  EXPECT_THAT(DestinationFindings(vmm, 7),
+              testing::ElementsAre("job mirror0", "dirty bitmap b0", HasSubstr("-S -incoming")));
 }
 
 TEST(FitTest, BlockNamesMustBeEqual) {

@@ -95,6 +95,43 @@ TEST_F(SourceSessionTest, DowntimeOfALostAnswerComesFromTheFigures) {
   EXPECT_GT(relocator_->Stats("web1")->downtime_ms, 0.0);
 }
 
+TEST_F(SourceSessionTest, WhatWasHotPluggedSincePrepareIsFoundBeforeTheGuestStops) {
+  world_.Show({{"device disk0: type", "virtio-blk-pci"}});
+  const auto session = relocator_->Prepare({"web1", "there:7700", "", false});
+  ASSERT_TRUE(session.ok()) << session.status();
+  world_.Show({{"device disk0: type", "virtio-blk-pci"}, {"device late: type", "virtio-rng-pci"}});
+  const auto downtime = relocator_->Switch(*session);
+  EXPECT_THAT(std::string(downtime.status().message()),
+              testing::HasSubstr("since it was prepared, device late: type"));
+  EXPECT_TRUE(world_.source_runs);
+  EXPECT_THAT(world_.Calls(), testing::Not(testing::Contains("vmm hold")));
+  EXPECT_EQ(state(), SessionState::kRolledBack);
+}
+
+TEST_F(SourceSessionTest, CheckTellsWhatIsWrongAtBothEndsAndChangesNothing) {
+  description_.blockers = {"job mirror0", "dirty bitmap b0"};
+  destination_.findings = {"its CPU differs"};
+  const auto findings = relocator_->Check({"web1", "there:7700", "", false});
+  ASSERT_TRUE(findings.ok()) << findings.status();
+  std::vector<std::string> told;
+  for (const Finding& each : *findings) told.push_back(each.side + ": " + each.message);
+  EXPECT_THAT(told, testing::ElementsAre("source: job mirror0", "source: dirty bitmap b0",
+                                         "destination: its CPU differs"));
+  EXPECT_THAT(world_.Calls(), testing::IsEmpty());
+  EXPECT_FALSE(relocator_->Stats("web1").ok());
+  EXPECT_THAT(store_->ReadAll("web1"), testing::IsEmpty());
+  EXPECT_EQ(relocator_->Check({"web9", "there:7700", "", false}).status().code(),
+            absl::StatusCode::kNotFound);
+}
+
+TEST_F(SourceSessionTest, CheckOfAVmThatIsBeingRelocatedSaysSo) {
+  ASSERT_TRUE(relocator_->Prepare({"web1", "there:7700", "", false}).ok());
+  const auto findings = relocator_->Check({"web1", "there:7700", "", false});
+  ASSERT_TRUE(findings.ok());
+  ASSERT_EQ(findings->size(), 1u);
+  EXPECT_THAT((*findings)[0].message, testing::HasSubstr("another relocation"));
+}
+
 TEST_F(SourceSessionTest, AVmWhoseMemoryHasNotArrivedCompletelyStaysHere) {
   const SessionId arrival{{std::byte{9}}};
   ASSERT_TRUE(store_->Write({arrival, SessionRole::kDestination, "web1", "from:7700", OwnershipMark::kOwner, true}).ok());

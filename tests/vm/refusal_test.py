@@ -9,6 +9,7 @@ shown with a scripted monitor in tests/vmm.
 import contextlib
 import shutil
 import subprocess
+import time
 
 import support
 from lab import guest, qemu
@@ -176,6 +177,132 @@ class Refusal(support.StageTest):
         self.assertEqual(unused.read_bytes(), _NEIGHBOUR, "it has been emptied")
         self.assertEqual(self.stage.hosts["a"].ctl("cancel", VM).returncode, OK)
 
+    def both(self, *extra, at_b=None, edits_b=(), **changes):
+        """A VM on a and one that waits on b, which differs as told."""
+        a = self.vm("a", extra=extra, **changes)
+        self.vm("b", incoming=True, extra=extra if at_b is None else at_b, edits=edits_b, **changes)
+        return a
+
+    def test_disks_that_have_changed_places(self):
+        def disks(first, second):
+            return (*_null_disk("d0"), *_null_disk("d1"),
+                    "-device", f"virtio-blk-pci,drive=d0,id=disk0,addr={first}",
+                    "-device", f"virtio-blk-pci,drive=d1,id=disk1,addr={second}")
+        a = self.both(*disks(5, 6), at_b=disks(6, 5))
+        self.assert_refused(a, MISFIT, "device disk0: addr is 05.0 at the source and 06.0",
+                            options=("--prepare-only",))
+
+    def test_a_cpu_that_lacks_features(self):
+        a = self.vm("a", cpu="max")
+        self.vm("b", incoming=True, cpu="qemu64")
+        self.assert_refused(a, MISFIT, "CPU model is max-x86_64-cpu at the source and qemu64",
+                            "CPU features CPUID", options=("--prepare-only",))
+
+    def test_another_topology(self):
+        a = self.vm("a", extra=("-smp", "2,sockets=2,cores=1"))
+        self.vm("b", incoming=True, extra=("-smp", "2,sockets=1,cores=2"))
+        self.assert_refused(a, MISFIT, "machine smp.sockets is 2 at the source and 1",
+                            options=("--prepare-only",))
+
+    def test_another_rom(self):
+        a = self.both("-device", "virtio-net-pci,id=n1,romfile=",
+                      at_b=("-device", "virtio-net-pci,id=n1"))
+        self.assert_refused(a, MISFIT, "virtio-net-pci.rom", "at the destination only",
+                            options=("--prepare-only",))
+
+    def test_queues_and_vectors_that_differ(self):
+        a = self.both("-device", "virtio-serial-pci,id=s0,vectors=4",
+                      at_b=("-device", "virtio-serial-pci,id=s0,vectors=2"))
+        self.assert_refused(a, MISFIT, "device s0: vectors is 4 at the source and 2",
+                            options=("--prepare-only",))
+
+    def test_a_block_job(self):
+        a = self.both(*_null_disk("d0"), "-device", "virtio-blk-pci,drive=d0,id=disk0")
+        a.qmp.command("blockdev-add", {"driver": "null-co", "node-name": "target",
+                                       "size": 1 << 30, "read-zeroes": True})
+        a.qmp.command("blockdev-mirror", {"job-id": "mirror0", "device": "d0", "target": "target",
+                                          "sync": "full", "speed": 1 << 20})
+        self.assert_refused(a, MISFIT, "job mirror0 (mirror, running)", "block-job-cancel",
+                            options=("--prepare-only",))
+
+    def test_an_export_of_a_disk(self):
+        a = self.both(*_null_disk("d0"), "-device", "virtio-blk-pci,drive=d0,id=disk0")
+        socket = self.stage.folder / "nbd.sock"
+        a.qmp.command("nbd-server-start", {"addr": {"type": "unix", "data": {"path": str(socket)}}})
+        self.addCleanup(lambda: socket.unlink(missing_ok=True))
+        node = a.qmp.command("query-named-block-nodes", {"flat": True})[0]["node-name"]
+        a.qmp.command("block-export-add", {"type": "nbd", "id": "e0", "node-name": node})
+        self.assert_refused(a, MISFIT, "block export e0 (nbd", options=("--prepare-only",))
+
+    def test_a_dirty_bitmap_that_would_be_lost(self):
+        a = self.both(*_null_disk("d0"), "-device", "virtio-blk-pci,drive=d0,id=disk0")
+        a.qmp.command("block-dirty-bitmap-add", {"node": "d0", "name": "b0"})
+        self.assert_refused(a, MISFIT, "dirty bitmap b0", "dirty-bitmaps",
+                            options=("--prepare-only",))
+
+    def test_a_temporary_overlay(self):
+        disk = self.stage.folder / "base.raw"
+        disk.write_bytes(bytes(1 << 20))
+        self.addCleanup(disk.unlink)
+        words = ("-drive", f"if=none,id=d0,file={disk},format=raw,snapshot=on,file.locking=off",
+                 "-device", "virtio-blk-pci,drive=d0,id=disk0")
+        self.assert_refused(self.both(*words), MISFIT, "temporary overlay",
+                            options=("--prepare-only",))
+
+    def test_memory_that_is_locked_at_the_destination(self):
+        a = self.vm("a")
+        self.vm("b", incoming=True, extra=("-overcommit", "mem-lock=on"))
+        self.assert_refused(a, MISFIT, "memory is locked", "mem-lock",
+                            options=("--prepare-only",))
+
+    def test_what_is_hot_plugged_after_prepare_is_found_before_the_stop(self):
+        a = self.both()
+        self.assertEqual(self.stage.relocate("--prepare-only").code, OK)
+        a.qmp.command("device_add", {"driver": "virtio-rng-pci", "id": "late",
+                                     "rng": self.rng(a), "addr": "7"})
+        a.qmp.poll_events()
+        done = self.stage.hosts["a"].ctl("switch", VM)
+        print(done.stderr)
+        self.assertIn("since it was prepared, device late", done.stderr)
+        self.assertNotIn("STOP", [event.name for event in a.qmp.poll_events()])
+        self.assertEqual(a.qmp.command("query-status")["status"], "running")
+
+    def rng(self, vm):
+        vm.qmp.command("object-add", {"qom-type": "rng-random", "id": "r",
+                                      "filename": "/dev/urandom"})
+        return "r"
+
+    def test_check_tells_everything_at_once_and_changes_nothing(self):
+        disk = (*_null_disk("d0"), "-device", "virtio-blk-pci,drive=d0,id=disk0,addr=5")
+        a = self.both(*disk, at_b=(*disk[:-1], "virtio-blk-pci,drive=d0,id=disk0,addr=6"))
+        a.qmp.command("block-dirty-bitmap-add", {"node": "d0", "name": "b0"})
+        check = ("check", VM, "--to", self.stage.hosts["b"].address)
+        before = a.qmp.command("query-migrate-capabilities")
+        began = time.monotonic()
+        found = support.ctl(self.stage.hosts["a"], *check)
+        print(f"check: {1000 * (time.monotonic() - began):.0f} ms, {found.answer}")
+        self.assertEqual(found.code, MISFIT)
+        self.assertEqual([each["side"] for each in found.answer["findings"]],
+                         ["source", "destination"])
+        self.assertIn("dirty bitmap b0", found.answer["findings"][0]["message"])
+        self.assertIn("addr is 05.0", found.answer["findings"][1]["message"])
+        self.assertEqual(a.qmp.command("query-migrate-capabilities"), before)
+        self.assertEqual(support.ctl(self.stage.hosts["a"], "stats", VM).code, NO_SUCH_VM)
+        for host in self.stage.hosts.values():
+            self.assertEqual(list(host.state_dir.glob("*.record")), [])
+
+    def test_check_of_a_vm_that_fits(self):
+        a = self.both()
+        check = ("check", VM, "--to", self.stage.hosts["b"].address)
+        found = support.ctl(self.stage.hosts["a"], *check)
+        self.assertEqual((found.code, found.answer["findings"]), (OK, []))
+        self.assertEqual(self.stage.relocate("--prepare-only").code, OK)
+        found = support.ctl(self.stage.hosts["a"], *check)
+        self.assertEqual(found.code, MISFIT)
+        self.assertIn("another relocation", found.answer["findings"][0]["message"])
+        self.assertEqual(self.stage.hosts["a"].ctl("cancel", VM).returncode, OK)
+        self.assertEqual(a.qmp.command("query-status")["status"], "running")
+
     def test_a_peer_that_nobody_can_reach(self):
         a = self.vm("a")
         self.vm("b", incoming=True)
@@ -197,6 +324,12 @@ class Refusal(support.StageTest):
                 done = self.stage.hosts["a"].ctl(*words)
                 self.assertEqual(done.returncode, USAGE, done.stderr)
                 self.assertIn("--help", done.stderr)
+
+
+def _null_disk(name):
+    """The words for a drive of 1 GiB without an image."""
+    return ("-drive", f"if=none,id={name},file=null-co://,format=raw,file.size=1G,"
+                      "file.read-zeroes=on")
 
 
 @contextlib.contextmanager

@@ -39,6 +39,10 @@ ExitCode SourceLost(const Invocation& invocation, v1::SourceLostAction action);
 ExitCode Release(const Invocation& invocation);
 ExitCode Recover(const Invocation& invocation);
 
+// Prints everything that Relocate() would be refused for; kMisfit if there is anything. Changes
+// nothing at either host.
+ExitCode Check(const Invocation& invocation, const RelocateOptions& options);
+
 // Prepare, Switch, and Watch until commit. Ctrl-C before the switch cancels it.
 ExitCode Relocate(const Invocation& invocation, const RelocateOptions& options);
 // The same from Switch on, for a VM that was prepared by `relocate --prepare-only`.

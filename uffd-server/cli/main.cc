@@ -88,6 +88,14 @@ Parser::Parser() {
   sub->add_flag("--no-wait", no_wait, "end at the switch; memory goes on arriving")
       ->excludes(prepare_only);
 
+  sub = AddForVm("check", "Says whether a VM can be relocated to a host, and all that is in the way",
+                 "check web1 --to 10.0.0.8",
+                 [this](const Invocation& asked) { return postcopy::Check(asked, relocate); });
+  sub->add_option("--to", relocate.destination, "the other host's daemon")
+      ->required()
+      ->type_name("HOST[:PORT]");
+  sub->add_option("--as", relocate.destination_vm, "name of the waiting VM there, if another");
+
   sub = AddForVm("switch", "Moves a VM that `relocate --prepare-only` has prepared", "switch web1",
                  [this](const Invocation& asked) { return postcopy::Switch(asked, !no_wait); });
   sub->add_flag("--no-wait", no_wait, "end at the switch; memory goes on arriving");

@@ -85,6 +85,26 @@ absl::StatusOr<OfferedRegion> RegionFromProto(const v1::RamBlock& block) {
   return offered;
 }
 
+absl::Status CheckPrint(const v1::OfferRequest& message) {
+  if (message.print_size() > static_cast<int>(kMaxPrintProperties)) {
+    return absl::InvalidArgumentError(absl::StrFormat("offer: %d machine properties, at most %d",
+                                                      message.print_size(), kMaxPrintProperties));
+  }
+  const std::string* before = nullptr;
+  for (const v1::MachineProperty& property : message.print()) {
+    if (property.name().size() > kMaxPrintTextBytes ||
+        property.value().size() > kMaxPrintTextBytes) {
+      return absl::InvalidArgumentError(absl::StrFormat(
+          "offer: a machine property has more than %d bytes", kMaxPrintTextBytes));
+    }
+    if (before != nullptr && property.name() <= *before) {
+      return absl::InvalidArgumentError("offer: the machine properties are not in order");
+    }
+    before = &property.name();
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckOfferFields(const v1::OfferRequest& message) {
   if (auto status = CheckSession(message.session()); !status.ok()) return status;
   if (auto status = CheckName("vm", message.vm()); !status.ok()) return status;
@@ -113,6 +133,7 @@ absl::Status CheckOfferFields(const v1::OfferRequest& message) {
   if (const auto parsed = Address::Parse(message.control_address(), {}); !parsed.ok()) {
     return absl::InvalidArgumentError("offer: control address " + parsed.error().message);
   }
+  if (auto status = CheckPrint(message); !status.ok()) return status;
   int64_t extents = 0;
   for (const v1::RamBlock& block : message.ram()) extents += block.data_extents_size() / 2;
   if (extents > kMaxOfferedExtents) {
@@ -271,12 +292,17 @@ v1::OfferRequest ToProto(const Offer& offer) {
   message.set_vmm_version(offer.vmm_version);
   message.set_vcpus(offer.vcpus);
   for (const std::string& device : offer.devices) message.add_devices(device);
+  for (const MachineProperty& property : offer.print) {
+    v1::MachineProperty& added = *message.add_print();
+    added.set_name(property.name);
+    added.set_value(property.value);
+  }
   for (const std::string& address : offer.data_addresses) message.add_data_addresses(address);
   message.set_control_address(offer.control_address);
   return message;
 }
 
-absl::StatusOr<Offer> FromProto(const v1::OfferRequest& message) {
+absl::StatusOr<Offer> CheckedOfferFromProto(const v1::OfferRequest& message) {
   if (auto status = CheckOfferFields(message); !status.ok()) return status;
   Offer offer;
   MemoryLayout layout;
@@ -286,7 +312,7 @@ absl::StatusOr<Offer> FromProto(const v1::OfferRequest& message) {
     layout.regions.push_back(offered->region);
     offer.ram.push_back(*std::move(offered));
   }
-  if (const auto valid = Validate(layout); !valid.ok()) {
+  if (const auto valid = Validate(layout); !valid.ok() && message.ram_size() != 0) {
     return absl::InvalidArgumentError(valid.error().message);
   }
   offer.session = message.session();
@@ -296,6 +322,9 @@ absl::StatusOr<Offer> FromProto(const v1::OfferRequest& message) {
   offer.vmm_version = message.vmm_version();
   offer.vcpus = message.vcpus();
   offer.devices.assign(message.devices().begin(), message.devices().end());
+  for (const v1::MachineProperty& property : message.print()) {
+    offer.print.push_back({property.name(), property.value()});
+  }
   offer.data_addresses.assign(message.data_addresses().begin(), message.data_addresses().end());
   offer.control_address = message.control_address();
   return offer;
@@ -309,6 +338,13 @@ std::optional<SessionRole> RoleFromWord(std::string_view word) {
   if (word == kSource) return SessionRole::kSource;
   if (word == kDestination) return SessionRole::kDestination;
   return std::nullopt;
+}
+
+absl::StatusOr<Offer> FromProto(const v1::OfferRequest& message) {
+  if (message.ram_size() == 0) {
+    return absl::InvalidArgumentError(Validate(MemoryLayout{}).error().message);
+  }
+  return CheckedOfferFromProto(message);
 }
 
 std::string_view RecordWord(RecordedOutcome outcome) {

@@ -34,6 +34,8 @@ v1::Owed ToOwed(const Progress& progress);
 v1::OfferRequest ToProto(const Offer& offer);
 // Checks names, sizes and extents against the limits of a MemoryLayout as well.
 absl::StatusOr<Offer> FromProto(const v1::OfferRequest& message);
+// The same for a check, where the source may not know its VM's RAM: none is accepted.
+absl::StatusOr<Offer> CheckedOfferFromProto(const v1::OfferRequest& message);
 
 // The words of Progress.role and QueryRequest.role.
 const char* RoleWord(SessionRole role);

@@ -7,7 +7,9 @@
 #include <chrono>
 #include <optional>
 #include <string_view>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_format.h"
 #include "control/channel.h"
@@ -24,6 +26,7 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 
 constexpr seconds kOfferLimit{60};  // empties, allocates and arms all of the destination's RAM
+constexpr seconds kCheckLimit{20};  // the questions to the VMM there
 constexpr seconds kWarmUpLimit{1};
 constexpr seconds kOpenIncomingLimit{10};
 constexpr seconds kLoadLimit{15};
@@ -129,6 +132,14 @@ class GrpcDestinationPeer final : public DestinationPeer {
   absl::Status MakeOffer(const Offer& offer) override {
     v1::OfferResponse response;
     return caller_.Call("offer", kOfferLimit, ToProto(offer), response, &v1::Peer::Stub::Offer);
+  }
+
+  absl::StatusOr<std::vector<std::string>> Check(const Offer& offer) override {
+    v1::CheckOfferResponse response;
+    const absl::Status status =
+        caller_.Call("check", kCheckLimit, ToProto(offer), response, &v1::Peer::Stub::Check);
+    if (!status.ok()) return status;
+    return std::vector<std::string>(response.findings().begin(), response.findings().end());
   }
 
   void WarmUp() override {

@@ -74,6 +74,17 @@ grpc::Status PeerService::Offer(grpc::ServerContext* context, const v1::OfferReq
   return Answer(context, relocations_.OnOffer(*offer, [context] { return context->IsCancelled(); }));
 }
 
+grpc::Status PeerService::Check(grpc::ServerContext* context, const v1::OfferRequest* request,
+                                v1::CheckOfferResponse* response) {
+  const auto offer = CheckedOfferFromProto(*request);
+  if (!offer.ok()) return Answer(context, offer.status());
+  const auto findings = relocations_.OnCheck(*offer);
+  if (findings.ok()) {
+    for (const std::string& finding : *findings) response->add_findings(finding);
+  }
+  return Answer(context, findings.status());
+}
+
 grpc::Status PeerService::WarmUp(grpc::ServerContext* context, const v1::WarmUpRequest*,
                                  v1::WarmUpResponse*) {
   return Answer(context, absl::OkStatus());

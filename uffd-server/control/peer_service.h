@@ -18,6 +18,8 @@ class PeerService final : public v1::Peer::Service {
 
   grpc::Status Offer(grpc::ServerContext* context, const v1::OfferRequest* request,
                      v1::OfferResponse* response) override;
+  grpc::Status Check(grpc::ServerContext* context, const v1::OfferRequest* request,
+                     v1::CheckOfferResponse* response) override;
   grpc::Status WarmUp(grpc::ServerContext* context, const v1::WarmUpRequest* request,
                       v1::WarmUpResponse* response) override;
   grpc::Status OpenIncoming(grpc::ServerContext* context, const v1::SessionRequest* request,

@@ -26,6 +26,8 @@ class RelocationClient {
   ~RelocationClient();
 
   absl::StatusOr<v1::ListResponse> List();
+  // What Prepare would refuse, at both ends.
+  absl::StatusOr<v1::CheckResponse> Check(const v1::CheckRequest& request);
   // The session's id.
   absl::StatusOr<std::string> Prepare(const v1::PrepareRequest& request);
   // The downtime in milliseconds; nothing: the daemon does not know it. When the daemon was lost

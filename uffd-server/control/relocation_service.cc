@@ -61,6 +61,22 @@ grpc::Status RelocationService::Prepare(grpc::ServerContext* context,
   return Answer(context, session.status());
 }
 
+grpc::Status RelocationService::Check(grpc::ServerContext* context,
+                                      const v1::CheckRequest* request,
+                                      v1::CheckResponse* response) {
+  const auto findings = relocations_.Check({.vm = request->vm(),
+                                            .destination = request->destination(),
+                                            .destination_vm = request->destination_vm()});
+  if (findings.ok()) {
+    for (const Finding& finding : *findings) {
+      v1::Finding& added = *response->add_findings();
+      added.set_side(finding.side);
+      added.set_message(finding.message);
+    }
+  }
+  return Answer(context, findings.status());
+}
+
 grpc::Status RelocationService::Switch(grpc::ServerContext* context,
                                        const v1::SwitchRequest* request,
                                        v1::SwitchResponse* response) {

@@ -24,6 +24,8 @@ class RelocationService final : public v1::Relocation::Service {
                     v1::ListResponse* response) override;
   grpc::Status Prepare(grpc::ServerContext* context, const v1::PrepareRequest* request,
                        v1::PrepareResponse* response) override;
+  grpc::Status Check(grpc::ServerContext* context, const v1::CheckRequest* request,
+                     v1::CheckResponse* response) override;
   grpc::Status Switch(grpc::ServerContext* context, const v1::SwitchRequest* request,
                       v1::SwitchResponse* response) override;
   grpc::Status Watch(grpc::ServerContext* context, const v1::WatchRequest* request,

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "platform/ram_file.h"
 #include "relocation/downtime.h"
+#include "relocation/fit.h"
 #include "server/status_of.h"
 
 namespace postcopy {
@@ -24,6 +25,9 @@ DestinationSession::DestinationSession(const DaemonParts& parts, Progress initia
 
 absl::Status DestinationSession::OpenIncoming() {
   Turn::Holder turn(turn_);
+  // The source's guest still runs, and this VMM can still take another machine.
+  const absl::Status unchanged = CheckUnchanged(*vmm_, print_);
+  if (!unchanged.ok()) return unchanged;
   {
     absl::MutexLock lock(&mutex_);
     if (aborting_) return absl::AbortedError("the session was given up");

@@ -189,6 +189,7 @@ class DestinationSession {
   std::vector<uint64_t> page_bytes_;   // of each region's backing
   std::unique_ptr<FaultTrace> trace_;  // nothing: not recorded
   std::unique_ptr<Engine> engine_;
+  MachinePrint print_;  // at Prepare(); compared before its VMM is used up
   std::shared_ptr<VmmDriver> vmm_;  // used by the operation that has the turn
   // By the turn, too: whether vmm_ has seen all since the load and nothing is under way to the VMM, and
   // for how long it has refused to start the guest.

@@ -92,7 +92,10 @@ absl::StatusOr<std::shared_ptr<DestinationSession>> DestinationSession::Prepare(
   if (!status.ok()) return status;
   const auto matched = MatchMemory(session->record_, *description, SessionRole::kDestination);
   if (!matched.ok()) return matched.status();
-  status = CheckFit(offer, *description, matched->layout);
+  auto print = session->vmm_->Print();
+  if (!print.ok()) return print.status();
+  session->print_ = *std::move(print);
+  status = CheckFit(offer, *description, session->print_, matched->layout);
   if (!status.ok()) return status;
 
   // The source's order of regions counts.

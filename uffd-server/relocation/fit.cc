@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <iterator>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -11,17 +12,14 @@
 namespace postcopy {
 namespace {
 
-absl::Status CheckProcess(const VmmDescription& vmm, int registered_pid) {
+std::vector<std::string> ProcessFindings(const VmmDescription& vmm, int registered_pid) {
+  // What another process says of itself is of no use.
   if (vmm.pid != registered_pid) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("its monitor socket belongs to process ", vmm.pid,
-                     ", but the hook has registered process ", registered_pid,
-                     ": that QEMU runs without libpostcopy-preload.so"));
+    return {absl::StrCat("its monitor socket belongs to process ", vmm.pid,
+                         ", but the hook has registered process ", registered_pid,
+                         ": that QEMU runs without libpostcopy-preload.so")};
   }
-  if (!vmm.blockers.empty()) {
-    return absl::FailedPreconditionError(absl::StrJoin(vmm.blockers, "; "));
-  }
-  return absl::OkStatus();
+  return vmm.blockers;
 }
 
 std::string OnlyIn(const std::vector<std::string>& a, const std::vector<std::string>& b) {
@@ -32,37 +30,41 @@ std::string OnlyIn(const std::vector<std::string>& a, const std::vector<std::str
 
 }  // namespace
 
-absl::Status CheckSource(const VmmDescription& vmm, int registered_pid) {
-  const absl::Status process = CheckProcess(vmm, registered_pid);
-  if (!process.ok()) return process;
+std::vector<std::string> SourceFindings(const VmmDescription& vmm, int registered_pid) {
+  std::vector<std::string> findings = ProcessFindings(vmm, registered_pid);
   switch (vmm.state) {
     case GuestState::kRunning:
-    case GuestState::kPaused: return absl::OkStatus();
+    case GuestState::kPaused: return findings;
     case GuestState::kWaitsForIncoming:
-      return absl::FailedPreconditionError("it waits for a machine itself (-incoming)");
+      findings.push_back("it waits for a machine itself (-incoming)");
+      return findings;
     case GuestState::kHeldAtSwitchover:
     case GuestState::kSent:
     case GuestState::kOther: break;
   }
-  return absl::FailedPreconditionError(absl::StrCat("its state is ", vmm.state_text));
+  if (findings.empty()) findings.push_back(absl::StrCat("its state is ", vmm.state_text));
+  return findings;
 }
 
-absl::Status CheckDestination(const VmmDescription& vmm, int registered_pid) {
-  const absl::Status process = CheckProcess(vmm, registered_pid);
-  if (!process.ok()) return process;
-  if (vmm.state == GuestState::kWaitsForIncoming) return absl::OkStatus();
-  return absl::FailedPreconditionError(absl::StrCat(
+std::vector<std::string> DestinationFindings(const VmmDescription& vmm, int registered_pid) {
+  std::vector<std::string> findings = ProcessFindings(vmm, registered_pid);
+  if (vmm.state == GuestState::kWaitsForIncoming) return findings;
+  findings.push_back(absl::StrCat(
       "it does not wait for a machine (QEMU needs -S -incoming defer); its state is ",
       vmm.state_text));
+  return findings;
 }
 
-absl::Status CheckFit(const Offer& offer, const VmmDescription& destination,
-                      const MemoryLayout& destination_layout) {
+std::vector<std::string> FitFindings(const Offer& offer, const VmmDescription& destination,
+                                     const MachinePrint& destination_print,
+                                     const MemoryLayout* destination_layout) {
   std::vector<std::string> differences;
-  MemoryLayout source_layout;
-  for (const OfferedRegion& offered : offer.ram) source_layout.regions.push_back(offered.region);
-  const auto same_shape = CheckSameShape(source_layout, destination_layout);
-  if (!same_shape.ok()) differences.push_back(same_shape.error().message);
+  if (destination_layout != nullptr) {
+    MemoryLayout source_layout;
+    for (const OfferedRegion& offered : offer.ram) source_layout.regions.push_back(offered.region);
+    const auto same_shape = CheckSameShape(source_layout, *destination_layout);
+    if (!same_shape.ok()) differences.push_back(same_shape.error().message);
+  }
   if (offer.machine_type != destination.machine_type) {
     differences.push_back(absl::StrCat("machine type ", offer.machine_type,
                                        " at the source and ", destination.machine_type,
@@ -80,8 +82,42 @@ absl::Status CheckFit(const Offer& offer, const VmmDescription& destination,
   if (!at_destination.empty()) {
     differences.push_back(absl::StrCat("devices at the destination only: ", at_destination));
   }
-  if (differences.empty()) return absl::OkStatus();
-  return absl::FailedPreconditionError(absl::StrJoin(differences, "; "));
+  for (std::string& sentence : PrintDifferences(offer.print, offer.vmm_version, destination_print,
+                                                destination.version)) {
+    differences.push_back(std::move(sentence));
+  }
+  return differences;
+}
+
+absl::Status StatusOfFindings(const std::vector<std::string>& findings) {
+  if (findings.empty()) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrJoin(findings, "; "));
+}
+
+absl::Status CheckSource(const VmmDescription& vmm, int registered_pid) {
+  return StatusOfFindings(SourceFindings(vmm, registered_pid));
+}
+
+absl::Status CheckDestination(const VmmDescription& vmm, int registered_pid) {
+  return StatusOfFindings(DestinationFindings(vmm, registered_pid));
+}
+
+absl::Status CheckFit(const Offer& offer, const VmmDescription& destination,
+                      const MachinePrint& destination_print,
+                      const MemoryLayout& destination_layout) {
+  return StatusOfFindings(FitFindings(offer, destination, destination_print, &destination_layout));
+}
+
+absl::Status CheckUnchanged(VmmDriver& vmm, const MachinePrint& before) {
+  const auto description = vmm.Describe();
+  if (!description.ok()) return description.status();
+  const auto now = vmm.Print();
+  if (!now.ok()) return now.status();
+  std::vector<std::string> findings = description->blockers;
+  for (const std::string& change : PrintChanges(before, *now)) {
+    findings.push_back(absl::StrCat("since it was prepared, ", change));
+  }
+  return StatusOfFindings(findings);
 }
 
 }  // namespace postcopy

@@ -18,6 +18,7 @@
 #include "core/memory_layout.h"
 #include "core/units.h"
 #include "relocation/progress.h"
+#include "vmm/machine_print.h"
 
 namespace postcopy {
 
@@ -36,6 +37,7 @@ struct Offer {
   std::string vmm_version;
   int vcpus = 0;
   std::vector<std::string> devices;
+  MachinePrint print;  // empty: an older daemon's
   std::vector<std::string> data_addresses;
   std::string control_address;
 };
@@ -83,6 +85,9 @@ class DestinationPeer {
   virtual ~DestinationPeer() = default;
   // kFailedPrecondition: the sides do not fit; the message names each difference.
   virtual absl::Status MakeOffer(const Offer& offer) = 0;
+  // What MakeOffer() would refuse, a sentence each; nothing is changed. kUnimplemented: the other
+  // daemon is older.
+  virtual absl::StatusOr<std::vector<std::string>> Check(const Offer& offer) = 0;
   // Makes a device state that is sent soon afterwards travel fast, where the way is long. May do
   // nothing; fails silently.
   virtual void WarmUp() = 0;

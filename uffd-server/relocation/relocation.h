@@ -34,6 +34,12 @@ struct SourceLostPolicy {
   std::chrono::seconds after{300};         // the source has been out of reach without interruption
 };
 
+// Something that Prepare() would refuse.
+struct Finding {
+  std::string side;  // "source" or "destination"
+  std::string message;
+};
+
 struct VmSummary {
   std::string name;
   int pid = 0;
@@ -63,6 +69,8 @@ class Relocations {
   // that only this host has. May ask each destination for its figures, 2 s each at most.
   virtual std::vector<Progress> Owed() = 0;
   virtual absl::StatusOr<std::string> Prepare(const PrepareOptions& options) = 0;
+  // All that Prepare() would refuse at both ends; changes nothing at either. kNotFound: no such VM.
+  virtual absl::StatusOr<std::vector<Finding>> Check(const PrepareOptions& options) = 0;
   // The downtime in milliseconds; nothing: not known, or the VM was paused.
   virtual absl::StatusOr<std::optional<double>> Switch(const std::string& session) = 0;
   virtual absl::StatusOr<Progress> Stats(const std::string& vm) = 0;
@@ -85,6 +93,7 @@ class Relocations {
 
   // kCancelled: `has_gone` said so; nothing is left of it.
   virtual absl::Status OnOffer(const Offer& offer, const HasGone& has_gone) = 0;
+  virtual absl::StatusOr<std::vector<std::string>> OnCheck(const Offer& offer) = 0;
   virtual absl::Status OnOpenIncoming(const std::string& session) = 0;
   // Its guest has stopped at the source: the memory can be had from now on.
   virtual absl::Status OnStopped(const std::string& session) = 0;

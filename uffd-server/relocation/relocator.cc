@@ -5,6 +5,7 @@
 #include <exception>
 
 #include "absl/strings/str_cat.h"
+#include "relocation/check.h"
 
 namespace postcopy {
 namespace {
@@ -206,6 +207,22 @@ absl::StatusOr<std::string> Relocator::Prepare(const PrepareOptions& options) {
   if (!session.ok()) return session.status();
   place->Fill(*session);
   return (*session)->session();
+}
+
+absl::StatusOr<std::vector<Finding>> Relocator::Check(const PrepareOptions& options) {
+  if (sessions_.Find(options.vm).Busy()) {
+    return std::vector<Finding>{{"source", "it takes part in another relocation already"}};
+  }
+  auto findings = CheckBothEnds(parts_, options);
+  if (findings.ok() || absl::IsNotFound(findings.status())) return findings;
+  return Prefixed(absl::StrCat("destination ", options.destination), findings.status());
+}
+
+absl::StatusOr<std::vector<std::string>> Relocator::OnCheck(const Offer& offer) {
+  if (sessions_.Find(offer.vm).Busy()) {
+    return std::vector<std::string>{"it takes part in another relocation already"};
+  }
+  return CheckWaitingVm(parts_, offer);
 }
 
 absl::StatusOr<std::optional<double>> Relocator::Switch(const std::string& session) {

@@ -24,6 +24,7 @@ class Relocator final : public Relocations {
   std::vector<VmSummary> List() override;
   std::vector<Progress> Owed() override;
   absl::StatusOr<std::string> Prepare(const PrepareOptions& options) override;
+  absl::StatusOr<std::vector<Finding>> Check(const PrepareOptions& options) override;
   absl::StatusOr<std::optional<double>> Switch(const std::string& session) override;
   absl::StatusOr<Progress> Stats(const std::string& vm) override;
   absl::StatusOr<Progress> WaitForChange(const std::string& vm, SessionState seen,
@@ -35,6 +36,7 @@ class Relocator final : public Relocations {
   absl::StatusOr<RecoveryReport> Recover(const std::string& vm) override;
 
   absl::Status OnOffer(const Offer& offer, const HasGone& has_gone) override;
+  absl::StatusOr<std::vector<std::string>> OnCheck(const Offer& offer) override;
   absl::Status OnOpenIncoming(const std::string& session) override;
   absl::Status OnStopped(const std::string& session) override;
   absl::Status OnLoad(const std::string& session, bool run, std::string_view device_state) override;

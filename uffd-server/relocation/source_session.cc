@@ -6,6 +6,7 @@
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
+#include "relocation/check.h"
 #include "relocation/downtime.h"
 #include "relocation/fit.h"
 #include "relocation/memory_match.h"
@@ -98,6 +99,11 @@ absl::StatusOr<std::shared_ptr<SourceSession>> SourceSession::Prepare(
   }
   absl::Status status = CheckSource(*description, session->record_.pid());
   if (!status.ok()) return Prefixed(vm_name, status);
+  auto print = session->vmm_->Print();
+  if (!print.ok()) {
+    return Prefixed(vm_name, absl::FailedPreconditionError(print.status().message()));
+  }
+  session->print_ = *std::move(print);
   auto offer = session->MakeOffer(*description);
   if (!offer.ok()) return Prefixed(vm_name, offer.status());
 
@@ -164,14 +170,8 @@ absl::StatusOr<std::shared_ptr<RamFileSource>> SourceSession::ServeMemory(
 absl::StatusOr<Offer> SourceSession::MakeOffer(const VmmDescription& vmm) {
   auto source = ServeMemory(vmm);
   if (!source.ok()) return source.status();
-  Offer offer;
+  Offer offer = DescribedOffer(options_, vmm, print_);
   offer.session = session_text_;
-  offer.vm = options_.destination_vm.empty() ? options_.vm : options_.destination_vm;
-  offer.source_vm = options_.vm;
-  offer.machine_type = vmm.machine_type;
-  offer.vmm_version = vmm.version;
-  offer.vcpus = vmm.vcpus;
-  offer.devices = vmm.devices;
   auto addresses = AddressesFor(parts_.addresses, options_.destination);
   if (!addresses.ok()) return addresses.status();
   offer.data_addresses = std::move(addresses->data);
@@ -216,6 +216,8 @@ absl::Status SourceSession::StopAndLoad() {
   if (auto watching = StartWatching(); !watching.ok()) return watching;
   // Before the destination's VMM is opened, which uses it up.
   if (auto movable = CheckStillMovable(); !movable.ok()) return movable;
+  const absl::Status unchanged = CheckUnchanged(*vmm_, print_);
+  if (!unchanged.ok()) return Prefixed("source", unchanged);
   destination_->WarmUp();
   absl::Status opened = destination_->OpenIncoming(session_text_);
   if (!opened.ok()) return Prefixed("destination", opened);

@@ -153,6 +153,7 @@ class SourceSession {
 
   // Used by the operation that has the turn.
   std::shared_ptr<VmmDriver> vmm_;
+  MachinePrint print_;  // at Prepare(); compared before the guest is stopped
   bool stopped_ = false;  // by StopAndHold(): it stands still because of this session
   bool was_running_ = true;
   std::vector<uint64_t> ram_addresses_;  // of the blocks that are served, in the VMM's address space
