@@ -8,6 +8,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "platform/pidfd.h"
 #include "platform/process_identity.h"
 #include "relocation/destination_session.h"
 #include "relocation/relocator.h"
@@ -25,7 +26,8 @@ class DestinationOwnershipTest : public ArmedVmFixture {
     world_.source_runs = false;
     peers_.source_record = RecordedOutcome::kHandedOver;
     RegisterAnother();
-    identity_ = *Identify(registry_.Find("web1")->process);
+    process_.emplace(std::move(*Pidfd::Open(vmm_)));
+    identity_ = *Identify(*process_);
     EXPECT_TRUE(store_->Write(Record(OwnershipMark::kOffered)).ok());
   }
   ~DestinationOwnershipTest() override { session_of_.reset(); }
@@ -55,9 +57,10 @@ class DestinationOwnershipTest : public ArmedVmFixture {
     }
     return false;
   }
-  bool VmmIsDead() { return registry_.Find("web1")->process.HasEnded(); }
+  bool VmmIsDead() { return process_->HasEnded(); }
   OwnershipMark mark() { return store_->Read(session_, SessionRole::kDestination)->mark; }
 
+  std::optional<Pidfd> process_;
   ProcessIdentity identity_;
   std::optional<DaemonParts> parts_;
   std::shared_ptr<DestinationSession> session_of_;
@@ -130,11 +133,11 @@ TEST_F(DestinationOwnershipTest, AGuestThatSomebodyStartedBeforeItsVmmWasEndedIs
 TEST_F(DestinationOwnershipTest, OwnerWhoseVmmIsGoneBecomesNeverWhenTheSourceHasRolledBack) {
   ASSERT_TRUE(store_->Write(Record(OwnershipMark::kOwner)).ok());
   kill(vmm_, SIGKILL);
-  ASSERT_TRUE(registry_.Find("web1")->process.WaitEnded(std::chrono::seconds(10)));
+  ASSERT_TRUE(process_->WaitEnded(std::chrono::seconds(10)));
   registry_.RemoveEnded();
   peers_.source_record = RecordedOutcome::kRolledBack;
-  Relocator relocator(Parts());
-  const auto report = relocator.Recover("web1");
+  const auto relocator = *Relocator::Start(Parts());
+  const auto report = relocator->Recover("web1");
   ASSERT_TRUE(report.ok()) << report.status();
   EXPECT_EQ(report->owner, "source");
   EXPECT_EQ(mark(), OwnershipMark::kNever);
@@ -143,10 +146,10 @@ TEST_F(DestinationOwnershipTest, OwnerWhoseVmmIsGoneBecomesNeverWhenTheSourceHas
 TEST_F(DestinationOwnershipTest, OwnerWhoseVmmIsGoneStaysOwnerWhileTheSourceHasHandedOver) {
   ASSERT_TRUE(store_->Write(Record(OwnershipMark::kOwner)).ok());
   kill(vmm_, SIGKILL);
-  ASSERT_TRUE(registry_.Find("web1")->process.WaitEnded(std::chrono::seconds(10)));
+  ASSERT_TRUE(process_->WaitEnded(std::chrono::seconds(10)));
   registry_.RemoveEnded();
-  Relocator relocator(Parts());
-  EXPECT_EQ(relocator.Recover("web1")->owner, "destination");
+  const auto relocator = *Relocator::Start(Parts());
+  EXPECT_EQ(relocator->Recover("web1")->owner, "destination");
   EXPECT_EQ(mark(), OwnershipMark::kOwner);
 }
 

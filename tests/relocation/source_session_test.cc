@@ -119,7 +119,7 @@ TEST_F(SourceSessionTest, CheckTellsWhatIsWrongAtBothEndsAndChangesNothing) {
                                          "destination: its CPU differs"));
   EXPECT_THAT(world_.Calls(), testing::IsEmpty());
   EXPECT_FALSE(relocator_->Stats("web1").ok());
-  EXPECT_THAT(store_->ReadAll("web1"), testing::IsEmpty());
+  EXPECT_THAT(store_->ReadAll("web1")->readable, testing::IsEmpty());
   EXPECT_EQ(relocator_->Check({"web9", "there:7700", "", false}).status().code(),
             absl::StatusCode::kNotFound);
 }

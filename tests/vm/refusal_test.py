@@ -7,6 +7,8 @@ shown with a scripted monitor in tests/vmm.
 """
 
 import contextlib
+import os
+import pathlib
 import shutil
 import subprocess
 import time
@@ -141,9 +143,9 @@ class Refusal(support.StageTest):
         self.assert_refused(a, MISFIT, "disk", "vhost-user", "another process")
 
     def foreign_memory(self, host):
-        """A file with content that belongs to others, and the words that give it to a QEMU as memory
-        backend "shm"."""
-        path = self.stage.folder / f"neighbour-{host}"
+        """A file with content that belongs to others, on tmpfs as guest RAM is, and the words that give
+        it to a QEMU as memory backend "shm"."""
+        path = pathlib.Path(f"/dev/shm/neighbour-{os.getpid()}-{host}")
         path.write_bytes(_NEIGHBOUR)
         self.addCleanup(path.unlink)
         return path, ("-object", f"memory-backend-file,id=shm,size={len(_NEIGHBOUR)},"

@@ -85,10 +85,6 @@ class FakeQemu {
     std::lock_guard lock(mutex_);
     return discard_data_;
   }
-  void SetCapability(const std::string& name, bool on) {
-    std::lock_guard lock(mutex_);
-    capabilities_[name] = on;
-  }
   int Count(const std::string& command) const {
     int count = 0;
     for (const std::string& name : server_->commands()) count += name == command;

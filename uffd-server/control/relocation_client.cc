@@ -17,7 +17,7 @@ using std::chrono::seconds;
 constexpr seconds kShortCallLimit{10};
 // The daemon's own limits towards its peer and its VMM, and some more.
 constexpr seconds kPrepareLimit{120};
-constexpr seconds kCheckLimit{40};
+constexpr seconds kWholeCheckLimit{40};
 constexpr seconds kSwitchLimit{180};
 constexpr seconds kCancelLimit{60};
 constexpr seconds kHurryLimit{10};
@@ -61,7 +61,7 @@ absl::StatusOr<v1::ListResponse> RelocationClient::List() {
 absl::StatusOr<v1::CheckResponse> RelocationClient::Check(const v1::CheckRequest& request) {
   v1::CheckResponse response;
   const absl::Status status =
-      connection_->Call(kCheckLimit, request, response, &v1::Relocation::Stub::Check);
+      connection_->Call(kWholeCheckLimit, request, response, &v1::Relocation::Stub::Check);
   if (!status.ok()) return status;
   return response;
 }

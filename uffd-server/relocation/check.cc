@@ -27,7 +27,7 @@ Looked LookAt(const DaemonParts& parts, VmRecord record) {
     return looked;
   }
   looked.record.emplace(std::move(record));
-  auto vmm = parts.connect_vmm(looked.record->qmp_path);
+  auto vmm = parts.connect_vmm(*looked.record);
   if (!vmm.ok()) {
     looked.findings.emplace_back(vmm.status().message());
     return looked;
@@ -55,7 +55,7 @@ void Append(std::vector<std::string> more, std::vector<std::string>& findings) {
 void AddMissingMemory(const DaemonParts& parts, const VmRecord& record,
                       std::vector<std::string>& findings) {
   if (!record.arming.has_value()) return;
-  const auto recorded = parts.store.Read(record.arming->session_id);
+  const auto recorded = parts.store.Read(record.arming->session_id, SessionRole::kDestination);
   if (recorded.ok() && (recorded->mark == OwnershipMark::kCommitted ||
                         recorded->mark == OwnershipMark::kArrived)) {
     return;

@@ -247,7 +247,7 @@ absl::Status SourceSession::StopAndLoad() {
   status_.Apply(SessionEvent::kStateTaken);
   parts_.faults.Reach("taken");
   // It is laid while the destination loads.
-  if (auto begun = BeginFence(); !begun.ok()) return begun;
+  if (auto fencing = BeginFence(); !fencing.ok()) return fencing;
   const absl::Status loaded = transfer->Finish(was_running_, state->bytes);
   if (!loaded.ok()) return Prefixed("destination", loaded);
   if (auto fenced = AwaitFence(); !fenced.ok()) return fenced;
