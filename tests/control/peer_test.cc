@@ -119,6 +119,7 @@ TEST_F(PeerTest, CheckCarriesTheOfferAndAllFindings) {
   Offer offer;
   offer.session = kTestSession;
   offer.vm = offer.source_vm = "web1";
+  offer.control_address = "10.0.0.7:7700";
   offer.print = {{"CPU vendor", "GenuineIntel"}, {"device disk0: addr", "04.0"}};
   const auto findings = destination_->Check(offer);  // without RAM: the source could not tell
   ASSERT_TRUE(findings.ok()) << findings.status();

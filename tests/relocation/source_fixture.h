@@ -38,6 +38,7 @@ class SourceSessionTest : public DaemonFixture {
   }
 
   // `arrival`: armed for that session, as after a restart of its daemon.
+  std::string vm_name_ = "web1";  // that RegisterVm() registers
   void RegisterVm(std::optional<SessionId> arrival = std::nullopt, int pid = getpid(),
                   uint16_t version = wire::kAgentProtocolVersion,
                   std::optional<SessionId> fenced = std::nullopt) {
@@ -46,7 +47,7 @@ class SourceSessionTest : public DaemonFixture {
     VmRegistry::Registration registration;
     registration.message.version = version;
     registration.message.fenced_session = fenced;
-    registration.message.vm_name = "web1";
+    registration.message.vm_name = vm_name_;
     registration.message.qmp_path = "/qmp";
     wire::RegisterBlock block;
     block.kind = wire::BlockKind::kSharedFile;
@@ -63,7 +64,8 @@ class SourceSessionTest : public DaemonFixture {
     }
     registration.ram_files.push_back(std::move(file));
     registration.process = std::move(*Pidfd::Open(pid));
-    ASSERT_TRUE(registry_.Register(1, std::move(registration)).ok());
+    const absl::Status registered = registry_.Register(1, std::move(registration));
+    ASSERT_TRUE(registered.ok()) << registered;
 
     description_.pid = pid;
     description_.machine_type = "pc-i440fx-7.2";

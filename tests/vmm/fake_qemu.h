@@ -158,6 +158,9 @@ class FakeQemu {
     if (command == "qom-get" && StringAt(arguments, "property") == "discard-data") {
       return QmpReturn(request, discard_data_);
     }
+    if (command == "qom-get" && StringAt(arguments, "property") == "memory-backend") {
+      return QmpReturn(request, "/objects/ram");
+    }
     if (command == "qom-get") return QmpReturn(request, "/dev/shm/ram");
     if (command == "qom-set") {
       discard_data_ = BoolAt(arguments, "value");

@@ -21,6 +21,9 @@ TEST(QemuDriverTest, DescribesWithoutOptionalAnswers) {
     if (StringAt(MemberAt(request, "arguments"), "property") == "type") {
       return {{QmpReturn(request, "pc-q35-7.2-machine")}};
     }
+    if (StringAt(MemberAt(request, "arguments"), "property") == "memory-backend") {
+      return {{QmpReturn(request, "/objects/ram")}};
+    }
     return {{QmpRefusal(request, "Property 'memory-backend-ram.mem-path' not found")}};
   });
   const auto driver = qemu.Driver();
@@ -42,28 +45,25 @@ TEST(QemuDriverTest, DescribeFailsWhenAVitalAnswerIsRefused) {
 }
 
 TEST(QemuDriverTest, SettingsAreRestoredOnce) {
-  FakeQemu qemu("running");
+  FakeQemu qemu("inmigrate");
   const auto driver = qemu.Driver();
   const auto capabilities = qemu.capabilities();
-  const Json parameters = qemu.parameters();
-  ASSERT_TRUE(driver->PrepareSource().ok());
-  EXPECT_TRUE(qemu.capabilities().at("pause-before-switchover"));
+  ASSERT_TRUE(driver->PrepareDestination().ok());
+  EXPECT_TRUE(qemu.capabilities().at("x-ignore-shared"));
   EXPECT_FALSE(qemu.capabilities().at("multifd"));
-  EXPECT_NE(qemu.parameters(), parameters);
   ASSERT_TRUE(driver->RestoreSettings().ok());
   EXPECT_EQ(qemu.capabilities(), capabilities);
-  EXPECT_EQ(qemu.parameters(), parameters);
   const int sent = qemu.Count("migrate-set-capabilities");
   ASSERT_TRUE(driver->RestoreSettings().ok());
   EXPECT_EQ(qemu.Count("migrate-set-capabilities"), sent);
 }
 
 TEST(QemuDriverTest, PreparingTwiceStillRestoresTheFirstSettings) {
-  FakeQemu qemu("running");
+  FakeQemu qemu("inmigrate");
   const auto driver = qemu.Driver();
   const auto capabilities = qemu.capabilities();
-  ASSERT_TRUE(driver->PrepareSource().ok());
-  ASSERT_TRUE(driver->PrepareSource().ok());
+  ASSERT_TRUE(driver->PrepareDestination().ok());
+  ASSERT_TRUE(driver->PrepareDestination().ok());
   ASSERT_TRUE(driver->RestoreSettings().ok());
   EXPECT_EQ(qemu.capabilities(), capabilities);
 }
@@ -73,21 +73,27 @@ TEST(QemuDriverTest, DestinationThatBecomesASourceGetsAllItsCapabilities) {
   const auto driver = qemu.Driver();
   ASSERT_TRUE(driver->PrepareDestination().ok());
   qemu.Set("running", "completed");
-  ASSERT_TRUE(driver->PrepareSource().ok());
+  qemu.Override("migrate", [&qemu](const Json& request) -> QmpAnswer {
+    qemu.Set("finish-migrate", "pre-switchover");
+    return {{QmpReturn(request) + MigrationEventLine("active") +
+             MigrationEventLine("pre-switchover")}};
+  });
+  const auto held = driver->StopAndHold();
+  ASSERT_TRUE(held.ok()) << held.status();
   EXPECT_TRUE(qemu.capabilities().at("events"));
   EXPECT_TRUE(qemu.capabilities().at("x-ignore-shared"));
   EXPECT_TRUE(qemu.capabilities().at("pause-before-switchover"));
 }
 
-TEST(QemuDriverTest, FailedPrepareLeavesNothingChanged) {
+TEST(QemuDriverTest, SettingsThatAreRefusedLeaveNothingChanged) {
   FakeQemu qemu("running");
   const auto driver = qemu.Driver();
   const auto capabilities = qemu.capabilities();
   qemu.Override("migrate-set-parameters", [](const Json& request) -> QmpAnswer {
     return {{QmpRefusal(request, "bad parameter")}};
   });
-  const auto prepared = driver->PrepareSource();
-  EXPECT_THAT(std::string(prepared.message()), HasSubstr("bad parameter"));
+  const auto held = driver->StopAndHold();
+  EXPECT_THAT(std::string(held.status().message()), HasSubstr("bad parameter"));
   EXPECT_EQ(qemu.capabilities(), capabilities);
 }
 
