@@ -56,4 +56,4 @@ class ArrivalTest(support.StageTest):
     def arrived_bytes(self):
         """What has arrived; -1 before the guest runs at the destination."""
         answer = support.ctl(self.stage.hosts["b"], "stats", VM).answer
-        return answer.get("present_bytes", 0) if answer.get("state") == "running" else -1
+        return (answer.get("present_bytes") or 0) if answer.get("state") == "running" else -1

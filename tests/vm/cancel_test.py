@@ -93,7 +93,7 @@ class Operator(support.StageTest):
         print(refused.message)
         self.assert_moved(relocating.end())
         self.assert_code(ctl(self.at_a, "cancel", VM), MISFIT, "owns it since the switch")
-        self.assert_code(ctl(self.at_b, "cancel", VM), MISFIT, "cancel it at the source")
+        self.assert_code(ctl(self.at_b, "cancel", VM), MISFIT, "cancel web1: ")
 
     def test_a_second_relocation_of_the_same_vm_is_refused(self):
         self.hold("held")
@@ -120,7 +120,7 @@ class Operator(support.StageTest):
         self.a.qmp.command("stop")
         ended = self.stage.relocate()
         self.assert_code(ended, OK)
-        self.assertEqual(ended.answer["downtime_ms"], 0)
+        self.assertIsNone(ended.answer["downtime_ms"])
         self.assertEqual(self.status(self.b), "paused")
         self.b.qmp.command("cont")
         status = checker.wait_full_passes(self.stage.network, self.config.guest.address, 1)
@@ -129,7 +129,7 @@ class Operator(support.StageTest):
     def test_list_stats_watch_and_recover_tell_the_same_story_at_both_sides(self):
         for host in (self.at_a, self.at_b):
             (vm,) = ctl(host, "list").answer["vms"]
-            self.assertEqual((vm["name"], vm["problem"], vm["session"]), (VM, "", ""))
+            self.assertEqual((vm["name"], vm["problem"], vm["session"]), (VM, None, None))
             self.assert_code(ctl(host, "stats", VM), NO_SUCH_VM, "no relocation")
             self.assert_code(ctl(host, "recover", VM), NO_SUCH_VM, "no relocation")
         self.assert_code(self.stage.relocate("--keep-source"), OK)

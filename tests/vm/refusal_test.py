@@ -220,9 +220,9 @@ class Refusal(support.StageTest):
 
     def test_a_block_job(self):
         a = self.both(*_null_disk("d0"), "-device", "virtio-blk-pci,drive=d0,id=disk0")
-        a.qmp.command("blockdev-add", {"driver": "null-co", "node-name": "target",
+        a.qmp.command("blockdev-add", **{"driver": "null-co", "node-name": "target",
                                        "size": 1 << 30, "read-zeroes": True})
-        a.qmp.command("blockdev-mirror", {"job-id": "mirror0", "device": "d0", "target": "target",
+        a.qmp.command("blockdev-mirror", **{"job-id": "mirror0", "device": "d0", "target": "target",
                                           "sync": "full", "speed": 1 << 20})
         self.assert_refused(a, MISFIT, "job mirror0 (mirror, running)", "block-job-cancel",
                             options=("--prepare-only",))
@@ -230,15 +230,15 @@ class Refusal(support.StageTest):
     def test_an_export_of_a_disk(self):
         a = self.both(*_null_disk("d0"), "-device", "virtio-blk-pci,drive=d0,id=disk0")
         socket = self.stage.folder / "nbd.sock"
-        a.qmp.command("nbd-server-start", {"addr": {"type": "unix", "data": {"path": str(socket)}}})
+        a.qmp.command("nbd-server-start", **{"addr": {"type": "unix", "data": {"path": str(socket)}}})
         self.addCleanup(lambda: socket.unlink(missing_ok=True))
-        node = a.qmp.command("query-named-block-nodes", {"flat": True})[0]["node-name"]
-        a.qmp.command("block-export-add", {"type": "nbd", "id": "e0", "node-name": node})
+        node = a.qmp.command("query-named-block-nodes", **{"flat": True})[0]["node-name"]
+        a.qmp.command("block-export-add", **{"type": "nbd", "id": "e0", "node-name": node})
         self.assert_refused(a, MISFIT, "block export e0 (nbd", options=("--prepare-only",))
 
     def test_a_dirty_bitmap_that_would_be_lost(self):
         a = self.both(*_null_disk("d0"), "-device", "virtio-blk-pci,drive=d0,id=disk0")
-        a.qmp.command("block-dirty-bitmap-add", {"node": "d0", "name": "b0"})
+        a.qmp.command("block-dirty-bitmap-add", **{"node": "d0", "name": "b0"})
         self.assert_refused(a, MISFIT, "dirty bitmap b0", "dirty-bitmaps",
                             options=("--prepare-only",))
 
@@ -260,7 +260,7 @@ class Refusal(support.StageTest):
     def test_what_is_hot_plugged_after_prepare_is_found_before_the_stop(self):
         a = self.both()
         self.assertEqual(self.stage.relocate("--prepare-only").code, OK)
-        a.qmp.command("device_add", {"driver": "virtio-rng-pci", "id": "late",
+        a.qmp.command("device_add", **{"driver": "virtio-rng-pci", "id": "late",
                                      "rng": self.rng(a), "addr": "7"})
         a.qmp.poll_events()
         done = self.stage.hosts["a"].ctl("switch", VM)
@@ -270,14 +270,14 @@ class Refusal(support.StageTest):
         self.assertEqual(a.qmp.command("query-status")["status"], "running")
 
     def rng(self, vm):
-        vm.qmp.command("object-add", {"qom-type": "rng-random", "id": "r",
+        vm.qmp.command("object-add", **{"qom-type": "rng-random", "id": "r",
                                       "filename": "/dev/urandom"})
         return "r"
 
     def test_check_tells_everything_at_once_and_changes_nothing(self):
         disk = (*_null_disk("d0"), "-device", "virtio-blk-pci,drive=d0,id=disk0,addr=5")
         a = self.both(*disk, at_b=(*disk[:-1], "virtio-blk-pci,drive=d0,id=disk0,addr=6"))
-        a.qmp.command("block-dirty-bitmap-add", {"node": "d0", "name": "b0"})
+        a.qmp.command("block-dirty-bitmap-add", **{"node": "d0", "name": "b0"})
         check = ("check", VM, "--to", self.stage.hosts["b"].address)
         before = a.qmp.command("query-migrate-capabilities")
         began = time.monotonic()

@@ -20,7 +20,7 @@ constexpr std::chrono::seconds kLongestHold{60};
 constexpr std::chrono::milliseconds kHoldPoll{5};
 
 const std::set<std::string> kSteps = {"opened",    "held",         "taken",          "loaded",
-                                      "recorded",  "handed-over",  "incoming",       "state-loaded",
+                                      "fenced",    "recorded",  "handed-over",  "incoming",       "state-loaded",
                                       "owner-recorded", "resumed"};
 
 }  // namespace

@@ -101,9 +101,17 @@ void SourceSession::AskWhetherArrived() {
 
 absl::Status SourceSession::EndBeforeSwitch() {
   const std::string reason = vmm_ == nullptr ? "" : vmm_->EndReason();
+  if (reason.empty()) {  // it did not say that it was about to end
+    const std::string error =
+        absl::StrCat("VM ", options_.vm, " has ended as in a crash: its VMM (process ",
+                     record_.pid(), ") ended before the switch, and nothing was handed over");
+    status_.Apply(SessionEvent::kVmLost, error);
+    parts_.page_server.Remove(session_);
+    vmm_.reset();
+    return absl::DataLossError(error);
+  }
   const std::string how = reason == "guest-shutdown" ? "its guest has powered off"
-                          : reason.empty() ? "its VMM has ended"
-                                           : absl::StrCat("its VMM has ended (", reason, ")");
+                                                     : absl::StrCat("its VMM has ended (", reason, ")");
   const std::string why =
       absl::StrCat("VM ", options_.vm, " has ended here before the switch: ", how,
                    "; it was not stopped for the relocation, and nothing was handed over");
