@@ -50,7 +50,7 @@ class Qmp:
         self._receive("greeting", deadline)
         self.command("qmp_capabilities", timeout_s=timeout_s)
 
-    def command(self, name, timeout_s=None, **arguments):
+    def command(self, name, /, timeout_s=None, **arguments):
         """Runs a command and returns what it returns.
 
         Pass names that are no Python names with `**{"x-y": 1}`. QmpError: QEMU refused. QmpTimeout:

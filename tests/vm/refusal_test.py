@@ -96,12 +96,12 @@ class Refusal(support.StageTest):
     def test_an_unhooked_qemu_at_the_destination(self):
         a = self.vm("a")
         self.vm("b", incoming=True, hook="")
-        self.assert_refused(a, MISFIT, VM, "libpostcopy-preload.so")
+        self.assert_refused(a, MISFIT, VM, "with the hook")
 
     def test_an_unhooked_qemu_at_the_source(self):
         a = self.vm("a", hook="")
         self.vm("b", incoming=True)
-        self.assert_refused(a, NO_SUCH_VM, VM, "libpostcopy-preload.so")
+        self.assert_refused(a, NO_SUCH_VM, VM, "with the hook")
 
     def test_a_destination_that_runs_already(self):
         a = self.vm("a")
