@@ -35,7 +35,7 @@ class Confined(support.StageTest):
         os.link(self.stage.hosts[host].agent, inside)
 
     def problem(self, host):
-        return next(each["problem"] for each in ctl(self.stage.hosts[host], "list").answer["vms"]
+        return next(each["problem"] or "" for each in ctl(self.stage.hosts[host], "list").answer["vms"]
                     if each["name"] == VM)
 
     def test_a_qemu_in_a_chroot_is_named_until_it_can_come_back(self):
