@@ -4,7 +4,7 @@
 // Pages that somebody waits for are requested again first; the others are granted again as before.
 // Where nearly everything fails the bulk waits for the next try, too: it would only be dropped.
 //
-// Its thread sleeps while nothing has failed. Not responsible for what cannot be mended by waiting
+// Its thread sleeps while nothing has failed. Not responsible for what waiting cannot fix
 // (the VM's process is gone), nor for lanes that break (the transport's).
 //
 // Thread-safe. What is noted here is rare, so it may allocate.

@@ -18,7 +18,7 @@
 namespace postcopy {
 
 // Connects to the listening socket at `path`; close-on-exec. kTimeout: its backlog stayed full that
-// long (zero: was full). kUnavailable: nobody listens there. kNotFound: no such path.
+// long (zero: was full). kUnavailable: no process listens there. kNotFound: no such path.
 Result<UniqueFd> ConnectUnixStream(const std::string& path, std::chrono::milliseconds timeout);
 
 // Two connected sockets, both close-on-exec.

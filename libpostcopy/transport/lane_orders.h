@@ -29,7 +29,7 @@ class LaneOrders {
   uint32_t AddRequest(uint32_t id, PageAddress page) POSTCOPY_EXCLUDES(mutex_);
   // False: as many grants are open as may be.
   bool AddGrant(RegionId region, PageRange range);
-  // False: the map was asked for on this lane already.
+  // False: the map was requested on this lane already.
   bool AddMap() { return !map_asked_.exchange(true, std::memory_order_relaxed); }
 
   // --- answering ---------------------------------------------------------------------------------
@@ -38,7 +38,7 @@ class LaneOrders {
   std::optional<uint32_t> TakeRequest(uint32_t number, PageAddress page) POSTCOPY_EXCLUDES(mutex_);
   // Takes `range` off the oldest open grant. False: it is not what comes next of that.
   bool TakeGranted(RegionId region, PageRange range);
-  // False: the map was not asked for, has come, or goes back behind what it has said.
+  // False: the map was not requested, has come, or goes back behind what it has said.
   bool TakeMap(const wire::MapFields& map);
 
   // Nothing of it will be answered. REQUIRES: no other call at the time.

@@ -223,7 +223,7 @@ class VmRegistry {
   // The VM's request, if it is of this kind and session; the VM has none afterwards.
   static std::shared_ptr<Request> TakeRequest(Vm* vm, RequestKind kind, const SessionId& session_id);
   static void LoseRequest(Vm& vm);
-  // The hook's answer that `kind` failed. False: nobody requested it.
+  // The hook's answer that `kind` failed. False: no request waits for it.
   bool FailRequest(AgentClientId client, RequestKind kind, const SessionId& session_id,
                    std::string text) ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status StartRequest(std::string_view name, const std::shared_ptr<Request>& request)

@@ -20,7 +20,7 @@ inline constexpr std::chrono::milliseconds kGuestAnswerLimit{2'000};
 
 struct Monitor {
   std::string path;  // of its socket; empty: none was told
-  int pid = 0;       // of the VMM; nobody else is talked to
+  int pid = 0;       // of the VMM; no other process is talked to
 };
 
 // One of the two is empty.
