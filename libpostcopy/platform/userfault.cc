@@ -90,9 +90,12 @@ Result<void> RegisterFaults(int userfault, uint64_t start, uint64_t size_bytes, 
 
 Result<void> UnregisterFaults(int userfault, uint64_t start, uint64_t size_bytes) {
   uffdio_range range{start, size_bytes};
-  if (RetryIoctl(userfault, UFFDIO_UNREGISTER, &range) != 0) {
-    return ErrnoError(errno, "unregister guest RAM from userfaultfd");
-  }
+  const int result = RetryIoctl(userfault, UFFDIO_UNREGISTER, &range);
+  const int cause = errno;
+  // The kernel (seen with 6.18) wakes the waiters before it takes each mapping's own lock: a fault that
+  // is under way meanwhile begins to wait after that, and nothing would ever wake it.
+  WakePages(userfault, start, size_bytes);
+  if (result != 0) return ErrnoError(cause, "unregister guest RAM from userfaultfd");
   return {};
 }
 

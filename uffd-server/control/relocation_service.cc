@@ -50,9 +50,12 @@ grpc::Status RelocationService::Prepare(grpc::ServerContext* context,
                                              .destination_vm = request->destination_vm(),
                                              .keep_source = request->keep_source()});
   if (session.ok()) response->set_session(*session);
-  // Nobody would ever switch it, and it would keep every other relocation of this VM out.
-  const auto now = session.ok() && context->IsCancelled() ? relocations_.Stats(request->vm())
-                                                          : absl::StatusOr<Progress>();
+  // Nobody would ever switch it, and it would keep every other relocation of this VM out. The
+  // deadline as well: gRPC notices that it has passed a little later.
+  const bool has_gone =
+      context->IsCancelled() || context->deadline() <= std::chrono::system_clock::now();
+  const auto now =
+      session.ok() && has_gone ? relocations_.Stats(request->vm()) : absl::StatusOr<Progress>();
   if (now.ok() && now->session == *session) {
     const absl::Status cancelled = relocations_.Cancel(request->vm());
     spdlog::warn("session {}, vm {}, prepared, and whoever asked for it has gone: cancelled, {}",
