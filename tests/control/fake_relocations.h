@@ -61,6 +61,11 @@ class FakeRelocations : public Relocations {
     const absl::MutexLock lock(&mutex_);
     vms_ = std::move(vms);
   }
+  // What Check finds; nothing at first.
+  void SetFindings(std::vector<Finding> findings) {
+    const absl::MutexLock lock(&mutex_);
+    findings_ = std::move(findings);
+  }
   // What is owed, a step for each time that it is looked at; the last one stays.
   void SetOwed(std::deque<std::vector<Progress>> steps) {
     const absl::MutexLock lock(&mutex_);
@@ -126,9 +131,10 @@ class FakeRelocations : public Relocations {
     return now;
   }
   absl::StatusOr<std::vector<Finding>> Check(const PrepareOptions& options) override {
+    if (auto status = Called("check", "check " + options.vm); !status.ok()) return status;
     const absl::MutexLock lock(&mutex_);
     prepared_ = options;
-    return std::vector<Finding>{{"source", "job mirror0"}, {"destination", "no such VM"}};
+    return findings_;
   }
   absl::StatusOr<std::vector<std::string>> OnCheck(const Offer& offer) override {
     const absl::MutexLock lock(&mutex_);
@@ -275,6 +281,7 @@ class FakeRelocations : public Relocations {
   bool switched_ = false;
   std::optional<SessionState> after_failed_switch_;
   std::deque<Progress> after_switch_;
+  std::vector<Finding> findings_;
   PrepareOptions prepared_;
   Offer offer_;
   std::string device_state_;

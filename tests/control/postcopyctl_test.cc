@@ -2,17 +2,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <algorithm>
-#include <chrono>
-#include <cstdlib>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "control/control_server.h"
 #include "control/postcopy.pb.h"
-#include "tests/control/fake_relocations.h"
-#include "tests/control/run_command.h"
+#include "tests/control/postcopyctl_fixture.h"
 
 namespace postcopy {
 namespace {
@@ -23,52 +17,6 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
 using ::testing::StartsWith;
-
-class PostcopyctlTest : public ::testing::Test {
- protected:
-  PostcopyctlTest()
-      : server_(ControlServer::Start({.addresses = {"127.0.0.1:0"}}, relocations_).value()) {}
-
-  std::vector<std::string> Words(const std::vector<std::string>& arguments) const {
-    std::vector<std::string> words{POSTCOPYCTL, "--daemon", server_->addresses()[0]};
-    words.insert(words.end(), arguments.begin(), arguments.end());
-    return words;
-  }
-  Finished Run(const std::vector<std::string>& arguments) const {
-    Finished run = RunningCommand(Words(arguments)).Wait();
-    Keep(arguments, run);
-    return run;
-  }
-  // Appends an answer in JSON to the file that POSTCOPY_ANSWERS names, for json_test.py.
-  static void Keep(const std::vector<std::string>& arguments, const Finished& run) {
-    const char* const file = std::getenv("POSTCOPY_ANSWERS");
-    const bool in_json = std::find(arguments.begin(), arguments.end(), "--json") != arguments.end();
-    if (file == nullptr || !in_json) return;
-    std::ofstream(file, std::ios::app)
-        << json{{"arguments", arguments}, {"code", run.code}, {"out", run.out}}.dump() << "\n";
-  }
-  // Running, half there, committed.
-  void LetItCommit() {
-    Progress half = ProgressIn(SessionState::kRunning);
-    half.data_bytes = 1 << 30;
-    half.present_bytes = 1 << 29;
-    half.bulk_bytes = 1 << 29;
-    half.elapsed_ms = 300;
-    Progress done = half;
-    done.state = SessionState::kCommitted;
-    done.present_bytes = done.bulk_bytes = 1 << 30;
-    done.faults = 1234;
-    done.fault_p99_us = 800.5;
-    done.downtime_ms = 7.5;
-    done.committed_at_us = 1'700'000'000'123'456;
-    relocations_.AfterSwitch({half, done});
-  }
-
-  FakeRelocations relocations_;
-  std::unique_ptr<ControlServer> server_;
-};
-
-const std::vector<std::string> kRelocate{"relocate", "web1", "--to", "10.77.0.12"};
 
 TEST_F(PostcopyctlTest, RelocatePreparesSwitchesAndWaitsForCommit) {
   LetItCommit();
@@ -264,6 +212,22 @@ TEST_F(PostcopyctlTest, OtherCommandsTellWhatTheDaemonSays) {
   EXPECT_EQ(json::parse(watched.out)["outcome"], "committed");
 }
 
+TEST_F(PostcopyctlTest, CheckPrintsAllThatIsInTheWay) {
+  Finished run = Run({"check", "web1", "--to", "b", "--as", "web1-b"});
+  EXPECT_EQ(run.code, 0) << run.err;
+  EXPECT_EQ(run.out, "web1: can be relocated to b\n");
+  EXPECT_EQ(relocations_.prepared().destination_vm, "web1-b");
+  relocations_.SetFindings({{"source", "job mirror0"}, {"destination", "no such VM"}});
+  run = Run({"check", "web1", "--to", "b"});
+  EXPECT_EQ(run.code, 4);
+  EXPECT_EQ(run.out, "source: job mirror0\ndestination: no such VM\n");
+  run = Run({"check", "web1", "--to", "b", "--json"});
+  EXPECT_EQ(run.code, 4);
+  const json object = json::parse(run.out);
+  EXPECT_EQ(object["outcome"], "misfit");
+  EXPECT_EQ(object["findings"][1], (json{{"side", "destination"}, {"message", "no such VM"}}));
+}
+
 TEST_F(PostcopyctlTest, WatchWithJsonIsALineForEachMessage) {
   RunningCommand running(Words({"watch", "web1", "--json"}));
   ASSERT_TRUE(relocations_.AwaitCall("wait web1"));
@@ -286,7 +250,8 @@ TEST_F(PostcopyctlTest, EveryCommandAnswersInJsonWhetherItSucceedsOrFails) {
   const std::vector<std::vector<std::string>> commands{
       {"list"},          {"stats", "web1"}, {"watch", "web1"},   {"cancel", "web1"},
       {"hurry", "web1"}, {"release", "web1"}, {"recover", "web1"}, {"source-lost", "web1", "--kill"},
-      {"switch", "web1", "--no-wait"},      {"relocate", "web1", "--to", "b", "--no-wait"}};
+      {"check", "web1", "--to", "b"},       {"switch", "web1", "--no-wait"},
+      {"relocate", "web1", "--to", "b", "--no-wait"}};
   VmSummary vm = VmNamed("web1", 4711);
   vm.in_session = true;
   vm.progress = ProgressIn(SessionState::kRolledBack);
@@ -298,8 +263,8 @@ TEST_F(PostcopyctlTest, EveryCommandAnswersInJsonWhetherItSucceedsOrFails) {
     EXPECT_EQ(run.code, words[0] == "watch" ? 6 : 0) << words[0] << ": " << run.out << run.err;
     EXPECT_FALSE(json::parse(run.out)["outcome"].is_null()) << words[0];
   }
-  for (const char* call : {"stats", "cancel", "hurry", "release", "recover", "source-lost", "switch",
-                           "prepare"}) {
+  for (const char* call : {"stats", "cancel", "hurry", "release", "recover", "source-lost", "check",
+                           "switch", "prepare"}) {
     relocations_.Fail(call, absl::FailedPreconditionError("it cannot be done now"));
   }
   for (std::vector<std::string> words : commands) {
@@ -327,74 +292,6 @@ TEST_F(PostcopyctlTest, FailuresAreObjectsOfTheSameForm) {
   const Finished usage = Run({"relocate", "web1", "--json"});
   EXPECT_EQ(usage.code, 2);
   EXPECT_EQ(json::parse(usage.out)["outcome"], "usage");
-}
-
-TEST_F(PostcopyctlTest, TypingErrorsAreNamedWithWhatWasMeant) {
-  const auto complaint = [this](const std::vector<std::string>& words) {
-    const Finished run = Run(words);
-    EXPECT_EQ(run.code, 2);
-    return run.err.substr(0, run.err.find('\n'));
-  };
-  EXPECT_EQ(complaint({"relocte", "web1"}),
-            "postcopyctl: there is no command relocte, did you mean relocate?");
-  EXPECT_EQ(complaint({"relocate", "web1", "--too", "x"}),
-            "postcopyctl: relocate: there is no option --too, did you mean --to?");
-  EXPECT_EQ(complaint({"relocate", "web1", "--to", ""}),
-            "postcopyctl: --to an empty text: it names no host");
-  EXPECT_EQ(complaint({"relocate", "web1", "--to", "b:abc"}),
-            "postcopyctl: --to b:abc: the port is not a number from 1 to 65535");
-  EXPECT_EQ(complaint({"relocate", "web1", "--to", "0.0.0.0"}),
-            "postcopyctl: --to 0.0.0.0: it means every address of a host, so nothing can connect to "
-            "it");
-  EXPECT_EQ(complaint({"list", "--daemon", "[::1"}), "postcopyctl: --daemon [::1: the bracket is not "
-                                                     "closed");
-  EXPECT_THAT(relocations_.calls(), IsEmpty());
-}
-
-TEST_F(PostcopyctlTest, UnreachableDaemonIsFiveAndFast) {
-  const auto before = std::chrono::steady_clock::now();
-  for (const std::vector<std::string>& arguments :
-       std::vector<std::vector<std::string>>{{"list"}, {"watch", "x"}, kRelocate}) {
-    std::vector<std::string> words{POSTCOPYCTL, "--daemon", "127.0.0.1:1"};
-    words.insert(words.end(), arguments.begin(), arguments.end());
-    const Finished run = RunningCommand(words).Wait();
-    EXPECT_EQ(run.code, 5);
-    EXPECT_THAT(run.err, HasSubstr("daemon 127.0.0.1:1: connection refused; the address is of "
-                                   "--daemon; is uffd-server running there"));
-  }
-  EXPECT_LT(std::chrono::steady_clock::now() - before, std::chrono::seconds(3));
-}
-
-TEST_F(PostcopyctlTest, WrongCommandLinesAreTwo) {
-  for (const std::vector<std::string>& arguments : std::vector<std::vector<std::string>>{
-           {},
-           {"teleport"},
-           {"relocate", "web1"},
-           {"relocate", "--to", "b"},
-           {"cancel"},
-           {"list", "--no-such-option"},
-           {"source-lost", "web1"},
-           {"source-lost", "web1", "--poison", "--kill"},
-           {"source-lost", "--kill"},
-           {"relocate", "web1", "--to", "b", "--no-wait", "--prepare-only"}}) {
-    const Finished run = Run(arguments);
-    EXPECT_EQ(run.code, 2) << ::testing::PrintToString(arguments);
-    EXPECT_THAT(run.err, StartsWith("postcopyctl: "));
-  }
-  EXPECT_THAT(relocations_.calls(), IsEmpty());
-}
-
-TEST_F(PostcopyctlTest, HelpHasAnExampleOfEachCommand) {
-  for (const std::string command : {"relocate", "switch", "list", "watch", "cancel", "stats",
-                                    "source-lost", "recover", "release"}) {
-    const Finished run = Run({command, "--help"});
-    EXPECT_EQ(run.code, 0);
-    EXPECT_THAT(run.out, HasSubstr("Example:\n  postcopyctl " + command));
-    EXPECT_THAT(run.out, HasSubstr("\n  --daemon ADDRESS"));
-    EXPECT_THAT(run.out, HasSubstr("\n  --json "));
-    EXPECT_THAT(Run({"--help"}).out, HasSubstr("\n  " + command));
-  }
-  EXPECT_THAT(Run({"--version"}).out, StartsWith("postcopyctl "));
 }
 
 }  // namespace

@@ -76,6 +76,7 @@ TEST_F(RelocationServiceTest, CheckAnswersWithAllFindings) {
   request.set_vm("web1");
   request.set_destination("10.77.0.12:7700");
   request.set_destination_vm("web1-b");
+  relocations_.SetFindings({{"source", "job mirror0"}, {"destination", "no such VM"}});
   const auto answer = client_.Check(request);
   ASSERT_TRUE(answer.ok()) << answer.status();
   ASSERT_EQ(answer->findings_size(), 2);
