@@ -18,7 +18,8 @@ constexpr size_t kMaxPidBytes = 20;
 Result<FolderLock> FolderLock::Take(const std::string& folder) {
   if (auto made = MakeDirectory(folder); !made.ok()) return made.error();
   const std::string path = PathIn(folder);
-  UniqueFd file(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+  // For reading alone: a file system can be made read-only under it.
+  UniqueFd file(open(path.c_str(), O_RDONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
   if (!file.valid()) return ErrnoError(errno, "open " + path);
   int taken;
   do {
@@ -32,8 +33,9 @@ Result<FolderLock> FolderLock::Take(const std::string& folder) {
   }
   if (taken != 0) return ErrnoError(errno, "lock " + path);
   const std::string pid = std::to_string(getpid());
-  if (ftruncate(file.get(), 0) != 0 ||
-      pwrite(file.get(), pid.data(), pid.size(), 0) != static_cast<ssize_t>(pid.size())) {
+  const UniqueFd writable(open(path.c_str(), O_WRONLY | O_TRUNC | O_CLOEXEC | O_NOFOLLOW));
+  if (!writable.valid() ||
+      pwrite(writable.get(), pid.data(), pid.size(), 0) != static_cast<ssize_t>(pid.size())) {
     return ErrnoError(errno, "write " + path);
   }
   return FolderLock(std::move(file));

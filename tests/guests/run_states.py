@@ -159,7 +159,7 @@ def _arriving(rig, row):
     played = Played(rig, row)
     slow_links(rig)
     relocating = rig.stage.relocating()
-    await_that("memory arrives", lambda: rig.stats("b").get("state") == "STATE_RUNNING", every_s=0.01)
+    await_that("memory arrives", lambda: rig.stats("b").get("state") == "running", every_s=0.01)
     played.event("b")
     fast_links(rig)
     played.judge(relocating.end(timeout_s=120))

@@ -31,7 +31,6 @@ struct World {
 
   std::optional<bool> left_stopped;  // what a hold that failed could not undo
   bool empties_memory = false;       // its VMM, when it ends
-  std::string end_reason;            // of its VMM
 
   // Another client of the VMM's monitor starts the guest.
   void StartByAnotherHand() {
@@ -116,7 +115,6 @@ class FakeVmm final : public VmmDriver {
   absl::Status RestoreSettings() override { return Step("restore"); }
   bool EmptiesMemoryAtEnd() const override { return world_.empties_memory; }
   absl::Status Quit() override { return Step("quit"); }
-  std::string EndReason() override { return world_.end_reason; }
   absl::Status PrepareDestination() override { return Step("prepare-destination"); }
   absl::Status OpenIncoming() override { return Step("open"); }
   absl::Status StayStopped() override { return Step("stay stopped"); }
@@ -132,10 +130,10 @@ class FakeVmm final : public VmmDriver {
   absl::Status ExpectPaused() override { return Step("expect paused"); }
   bool MayHaveRun() override { return !Step("may have run").ok(); }
   absl::Status EndLoadSettings(std::chrono::milliseconds) override { return Step("end settings"); }
-  std::optional<VmmExit> OrderlyExit() override {
+  std::optional<std::string> OrderlyExit() override {
     const absl::Status status = Step("orderly exit");
     if (status.ok()) return std::nullopt;
-    return VmmExit{std::string(status.message())};
+    return std::string(status.message());
   }
   absl::Status AwaitStart(std::chrono::milliseconds timeout) override {
     if (!world_.AwaitForeignStart(starts_seen_, timeout)) return absl::DeadlineExceededError("none");

@@ -212,12 +212,12 @@ TEST_F(SourceFenceTest, AVmThatEndsBeforeTheSwitchHasEndedInOrder) {
   ASSERT_TRUE(session.ok()) << session.status();
   kill(child, SIGKILL);
   waitpid(child, nullptr, 0);
-  world_.end_reason = "guest-shutdown";
+  failures_["orderly exit"] = absl::UnknownError("the guest powered off");
   failures_["vmm check"] = absl::UnavailableError("the VMM has closed the connection");
   const auto switched = relocator_->Switch(*session);
   EXPECT_TRUE(absl::IsAborted(switched.status()));
   EXPECT_THAT(std::string(switched.status().message()),
-              AllOf(HasSubstr("VM web2 has ended here before the switch: its guest has powered off"),
+              AllOf(HasSubstr("VM web2 has ended here before the switch: the guest powered off"),
                     Not(HasSubstr("crash"))));
   EXPECT_EQ(relocator_->Stats("web2")->state, SessionState::kRolledBack);
 }

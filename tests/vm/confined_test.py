@@ -71,7 +71,7 @@ class Confined(support.StageTest):
                 await_that("b has no problem", lambda: not self.problem("b"))
                 relocating = self.stage.relocating()
                 await_that("memory arrives", lambda: ctl(host, "stats", VM).answer.get("state")
-                           in ("running", "STATE_RUNNING"), timeout_s=30)
+                           == "running", timeout_s=30)
                 self.inside("b").unlink()
                 host.kill(SIGKILL)
                 host.start()

@@ -112,7 +112,7 @@ class Destination(OwnershipTest):
         self.ends_in_order(lambda vm: vm.kill(signal.SIGTERM), "by a signal")
 
     def test_a_guest_that_resets_without_reboot_while_memory_arrives_ends_in_order(self):
-        self.ends_in_order(lambda vm: vm.qmp.command("system_reset"), "rebooted")
+        self.ends_in_order(lambda vm: vm.qmp.command("system_reset"), "reset")
 
     def test_a_vmm_that_is_killed_while_memory_arrives_is_a_crash(self):
         with self.arriving() as (vms, relocating):

@@ -27,6 +27,7 @@ for folder in /etc /usr/local /srv /var/lib; do
     overlay $folder
 done
 mkdir -p /etc/postcopy /srv/vms
+getent group kvm >/dev/null || echo kvm:x:994: >>/etc/group  # as udev's package does
 mount --bind {shared} /srv/vms
 mount -t tmpfs tmpfs /dev/shm
 mount -t tmpfs tmpfs /run
@@ -66,7 +67,7 @@ class Shell:
                               timeout=120, check=False)
         if done.returncode != 0:
             raise AssertionError(f"exit code {done.returncode} of\n{text}\n{done.stdout}\n"
-                                 f"{self._log.read_text()}")
+                                 f"{self.log()}")
         return done.stdout
 
     def begin(self, program):
@@ -75,6 +76,10 @@ class Shell:
             self._started.append(subprocess.Popen(
                 self._argv(f"exec {program}"), env=self._environment, stdin=subprocess.DEVNULL,
                 stdout=log, stderr=log))
+
+    def log(self):
+        """What the programs that stay have said."""
+        return self._log.read_text()
 
     def close(self):
         for process in (*self._started, self._holder):
@@ -126,7 +131,10 @@ class ManualTest(unittest.TestCase):
     def start_daemon(self, host, command="uffd-server"):
         """Starts it as the service manager would, or with `command`; returns when it answers."""
         self.shells[host].begin(command)
-        await_that("the daemon listens", lambda: self.answers(host))
+        try:
+            await_that("the daemon listens", lambda: self.answers(host))
+        finally:
+            print(self.shells[host].log())
 
     def answers(self, host):
         try:

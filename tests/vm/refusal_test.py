@@ -278,6 +278,7 @@ class Refusal(support.StageTest):
         return "r"
 
     def test_check_tells_everything_at_once_and_changes_nothing(self):
+        self.stage.renew_daemons()  # which know of no relocation
         disk = (*_null_disk("d0"), "-device", "virtio-blk-pci,drive=d0,id=disk0,addr=5")
         a = self.both(*disk, at_b=(*disk[:-1], "virtio-blk-pci,drive=d0,id=disk0,addr=6"))
         a.qmp.command("block-dirty-bitmap-add", **{"node": "d0", "name": "b0"})

@@ -297,6 +297,7 @@ TEST(QemuDestinationTest, AVmmThatEndsInOrderSaysWhy) {
   const std::pair<const char*, const char*> reasons[] = {
       {"guest-shutdown", "the guest powered off"},
       {"guest-reset", "the guest rebooted and its VMM was started with -no-reboot"},
+      {"host-qmp-system-reset", "the machine was reset and its VMM was started with -no-reboot"},
       {"guest-panic", "the guest panicked and its VMM shut down"},
       {"host-qmp-quit", "its VMM was told to quit"},
       {"host-signal", "its VMM was told to end by a signal"},
@@ -310,7 +311,7 @@ TEST(QemuDestinationTest, AVmmThatEndsInOrderSaysWhy) {
     qemu.server().HangUp();
     const auto exit = driver->OrderlyExit();
     ASSERT_TRUE(exit.has_value()) << reason;
-    EXPECT_EQ(exit->cause, words);
+    EXPECT_EQ(*exit, words);
   }
 }
 

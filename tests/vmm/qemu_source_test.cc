@@ -164,17 +164,6 @@ TEST(QemuSourceTest, ADriverThatKnowsNotWhatWasSetSwitchesItOff) {
   }
 }
 
-TEST(QemuSourceTest, HowItEndedIsRead) {
-  FakeQemu qemu("running");
-  const auto driver = qemu.Driver();
-  EXPECT_EQ(driver->EndReason(), "");
-  qemu.Override("query-status", [](const Json&) -> QmpAnswer {
-    return {{QmpEventLine("SHUTDOWN", {{"guest", true}, {"reason", "guest-shutdown"}})}, true};
-  });
-  EXPECT_TRUE(absl::IsUnavailable(driver->CheckMovable().status()));
-  EXPECT_EQ(driver->EndReason(), "guest-shutdown");
-}
-
 TEST(QemuSourceTest, RamInTheStreamCancelsAndTheMachineRunsOn) {
   FakeQemu qemu("running");
   MigrateReachesSwitchover(qemu, true);

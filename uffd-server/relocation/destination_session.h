@@ -71,6 +71,7 @@ class DestinationSession {
   absl::StatusOr<std::string> SourceLost(SourceLostAction action);
 
   const std::string& session() const { return session_text_; }
+  bool HasVmmEnded() const { return record_.process.HasEnded(); }
   Progress Snapshot();
   bool WaitForChange(SessionState seen, std::chrono::milliseconds timeout) {
     return status_.WaitForChange(seen, timeout);

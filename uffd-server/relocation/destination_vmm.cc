@@ -64,7 +64,7 @@ void DestinationSession::EndSettingsAfterCommit() {
 }
 
 void DestinationSession::EndWithVmm() {
-  std::optional<VmmExit> exit;
+  std::optional<std::string> exit;
   {
     Turn::Holder turn(turn_);
     if (vmm_ != nullptr) exit = vmm_->OrderlyExit();
@@ -75,7 +75,7 @@ void DestinationSession::EndWithVmm() {
     return;
   }
   const std::string note = absl::StrCat(
-      exit->cause, " while its memory was arriving: VM ", record_.name,
+      *exit, " while its memory was arriving: VM ", record_.name,
       " has ended in order, and what had not arrived is not needed any more");
   spdlog::info("session {}, {}", session_text_, note);
   engine_->Stop();

@@ -28,6 +28,19 @@ std::string OnlyIn(const std::vector<std::string>& a, const std::vector<std::str
   return absl::StrJoin(only, ", ");
 }
 
+bool IsOfGuestRam(const std::string& sentence, const Offer& offer,
+                  const MemoryLayout* destination_layout) {
+  const auto names = [&](const std::string& block) {
+    return sentence.starts_with("RAM block " + block + " ");
+  };
+  for (const OfferedRegion& offered : offer.ram) {
+    if (names(offered.region.name)) return true;
+  }
+  if (destination_layout == nullptr) return false;
+  return std::any_of(destination_layout->regions.begin(), destination_layout->regions.end(),
+                     [&](const auto& region) { return names(region.name); });
+}
+
 }  // namespace
 
 std::vector<std::string> SourceFindings(const VmmDescription& vmm, int registered_pid) {
@@ -84,7 +97,10 @@ std::vector<std::string> FitFindings(const Offer& offer, const VmmDescription& d
   }
   for (std::string& sentence : PrintDifferences(offer.print, offer.vmm_version, destination_print,
                                                 destination.version)) {
-    differences.push_back(std::move(sentence));
+    // What differs in guest RAM has been told above.
+    if (!IsOfGuestRam(sentence, offer, destination_layout)) {
+      differences.push_back(std::move(sentence));
+    }
   }
   return differences;
 }

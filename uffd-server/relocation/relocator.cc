@@ -157,7 +157,9 @@ std::vector<VmSummary> Relocator::List() {
     vm.problem = std::move(overview.problem);
     vm.ram_bytes = overview.ram_bytes;
     const SessionTable::Place place = sessions_.Find(overview.name);
-    if (!place.Empty()) {
+    // An ended session may be of an earlier VMM of that name.
+    const bool shown = !place.Empty() && (place.Busy() || !place.HasVmmEnded());
+    if (shown) {
       vm.in_session = true;
       // Nobody else is asked: another host may not answer.
       vm.progress = place.source != nullptr ? place.source->OwnProgress()
@@ -167,7 +169,7 @@ std::vector<VmSummary> Relocator::List() {
       monitors.push_back({std::move(overview.qmp_path), overview.pid});
       asked.push_back(vms.size());
     }
-    if (place.Empty() && vm.problem.empty() && recorded.ok()) {
+    if (!shown && vm.problem.empty() && recorded.ok()) {
       vm.problem = LostSessions::ProblemOf(overview, *recorded);
     }
     vms.push_back(std::move(vm));

@@ -29,6 +29,10 @@ class SessionTable {
     bool settling = false;  // its last session, of another daemon's time, is being put in order
 
     bool Busy() const;
+    // The process that its session is of has ended. REQUIRES: !Empty().
+    bool HasVmmEnded() const {
+      return source != nullptr ? source->HasVmmEnded() : destination->HasVmmEnded();
+    }
     bool Empty() const { return source == nullptr && destination == nullptr; }
   };
 

@@ -18,6 +18,8 @@ using std::chrono::milliseconds;
 constexpr milliseconds kFenceTimeout{5'000};
 // For how long the watch keeps a monitor that is no longer its own to watch.
 constexpr milliseconds kWatchSlice{200};
+// From the end of a VMM's connection to the end of its process, where one follows from the other.
+constexpr milliseconds kLostVmmEnds{2'000};
 // From a start behind the fence to the VMM's end.
 constexpr milliseconds kFencedStartEnds{2'000};
 
@@ -30,7 +32,7 @@ absl::Status SourceSession::BeginFence() {
                  session_text_, std::string(fence.status().message()));
     return absl::OkStatus();
   }
-  if (!fence.ok()) return Prefixed("fence the source", fence.status());
+  if (!fence.ok()) return Unfenced(fence.status());
   fence_ = *std::move(fence);
   fence_begun_ = true;
   return absl::OkStatus();
@@ -39,10 +41,18 @@ absl::Status SourceSession::BeginFence() {
 absl::Status SourceSession::AwaitFence() {
   if (!fence_.has_value()) return absl::OkStatus();
   const absl::Status laid = parts_.registry.AwaitFence(*fence_, kFenceTimeout);
-  if (!laid.ok()) return Prefixed("fence the source", laid);
+  if (!laid.ok()) return Unfenced(laid);
   fence_.reset();
   fenced_ = true;
   parts_.faults.Reach("fenced");
+  return absl::OkStatus();
+}
+
+absl::Status SourceSession::Unfenced(const absl::Status& cause) {
+  fence_.reset();
+  if (!record_.process.WaitEnded(kLostVmmEnds)) return Prefixed("fence the source", cause);
+  spdlog::info("session {}, vm {}, its VMM has ended, so there is nothing to fence", session_text_,
+               options_.vm);
   return absl::OkStatus();
 }
 
@@ -136,10 +146,9 @@ void SourceSession::OnForeignStart(VmmDriver& vmm) {
 }
 
 void SourceSession::OnForeignEnd(VmmDriver& vmm) {
-  const std::string reason = vmm.EndReason();
+  const std::string reason = vmm.OrderlyExit().value_or("as in a crash");
   const std::string notice = absl::StrCat(
-      "the source's VMM (process ", record_.pid(), ") has ended", reason.empty() ? "" : " (", reason,
-      reason.empty() ? "" : ")", " while the memory arrives; this daemon still has its RAM files and "
+      "the source's VMM (process ", record_.pid(), ") has ended (", reason, ") while the memory arrives; this daemon still has its RAM files and "
       "serves them: do not stop it before the relocation is committed");
   spdlog::warn("session {}, vm {}, {}", session_text_, options_.vm, notice);
   absl::MutexLock lock(&mutex_);

@@ -100,8 +100,8 @@ void SourceSession::AskWhetherArrived() {
 }
 
 absl::Status SourceSession::EndBeforeSwitch() {
-  const std::string reason = vmm_ == nullptr ? "" : vmm_->EndReason();
-  if (reason.empty()) {  // it did not say that it was about to end
+  const auto exit = vmm_ == nullptr ? std::nullopt : vmm_->OrderlyExit();
+  if (!exit.has_value()) {
     const std::string error =
         absl::StrCat("VM ", options_.vm, " has ended as in a crash: its VMM (process ",
                      record_.pid(), ") ended before the switch, and nothing was handed over");
@@ -110,10 +110,8 @@ absl::Status SourceSession::EndBeforeSwitch() {
     vmm_.reset();
     return absl::DataLossError(error);
   }
-  const std::string how = reason == "guest-shutdown" ? "its guest has powered off"
-                                                     : absl::StrCat("its VMM has ended (", reason, ")");
   const std::string why =
-      absl::StrCat("VM ", options_.vm, " has ended here before the switch: ", how,
+      absl::StrCat("VM ", options_.vm, " has ended here before the switch: ", *exit,
                    "; it was not stopped for the relocation, and nothing was handed over");
   const absl::Status recorded = Write(OwnershipMark::kRolledBack);
   if (!recorded.ok()) spdlog::error("session {}, {}", session_text_, recorded.ToString());

@@ -105,6 +105,8 @@ class SourceSession {
   // knows no fence is a warning.
   absl::Status BeginFence();
   absl::Status AwaitFence();
+  // No fence could be laid: OK where the VMM has ended, as it runs nothing any more; otherwise `cause`.
+  absl::Status Unfenced(const absl::Status& cause);
   // ok: guest RAM is accessible, and stays so.
   absl::Status LiftFence();
   // Of a session that was taken up: lays the fence where it is not there.

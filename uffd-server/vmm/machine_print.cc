@@ -33,7 +33,7 @@ constexpr auto kFreeDeviceProperties = std::to_array<std::string_view>({
     "stats-intervals", "discard_granularity", "min_io_size", "opt_io_size", "backend_defaults",
     "lost_tick_policy", "ebpf-rss-fds", "vhostforce", "x-txtimer", "x-txburst", "tx",
     "xres", "yres", "xmax", "ymax", "refresh_rate", "edid", "guest-stats-polling-interval",
-    "smb_io_base",
+    "smb_io_base", "MCFG",
 });
 
 // The same of /machine; the type is compared by itself.

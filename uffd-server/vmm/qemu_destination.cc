@@ -16,20 +16,6 @@ using std::chrono::steady_clock;
 // The monitor's name for the descriptor that the state comes by.
 constexpr const char* kIncomingFd = "postcopy-incoming";
 constexpr const char* kLateBlockActivate = "late-block-activate";
-// What a process that has ended has said is in the socket by then.
-constexpr milliseconds kLastReports{1'000};
-
-// From the data of a SHUTDOWN event, which QEMU sends whenever it ends by itself.
-VmmExit ExitOf(const Json& data) {
-  const std::string reason = StringAt(data, "reason");
-  if (reason == "guest-shutdown") return {"the guest powered off"};
-  if (reason == "guest-reset") return {"the guest rebooted and its VMM was started with -no-reboot"};
-  if (reason == "guest-panic") return {"the guest panicked and its VMM shut down"};
-  if (reason == "host-qmp-quit") return {"its VMM was told to quit"};
-  if (reason == "host-signal") return {"its VMM was told to end by a signal"};
-  if (reason == "host-ui") return {"its VMM's window was closed"};
-  return {absl::StrFormat("its VMM shut down (%s)", reason.empty() ? "no reason given" : reason)};
-}
 // QEMU ends when a load has failed, and writes why before.
 constexpr milliseconds kEndAfterFailure{500};
 
@@ -212,18 +198,6 @@ bool QemuDriver::MayHaveRun() {
     if (event.name == "RESUME") return true;
   }
   return false;
-}
-
-std::optional<VmmExit> QemuDriver::OrderlyExit() {
-  const TimePoint deadline = steady_clock::now() + kLastReports;
-  std::optional<VmmExit> exit;
-  for (uint64_t cursor = 0;;) {
-    absl::StatusOr<QmpEvent> event = qmp_->NextEvent(cursor, TimeLeft(deadline));
-    if (!event.ok()) return exit;
-    if (event->name == "SHUTDOWN") exit = ExitOf(event->data);
-    // With -no-shutdown it lives on, and may be reset and started again.
-    if (event->name == "RESUME") exit.reset();
-  }
 }
 
 absl::Status QemuDriver::EndLoadSettings(milliseconds limit) {

@@ -5,6 +5,7 @@
 #include "absl/strings/str_format.h"
 #include "vmm/guest_states.h"
 #include "vmm/qemu_inspect.h"
+#include "vmm/time_left.h"
 
 namespace postcopy {
 namespace {
@@ -12,6 +13,22 @@ namespace {
 bool IsRefusal(const absl::Status& status) {
   return absl::IsFailedPrecondition(status) || absl::IsNotFound(status) ||
          absl::IsUnimplemented(status);
+}
+
+// From the data of a SHUTDOWN event, which QEMU sends whenever it ends by itself.
+std::string ExitOf(const Json& data) {
+  const std::string reason = StringAt(data, "reason");
+  if (reason == "guest-shutdown") return "the guest powered off";
+  if (reason == "guest-reset") return "the guest rebooted and its VMM was started with -no-reboot";
+  // By the monitor, or by a watchdog.
+  if (reason == "host-qmp-system-reset" || reason == "subsystem-reset") {
+    return "the machine was reset and its VMM was started with -no-reboot";
+  }
+  if (reason == "guest-panic") return "the guest panicked and its VMM shut down";
+  if (reason == "host-qmp-quit") return "its VMM was told to quit";
+  if (reason == "host-signal") return "its VMM was told to end by a signal";
+  if (reason == "host-ui") return "its VMM's window was closed";
+  return absl::StrFormat("its VMM shut down (%s)", reason.empty() ? "no reason given" : reason);
 }
 
 }  // namespace
@@ -112,12 +129,15 @@ absl::Status QemuDriver::Quit() {
   return absl::IsUnavailable(quit) ? absl::OkStatus() : quit;
 }
 
-std::string QemuDriver::EndReason() {
-  uint64_t cursor = 0;
-  for (;;) {
-    absl::StatusOr<QmpEvent> event = qmp_->NextEvent(cursor, std::chrono::milliseconds(0));
-    if (!event.ok()) return "";
-    if (event->name == "SHUTDOWN") return StringAt(event->data, "reason");
+std::optional<std::string> QemuDriver::OrderlyExit() {
+  const TimePoint deadline = std::chrono::steady_clock::now() + kLastReports;
+  std::optional<std::string> exit;
+  for (uint64_t cursor = 0;;) {
+    absl::StatusOr<QmpEvent> event = qmp_->NextEvent(cursor, TimeLeft(deadline));
+    if (!event.ok()) return exit;
+    if (event->name == "SHUTDOWN") exit = ExitOf(event->data);
+    // With -no-shutdown it lives on, and may be reset and started again.
+    if (event->name == "RESUME") exit.reset();
   }
 }
 

@@ -72,7 +72,7 @@ class QemuDriver final : public VmmDriver {
   absl::Status RestoreSettings() override;
   bool EmptiesMemoryAtEnd() const override { return !emptied_at_end_.empty(); }
   absl::Status Quit() override;
-  std::string EndReason() override;
+  std::optional<std::string> OrderlyExit() override;
 
   absl::Status PrepareDestination() override;
   absl::Status OpenIncoming() override;
@@ -83,10 +83,12 @@ class QemuDriver final : public VmmDriver {
   absl::Status ExpectPaused() override;
   bool MayHaveRun() override;
   absl::Status EndLoadSettings(std::chrono::milliseconds limit) override;
-  std::optional<VmmExit> OrderlyExit() override;
   absl::Status AwaitStart(std::chrono::milliseconds timeout) override;
 
  private:
+  // What a process that has ended has said is in its socket by then.
+  static constexpr std::chrono::milliseconds kLastReports{1'000};
+
   using TimePoint = std::chrono::steady_clock::time_point;
 
   // Both sides.

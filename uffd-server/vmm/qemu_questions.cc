@@ -95,7 +95,7 @@ absl::Status QemuDriver::AskForMemory(QemuAnswers& answers) {
   }
   absl::StatusOr<Json> listing = AskIfKnown("x-query-ramblock");
   if (!listing.ok()) return listing.status();
-  answers.ramblock_listing = StringAt(*listing, "human-readable-text");
+  answers.ramblock_listing = RawStringAt(*listing, "human-readable-text");
   const absl::Status named = AskForMemoryUsers("/machine/peripheral", answers.peripherals, answers);
   if (!named.ok()) return named;
   return AskForMemoryUsers("/machine/peripheral-anon", answers.anonymous_peripherals, answers);
@@ -130,7 +130,7 @@ absl::StatusOr<MachinePrint> QemuDriver::Print() {
   if (const auto* text = qtree->get_ptr<const Json::string_t*>()) answers.qtree = *text;
   absl::StatusOr<Json> listing = AskIfKnown("x-query-ramblock");
   if (!listing.ok()) return listing.status();
-  answers.ramblock_listing = StringAt(*listing, "human-readable-text");
+  answers.ramblock_listing = RawStringAt(*listing, "human-readable-text");
   const struct {
     const char* command;
     Json* into;

@@ -65,11 +65,6 @@ struct EventTime {
   int64_t us = 0;
 };
 
-// That a VMM ended in an orderly way, as its own last report says.
-struct VmmExit {
-  std::string cause;  // in words: "the guest powered off", "it was told to quit"
-};
-
 class VmmDriver {
  public:
   virtual ~VmmDriver() = default;
@@ -120,8 +115,9 @@ class VmmDriver {
   virtual bool EmptiesMemoryAtEnd() const = 0;
   // Asks the VMM to end, in an orderly way. Returns when it has acknowledged or is gone.
   virtual absl::Status Quit() = 0;
-  // Why the VMM has ended, in its words ("guest-shutdown", "host-signal"). Empty: it has not said so.
-  virtual std::string EndReason() = 0;
+  // Why the VMM ended, from its own last report: "the guest powered off", "its VMM was told to quit".
+  // Nothing: it reported nothing, as in a crash. REQUIRES: its process has ended.
+  virtual std::optional<std::string> OrderlyExit() = 0;
 
   // --- at the destination ----------------------------------------------------------------------
 
@@ -159,8 +155,6 @@ class VmmDriver {
   // the VMM save the guest without its memory: ok once that was seen, each answer within `limit`.
   // Works for what another driver object has set, too. Idempotent. Not before the load is complete.
   virtual absl::Status EndLoadSettings(std::chrono::milliseconds limit) = 0;
-  // REQUIRES: its process has ended. Nothing: it reported nothing, as in a crash.
-  virtual std::optional<VmmExit> OrderlyExit() = 0;
   // Waits until the VMM reports that the guest runs, whichever client has started it, since
   // OpenIncoming(), or at the source since StopAndHold() or since the driver was connected, or since
   // the last such report that this call returned. kDeadlineExceeded: not within `timeout`. May run
