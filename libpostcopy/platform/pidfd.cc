@@ -28,6 +28,12 @@ Pidfd Pidfd::Of(UniqueFd fd, int pid) {
   return process;
 }
 
+Pidfd Pidfd::OfEnded(int pid) {
+  Pidfd ended;
+  ended.pid_ = pid;
+  return ended;
+}
+
 Result<Pidfd> Pidfd::Duplicate() const {
   Pidfd copy;
   copy.fd_.Reset(fcntl(fd_.get(), F_DUPFD_CLOEXEC, 0));
@@ -46,6 +52,7 @@ Result<void> Pidfd::Kill() const {
 bool Pidfd::HasEnded() const { return WaitEnded(std::chrono::milliseconds(0)); }
 
 bool Pidfd::WaitEnded(std::chrono::milliseconds timeout) const {
+  if (!valid()) return true;
   using Clock = std::chrono::steady_clock;
   const Clock::time_point deadline = Clock::now() + timeout;
   pollfd ended{fd_.get(), POLLIN, 0};

@@ -20,6 +20,9 @@ class Pidfd {
   // Of a descriptor that the kernel gave for process `pid`.
   static Pidfd Of(UniqueFd fd, int pid);
 
+  // Of process `pid`, which is known to have ended: holds nothing.
+  static Pidfd OfEnded(int pid);
+
   bool valid() const { return fd_.valid(); }
   // Becomes readable when the process has ended. Still owned by this object.
   int fd() const { return fd_.get(); }
@@ -28,9 +31,10 @@ class Pidfd {
 
   // Another holder of the same process. REQUIRES: valid().
   Result<Pidfd> Duplicate() const;
-  // Sends SIGKILL. A process that has already ended is a success: it is not running.
+  // Sends SIGKILL. REQUIRES: valid(). A process that has already ended is a success: it is not running.
   Result<void> Kill() const;
-  // True once every thread of the process has ended (it may still be a zombie). Does not block.
+  // True once every thread of the process has ended (it may still be a zombie), and of what holds
+  // nothing. Does not block.
   bool HasEnded() const;
   // Blocks until HasEnded(), at most `timeout`; false: still running then.
   bool WaitEnded(std::chrono::milliseconds timeout) const;

@@ -47,6 +47,11 @@ Result<ProcessIdentity> Identify(const Pidfd& process) {
   return ProcessIdentity{process.pid(), *ticks, *std::move(boot_id)};
 }
 
+bool IsOfThisBoot(const ProcessIdentity& identity) {
+  const auto boot_id = BootId();
+  return boot_id.ok() && *boot_id == identity.boot_id;
+}
+
 bool HasEnded(const ProcessIdentity& identity) {
   if (identity.pid == 0) return false;
   if (!identity.boot_id.empty()) {

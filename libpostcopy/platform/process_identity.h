@@ -21,6 +21,9 @@ struct ProcessIdentity {
 // What the process that `process` holds is called. kUnavailable: it has ended.
 Result<ProcessIdentity> Identify(const Pidfd& process);
 
+// False also where this cannot be told now.
+bool IsOfThisBoot(const ProcessIdentity& identity);
+
 // True: that process has ended, for certain. False: it lives, or this cannot be told now.
 bool HasEnded(const ProcessIdentity& identity);
 

@@ -143,11 +143,11 @@ TEST_F(LostSessionsTest, WhatHasArrivedIsToldToTheSourceUntilItKnows) {
   peers_.source_record = absl::UnavailableError("cut");
   EXPECT_FALSE(LostSessions(*parts_).Settle("web1").done);
   EXPECT_EQ(mark(), OwnershipMark::kArrived);
-  EXPECT_THAT(*LostSessions(*parts_).Untold(), testing::ElementsAre("web1"));
+  EXPECT_THAT(*LostSessions(*parts_).ToSettle(), testing::ElementsAre("web1"));
   peers_.source_record = RecordedOutcome::kHandedOver;
   EXPECT_TRUE(LostSessions(*parts_).Settle("web1").done);
   EXPECT_EQ(mark(), OwnershipMark::kCommitted);
-  EXPECT_THAT(*LostSessions(*parts_).Untold(), testing::IsEmpty());
+  EXPECT_THAT(*LostSessions(*parts_).ToSettle(), testing::IsEmpty());
 }
 
 TEST_F(LostSessionsTest, AnotherVmmOfTheNameIsNotTheVmThatWasArriving) {
@@ -191,7 +191,7 @@ TEST_F(LostSessionsTest, AVmThatHasLostMemoryStaysSo) {
   EXPECT_TRUE(LostSessions(*parts_).Settle("web1").done) << "it has ended";
   Register(false);  // another VM of that name
   EXPECT_TRUE(LostSessions(*parts_).Settle("web1").done);
-  EXPECT_THAT(*LostSessions(*parts_).Untold(), testing::IsEmpty());
+  EXPECT_THAT(*LostSessions(*parts_).ToSettle(), testing::IsEmpty());
   EXPECT_EQ(mark(), OwnershipMark::kIncomplete);
   const auto report = LostSessions(*parts_).Recover("web1");
   ASSERT_TRUE(report.ok()) << report.status();

@@ -35,9 +35,10 @@ class ForeignHand(support.StageTest):
             return 0
         return (answer.get("present_bytes") or 0) / max(answer.get("data_bytes") or 1, 1)
 
-    def relocated_while(self, disturb, share):
+    def relocated_while(self, disturb, share, follow=False):
         """Relocates the guest and calls `disturb` with the source's VM when that share of its memory is
-        there; the relocation succeeds and every word that the guest checks is right."""
+        there; the relocation succeeds and every word that the guest checks is right. With `follow`
+        postcopyctl ends meanwhile, and the destination is asked."""
         self.slow_link()
         with self.two_vms() as (a, _):
             relocating = self.stage.relocating()
@@ -46,7 +47,11 @@ class ForeignHand(support.StageTest):
             left = 1 - self.arrived_share()
             self.assertGreater(left, 0.1, "nothing was missing any more")
             ended = relocating.end(timeout_s=120)
-            self.assertEqual(ended.code, OK, ended.message)
+            if follow:
+                await_that("it is committed", lambda: support.ctl(
+                    self.stage.hosts["b"], "stats", VM).answer["state"] == "committed", timeout_s=60)
+            else:
+                self.assertEqual(ended.code, OK, ended.message)
             status = checker.wait_full_passes(self.stage.network, self.config.guest.address, 2)
             self.assertEqual(status.errors, 0)
 
@@ -72,6 +77,17 @@ class ForeignHand(support.StageTest):
 
     def test_sigkill_of_the_old_qemu_loses_nothing(self):
         self.ended_by(signal.SIGKILL)
+
+    def test_a_daemon_that_restarts_after_the_old_qemu_has_ended_serves_its_files(self):
+        def restart(vm):
+            a = self.stage.hosts["a"]
+            a.kill()
+            vm.kill()
+            vm.wait_exit()
+            a.start()
+            await_that("the memory is served again",
+                       lambda: "served again to" in a.log() and "from its RAM files" in a.log())
+        self.relocated_while(restart, 0.3, follow=True)
 
     @contextlib.contextmanager
     def two_vms(self, **faults):

@@ -75,12 +75,14 @@ LostSessions::Settled LostSessions::SettleRecord(const OwnershipRecord& record) 
   return {.done = true};
 }
 
-absl::StatusOr<std::vector<std::string>> LostSessions::Untold() const {
+absl::StatusOr<std::vector<std::string>> LostSessions::ToSettle() const {
   const auto records = parts_.store.ReadAll();
   if (!records.ok()) return records.status();
   std::vector<std::string> vms;
   for (const OwnershipRecord& record : records->readable) {
-    if (record.mark == OwnershipMark::kArrived) vms.push_back(record.vm);
+    if (record.mark == OwnershipMark::kArrived || record.mark == OwnershipMark::kHandedOver) {
+      vms.push_back(record.vm);
+    }
   }
   return vms;
 }
@@ -154,7 +156,10 @@ bool LostSessions::SettleRolledBack(const OwnershipRecord& record) {
 
 LostSessions::Settled LostSessions::SettleHandedOver(const OwnershipRecord& record) {
   auto vm = parts_.registry.Find(record.vm);
-  if (!vm.ok()) return {.done = absl::IsNotFound(vm.status())};  // it is settled when it registers
+  if (!vm.ok() && !absl::IsNotFound(vm.status())) return {};
+  if (!vm.ok() || (IdentityOf(*vm) != record.vmm && HasEnded(record.vmm))) {
+    return SettleFiles(record);
+  }
   auto destination = parts_.peers.ConnectDestination(record.peer);
   const std::string id = record.session.ToString();
   const auto recorded = destination->Query(id);
@@ -171,6 +176,24 @@ LostSessions::Settled LostSessions::SettleHandedOver(const OwnershipRecord& reco
   }
   spdlog::info("session {}, vm {}, taken up: its memory is served again to {}",
                record.session.ToString(), record.vm, record.peer);
+  return {.done = true, .source = *std::move(session)};
+}
+
+LostSessions::Settled LostSessions::SettleFiles(const OwnershipRecord& record) {
+  if (record.vmm.pid == 0) return {.done = true};  // an old record: nobody knows whether it has ended
+  if (!HasEnded(record.vmm)) return {};            // its hook comes back
+  auto session = IsOfThisBoot(record.vmm)
+                     ? SourceSession::TakeUpFiles(parts_, record)
+                     : absl::FailedPreconditionError(absl::StrCat(
+                           "VM ", record.vm, " was handed over to ", record.peer,
+                           ", and this host has restarted since: what had not arrived is lost"));
+  if (!session.ok()) {
+    SayUnsettled(record, session.status());
+    return {.done = absl::IsFailedPrecondition(session.status())};
+  }
+  spdlog::warn("session {}, vm {}, taken up without its VMM (process {}), which has ended: its memory is "
+               "served again to {} from its RAM files",
+               record.session.ToString(), record.vm, record.vmm.pid, record.peer);
   return {.done = true, .source = *std::move(session)};
 }
 

@@ -40,9 +40,10 @@ class LostSessions {
   // that had serves its memory again; a destination that is the owner goes on bringing memory, or
   // giving up what is missing of it, one that is not and never will be is ended.
   Settled Settle(const std::string& vm);
-  // VMs that have arrived and whose source has not been told: Settle() tells it, VMM or not.
+  // VMs that Settle() has something to do for, VMM or not: those that have arrived and whose source has
+  // not been told, and those that were handed over, whose memory is still to be served.
   // kUnavailable: this can't be read now.
-  absl::StatusOr<std::vector<std::string>> Untold() const;
+  absl::StatusOr<std::vector<std::string>> ToSettle() const;
   // What an operator must know of a VM whose record is missing or unreadable, for `list`; empty:
   // nothing. `all` are the records of this host.
   static std::string ProblemOf(const VmOverview& vm, const OwnershipStore::Records& all);
@@ -80,6 +81,8 @@ class LostSessions {
   RecoveryReport RecoverOffered(const OwnershipRecord& record);
   Settled SettleSource(const OwnershipRecord& record);
   Settled SettleHandedOver(const OwnershipRecord& record);
+  // Of a source whose VMM is away: taken up from its RAM files if it has ended.
+  Settled SettleFiles(const OwnershipRecord& record);
   Settled SettleOffered(const OwnershipRecord& record);
   Settled SettleOwner(const OwnershipRecord& record);
   // Done where its VM has ended; otherwise taken up, to make sure that what is missing is poisoned.

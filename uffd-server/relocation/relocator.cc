@@ -45,7 +45,7 @@ Relocator::Relocator(DaemonParts parts) : parts_(std::move(parts)) {}
 
 absl::StatusOr<std::unique_ptr<Relocator>> Relocator::Start(DaemonParts parts) {
   std::unique_ptr<Relocator> relocator(new Relocator(std::move(parts)));
-  relocator->NoteUntold();
+  relocator->NoteToSettle();
   auto settler = DaemonThread::Start("pc-settler", [raw = relocator.get()] {
     raw->SettleLostSessions();
   });
@@ -73,12 +73,12 @@ absl::Status Relocator::NoSessionOf(const std::string& vm) {
                            "know a relocation of one"));
 }
 
-void Relocator::NoteUntold() {
-  const auto untold = lost_.Untold();
+void Relocator::NoteToSettle() {
+  const auto to_settle = lost_.ToSettle();
   absl::MutexLock lock(&mutex_);
-  untold_known_ = untold.ok();
-  if (!untold.ok()) return;
-  for (const std::string& vm : *untold) unsettled_.insert(vm);
+  records_known_ = to_settle.ok();
+  if (!to_settle.ok()) return;
+  for (const std::string& vm : *to_settle) unsettled_.insert(vm);
 }
 
 void Relocator::NoteRegistered(const std::string& vm) {
@@ -94,7 +94,7 @@ void Relocator::NoteRegistered(const std::string& vm) {
 
 void Relocator::SettleLostSessions() {
   const auto to_do = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    return ending_ || !unsettled_.empty() || !untold_known_;
+    return ending_ || !unsettled_.empty() || !records_known_;
   };
   // Nothing that registers has to wait, only what could not be settled.
   const auto new_one = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
@@ -102,19 +102,19 @@ void Relocator::SettleLostSessions() {
   };
   for (;;) {
     std::set<std::string> vms;
-    bool untold_known;
+    bool records_known;
     {
       absl::MutexLock lock(&mutex_);
       mutex_.Await(absl::Condition(&to_do));
       if (ending_) return;
       vms.swap(unsettled_);
       has_registered_ = false;
-      untold_known = untold_known_;
+      records_known = records_known_;
     }
-    if (!untold_known) NoteUntold();
+    if (!records_known) NoteToSettle();
     for (const std::string& vm : vms) SettleOne(vm);
     absl::MutexLock lock(&mutex_);
-    if (!unsettled_.empty() || !untold_known_) {
+    if (!unsettled_.empty() || !records_known_) {
       mutex_.AwaitWithTimeout(absl::Condition(&new_one), absl::FromChrono(kSettleAgain));
     }
   }

@@ -56,7 +56,7 @@ class Relocator final : public Relocations {
   // kNotFound: the VM has no session here, or there is no such VM.
   absl::Status NoSessionOf(const std::string& vm);
   // VMs that have arrived and whose source has yet to be told; once they can be read.
-  void NoteUntold() ABSL_LOCKS_EXCLUDED(mutex_);
+  void NoteToSettle() ABSL_LOCKS_EXCLUDED(mutex_);
   void NoteRegistered(const std::string& vm) ABSL_LOCKS_EXCLUDED(mutex_);
   void SettleLostSessions() ABSL_LOCKS_EXCLUDED(mutex_);
   // Settles one VM's, unless a session has begun meanwhile; it is tried again if it cannot be yet.
@@ -68,7 +68,7 @@ class Relocator final : public Relocations {
   SessionTable sessions_;
   absl::Mutex mutex_;
   std::set<std::string> unsettled_ ABSL_GUARDED_BY(mutex_);
-  bool untold_known_ ABSL_GUARDED_BY(mutex_) = false;  // their records could be read
+  bool records_known_ ABSL_GUARDED_BY(mutex_) = false;  // their records could be read
   bool has_registered_ ABSL_GUARDED_BY(mutex_) = false;  // one of them, since they were looked at
   bool ending_ ABSL_GUARDED_BY(mutex_) = false;
   DaemonThread settler_;

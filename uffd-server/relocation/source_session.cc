@@ -67,13 +67,14 @@ absl::Status CheckMemoryHasArrived(const DaemonParts& parts, const VmRecord& rec
 }  // namespace
 
 SourceSession::SourceSession(const DaemonParts& parts, const PrepareOptions& options,
-                             VmRecord record, SessionId session, SessionState state)
+                             VmRecord record, ProcessIdentity vmm, SessionId session,
+                             SessionState state)
     : parts_(parts),
       options_(options),
       session_(session),
       session_text_(session.ToString()),
       record_(std::move(record)),
-      vmm_identity_(IdentityOf(record_)),
+      vmm_identity_(std::move(vmm)),
       status_(InitialProgress(options, session, state)),
       destination_(parts.peers.ConnectDestination(options.destination)) {}
 
@@ -87,8 +88,9 @@ absl::StatusOr<std::shared_ptr<SourceSession>> SourceSession::Prepare(
   }
   const absl::Status complete = CheckMemoryHasArrived(parts, *record);
   if (!complete.ok()) return complete;
+  const ProcessIdentity identity = IdentityOf(*record);
   std::shared_ptr<SourceSession> session(new SourceSession(
-      parts, options, std::move(*record), MakeSessionId(), SessionState::kPrepared));
+      parts, options, std::move(*record), identity, MakeSessionId(), SessionState::kPrepared));
   const std::string vm_name = absl::StrCat("source VM ", options.vm);
   auto vmm = parts.connect_vmm(session->record_);
   if (!vmm.ok()) return Prefixed(vm_name, absl::FailedPreconditionError(vmm.status().message()));
@@ -157,13 +159,18 @@ absl::StatusOr<std::shared_ptr<RamFileSource>> SourceSession::ServeMemory(
     ram_addresses_.push_back(blocks[block].address);
     files.push_back({std::move(blocks[block].ram_file), blocks[block].file_offset});
   }
-  auto source = std::make_shared<RamFileSource>(matched->layout, std::move(files));
+  return ServeFiles(matched->layout, std::move(files));
+}
+
+std::shared_ptr<RamFileSource> SourceSession::ServeFiles(
+    const MemoryLayout& layout, std::vector<RamFileSource::RegionFile> files) {
+  auto source = std::make_shared<RamFileSource>(layout, std::move(files));
   std::shared_ptr<PageSource> served = source;
   if (parts_.faults.corrupt_after_pages().has_value()) {
     served = std::make_shared<CorruptOneByte>(served, *parts_.faults.corrupt_after_pages());
   }
   parts_.page_server.Add(session_, served);
-  status_.Update([&](Progress& progress) { progress.ram_bytes = matched->layout.size_bytes(); });
+  status_.Update([&](Progress& progress) { progress.ram_bytes = layout.size_bytes(); });
   return source;
 }
 

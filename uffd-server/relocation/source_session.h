@@ -40,6 +40,11 @@ class SourceSession {
   static absl::StatusOr<std::shared_ptr<SourceSession>> TakeUp(const DaemonParts& parts,
                                                                const OwnershipRecord& recorded,
                                                                VmRecord record);
+  // The same where the VMM has ended, while no daemon ran: from the RAM files of `recorded`, by path.
+  //   kFailedPrecondition  a file is not there any more, or is another one, or another VM has it
+  //   others               it cannot be opened now; try again
+  static absl::StatusOr<std::shared_ptr<SourceSession>> TakeUpFiles(const DaemonParts& parts,
+                                                                    const OwnershipRecord& recorded);
   ~SourceSession();
 
   // Stops the VM here and has it resumed there. The downtime in milliseconds; nothing: the VM was
@@ -79,9 +84,11 @@ class SourceSession {
 
  private:
   SourceSession(const DaemonParts& parts, const PrepareOptions& options, VmRecord record,
-                SessionId session, SessionState state);
+                ProcessIdentity vmm, SessionId session, SessionState state);
   // What of its RAM files the destination sees as its layout; the page server gets them.
   absl::StatusOr<std::shared_ptr<RamFileSource>> ServeMemory(const VmmDescription& vmm);
+  std::shared_ptr<RamFileSource> ServeFiles(const MemoryLayout& layout,
+                                            std::vector<RamFileSource::RegionFile> files);
   absl::StatusOr<Offer> MakeOffer(const VmmDescription& vmm);
   // The steps of the switch; a status that is not ok says which failed.
   absl::Status StopAndLoad();
