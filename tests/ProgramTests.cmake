@@ -81,8 +81,7 @@ set(torture_seconds 180)
 set(torture_seed 7)
 math(EXPR torture_timeout "${torture_seconds} + 420")
 postcopy_program_test(torture/torture LABEL torture TIMEOUT ${torture_timeout}
-  COMMAND Python3::Interpreter torture/torture.py --seconds ${torture_seconds} --seed ${torture_seed}
-    --without foreign-conts,source-ends)
+  COMMAND Python3::Interpreter torture/torture.py --seconds ${torture_seconds} --seed ${torture_seed})
 # Want the machine for themselves: they fault faster than the bulk arrives.
 set_tests_properties(vm/every_byte_test vm/hops_test matrix/every_byte_test-10.0
   matrix/hops_test-10.0 sanitized/hops_test matrix/every_byte_test-7.2-to-10.0 torture/torture
