@@ -18,6 +18,7 @@ from lab.two_hosts import VM
 
 _MONITOR_TIMEOUT_S = 0.3
 _RESUME_AGAIN_S = 0.2
+_RESUMED_S = 120  # longer than any disturbance of an attempt
 
 
 class Missed(Exception):
@@ -163,11 +164,12 @@ class Injector:
         if not side.runs_guest():
             raise Missed("the guest did not run")
         self._command(side, "stop")
-        self._agenda.disturb((injection.seconds, lambda: self._resume(attempt)))
+        limit = time.monotonic() + injection.seconds + _RESUMED_S
+        self._agenda.disturb((injection.seconds, lambda: self._resume(attempt, limit)))
 
-    def _resume(self, attempt):
+    def _resume(self, attempt, limit):
         """Lets a paused guest run where it is; where that is not certain yet, or its QEMU waits for a page,
-        a little later. At the source its daemon is stopped meanwhile: the guest must not leave just then."""
+        a little later, until `limit`. At the source its daemon is stopped meanwhile: the guest must not leave just then."""
         host = attempt.source.host
         self._stop(host)
         try:
@@ -183,7 +185,9 @@ class Injector:
             pass
         finally:
             self._go_on(host)
-        self._agenda.disturb((_RESUME_AGAIN_S, lambda: self._resume(attempt)))
+        if time.monotonic() > limit:
+            raise LabError("the guest that was paused could not be resumed")
+        self._agenda.disturb((_RESUME_AGAIN_S, lambda: self._resume(attempt, limit)))
 
     @staticmethod
     def _status(side):
@@ -191,9 +195,10 @@ class Injector:
 
     @staticmethod
     def _stays(side):
-        """Whether no migration of the guest is under way at its source."""
+        """Whether no migration of the guest, which is paused, is under way at its source. Completed is that
+        by which it came: one that left would not be paused, but postmigrate."""
         migration = side.monitor.command("query-migrate", timeout_s=_MONITOR_TIMEOUT_S)
-        return migration.get("status", "none") in ("none", "cancelled", "failed")
+        return migration.get("status", "none") in ("none", "cancelled", "failed", "completed")
 
     @staticmethod
     def _command(side, name, **arguments):
