@@ -41,6 +41,26 @@ TEST_F(SourceFenceTest, TheFenceIsLaidBeforeTheHandOverAndStays) {
   EXPECT_THAT(world_.Calls(), Not(Contains("hook unfence")));
 }
 
+TEST_F(SourceFenceTest, AStartBeforeTheFenceIsRolledBackWithoutOne) {
+  world_.on_call = [&](const std::string& call) {
+    if (call == "vmm take") world_.StartByAnotherHand();
+  };
+  const auto switched = PrepareAndSwitch();
+  EXPECT_TRUE(absl::IsAborted(switched.status()));
+  EXPECT_THAT(std::string(switched.status().message()), HasSubstr("another client of its monitor"));
+  EXPECT_THAT(world_.Calls(), Not(Contains("hook fence"))) << "it would end the VMM";
+  EXPECT_TRUE(world_.source_runs);
+}
+
+TEST_F(SourceFenceTest, AStartWhileTheFenceIsLaidIsRolledBack) {
+  world_.on_call = [&](const std::string& call) {
+    if (call == "destination load") world_.StartByAnotherHand();
+  };
+  EXPECT_TRUE(absl::IsAborted(PrepareAndSwitch().status()));
+  EXPECT_THAT(world_.Calls(), Not(Contains("destination hand-over")));
+  EXPECT_TRUE(world_.source_runs);
+}
+
 TEST_F(SourceFenceTest, AFenceThatFailsIsRolledBackWithItsReason) {
   failures_["hook fence"] = absl::UnknownError("the blocks have changed");
   const auto switched = PrepareAndSwitch();
@@ -212,7 +232,7 @@ TEST_F(SourceFenceTest, AVmThatEndsBeforeTheSwitchHasEndedInOrder) {
   ASSERT_TRUE(session.ok()) << session.status();
   kill(child, SIGKILL);
   waitpid(child, nullptr, 0);
-  failures_["orderly exit"] = absl::UnknownError("the guest powered off");
+  failures_["vmm orderly exit"] = absl::UnknownError("the guest powered off");
   failures_["vmm check"] = absl::UnavailableError("the VMM has closed the connection");
   const auto switched = relocator_->Switch(*session);
   EXPECT_TRUE(absl::IsAborted(switched.status()));

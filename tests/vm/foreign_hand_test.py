@@ -66,6 +66,18 @@ class ForeignHand(support.StageTest):
         self.relocated_while(start, 0.2)
         self.assertIn("another client of its monitor has started it here", self.stage.hosts["a"].log())
 
+    def test_a_start_before_the_fence_is_rolled_back(self):
+        with self.two_vms(a=["hold-at=taken"]) as (a, _):
+            relocating = self.stage.relocating()
+            wait_held(self.stage.hosts["a"], "taken")
+            a.qmp.command("cont")
+            go_on(self.stage.hosts["a"], "taken")
+            ended = relocating.end()
+            self.assertEqual(ended.code, ROLLED_BACK, ended.message)
+            self.assertIn("another client of its monitor has started the VM", ended.message)
+            status = checker.wait_full_passes(self.stage.network, self.config.guest.address, 1)
+            self.assertEqual(status.errors, 0)
+
     def ended_by(self, number):
         def end(vm):
             vm.kill(number)

@@ -56,6 +56,26 @@ absl::Status SourceSession::Unfenced(const absl::Status& cause) {
   return absl::OkStatus();
 }
 
+absl::Status SourceSession::LookForStart() {
+  // In this order: what happened before the answer has been reported before it.
+  const auto state = vmm_->QueryState();
+  const absl::Status started = vmm_->AwaitStart(milliseconds(0));
+  if (absl::IsDeadlineExceeded(started) && state.ok() && *state == GuestState::kSent) {
+    return absl::OkStatus();
+  }
+  const bool ended = !state.ok() && record_.process.WaitEnded(kLostVmmEnds);
+  // All that it has reported is known then.
+  if (ended && !vmm_->MayHaveRun()) return absl::OkStatus();
+  if (!state.ok() && !ended) return Prefixed("look for a start at the source", state.status());
+  return StartedByAnother();
+}
+
+absl::Status SourceSession::StartedByAnother() {
+  return absl::FailedPreconditionError(
+      "source: another client of its monitor has started the VM during the switch, so what was taken of "
+      "it is not its state any more");
+}
+
 absl::Status SourceSession::LiftFence() {
   if (!fence_begun_) return absl::OkStatus();
   const absl::Status lifted = parts_.registry.Unfence(options_.vm, session_);

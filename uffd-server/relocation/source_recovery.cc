@@ -312,8 +312,8 @@ RecoveryReport SourceSession::Recover() {
     return {state, "unknown",
             absl::StrCat("VM ", options_.vm, " stays stopped here: ", options_.destination,
                          " cannot be asked who owns it (", std::string(recorded.status().message()),
-                         "). Resuming it here by hand could run it twice, unless that host is off "
-                         "for good")};
+                         ") and may run it. Do not `cont` its VMM here (process ", record_.pid(),
+                         fenced_ ? "): it is fenced, so that would end it" : "): that could run it twice")};
   }
   if (*recorded == RecordedOutcome::kOwner || *recorded == RecordedOutcome::kCommitted) {
     // Its word is to last here, too: the record may have been written in part only.

@@ -253,11 +253,13 @@ absl::Status SourceSession::StopAndLoad() {
   if (!state.ok()) return Prefixed("source", state.status());
   status_.Apply(SessionEvent::kStateTaken);
   parts_.faults.Reach("taken");
-  // It is laid while the destination loads.
+  // It is laid while the destination loads. Behind it a guest that runs again would end its VMM.
+  if (vmm_->AwaitStart(milliseconds(0)).ok()) return StartedByAnother();
   if (auto fencing = BeginFence(); !fencing.ok()) return fencing;
   const absl::Status loaded = transfer->Finish(was_running_, state->bytes);
   if (!loaded.ok()) return Prefixed("destination", loaded);
   if (auto fenced = AwaitFence(); !fenced.ok()) return fenced;
+  if (auto held_still = LookForStart(); !held_still.ok()) return held_still;
   parts_.faults.Reach("loaded");
   return absl::OkStatus();
 }

@@ -153,7 +153,7 @@ class QemuDriver final : public VmmDriver {
   UniqueFd incoming_;
   uint64_t incoming_cursor_ = 0;  // events since OpenIncoming(), behind those that were read
   bool loaded_ = false;           // by LoadDeviceState()
-  std::optional<uint64_t> watched_from_;  // cursor of OpenIncoming() or ExpectPaused()
+  std::optional<uint64_t> watched_from_;  // of StopAndHold(), OpenIncoming() or ExpectPaused()
 
   // Set by OpenIncoming() or StopAndHold(), then AwaitStart()'s own.
   uint64_t start_cursor_ = 0;

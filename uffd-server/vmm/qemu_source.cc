@@ -74,6 +74,7 @@ absl::StatusOr<VmmDriver::Held> QemuDriver::StopAndHold() {
   // Taken after the look: a STOP from now on is the migration's. (An operator's pause in these
   // milliseconds can't be told from it; the machine would run at the destination.)
   const uint64_t cursor = start_cursor_ = qmp_->EventCursor();
+  watched_from_ = cursor;
   absl::Status started = StartOutgoing();
   absl::StatusOr<Held> held = started.ok() ? WaitForSwitchover(cursor) : started;
   if (held.ok()) return held;

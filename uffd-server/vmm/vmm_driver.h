@@ -148,7 +148,7 @@ class VmmDriver {
   // For a machine that another driver object has loaded: what is reported from here on counts for
   // AwaitStart() and MayHaveRun(). kFailedPrecondition: the guest is not paused.
   virtual absl::Status ExpectPaused() = 0;
-  // False only if all that the VMM has reported since OpenIncoming() or ExpectPaused() is known, and
+  // False only if all that the VMM has reported since StopAndHold(), OpenIncoming() or ExpectPaused() is known, and
   // none of it says that the guest ran. REQUIRES: its process has ended. May block for a second.
   virtual bool MayHaveRun() = 0;
   // Takes back what PrepareDestination() set, and makes sure that nothing is left which would make
