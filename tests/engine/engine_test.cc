@@ -345,7 +345,8 @@ TEST_P(EngineTest, WhatASourceThatIsGoneNeverSentFailsAndTheRestIsRight) {
   std::thread waiter([&] { waiter_failed = RaisesSigbus(page(99)); });
   while (engine.Figures().faults.faults == engine.Figures().faults.served)
     std::this_thread::yield();
-  // Gives memory up all the while, as a balloon does.
+  // Gives memory up all the while, as a balloon does: with moments in between, as without them nothing can
+  // be poisoned (nor installed).
   std::atomic<bool> discarding{true};
   std::thread balloon([&] {
     for (uint64_t round = 0; discarding; ++round) {
@@ -354,6 +355,7 @@ TEST_P(EngineTest, WhatASourceThatIsGoneNeverSentFailsAndTheRestIsRight) {
         EXPECT_TRUE(PunchRamFile(memory.file(), index * kPageBytes, kPageBytes).ok());
       }
       EXPECT_EQ(madvise(page(index), kPageBytes, MADV_DONTNEED), 0);
+      if (round % 8 == 7) std::this_thread::sleep_for(std::chrono::microseconds(100));
     }
   });
   const auto poisoned = engine.PoisonMissing();
