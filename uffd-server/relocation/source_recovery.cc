@@ -101,8 +101,11 @@ absl::StatusOr<std::shared_ptr<SourceSession>> SourceSession::TakeUpFiles(
   session->stopped_ = true;
   session->was_running_ = recorded.run;
   session->memory_ = recorded.memory;
-  session->notice_ = absl::StrCat("the source's VMM (process ", recorded.vmm.pid,
-                                  ") has ended; its memory is served from its RAM files");
+  {
+    absl::MutexLock lock(&session->mutex_);
+    session->notice_ = absl::StrCat("the source's VMM (process ", recorded.vmm.pid,
+                                    ") has ended; its memory is served from its RAM files");
+  }
   session->ServeFiles(layout, std::move(files));
   parts.page_server.Freeze(session->session_);
   const absl::Status attended = session->StartAttending();
