@@ -39,6 +39,7 @@ TEST_F(SourceFenceTest, TheFenceIsLaidBeforeTheHandOverAndStays) {
   EXPECT_EQ(recorded_at_fence, "prepared");
   EXPECT_EQ(FencedFor(), Session());
   EXPECT_THAT(world_.Calls(), Not(Contains("hook unfence")));
+  EXPECT_FALSE(store_->ReadAll("web1")->readable.back().memory.empty()) << "to be found without its VMM";
 }
 
 TEST_F(SourceFenceTest, AStartBeforeTheFenceIsRolledBackWithoutOne) {
@@ -135,6 +136,7 @@ TEST_F(SourceFenceTest, AnOlderHookIsRelocatedAndAStartThereEndsTheSession) {
   RegisterVm(std::nullopt, getpid(), wire::kOldestAgentProtocolVersion);
   ASSERT_TRUE(PrepareAndSwitch().ok());
   EXPECT_THAT(world_.Calls(), Not(Contains("hook fence")));
+  EXPECT_TRUE(store_->ReadAll("web1")->readable.back().memory.empty()) << "it may have run unseen";
   world_.StartByAnotherHand();
   EXPECT_TRUE(Comes(SessionState::kFailed));
   EXPECT_THAT(relocator_->Stats("web1")->error, HasSubstr("runs twice"));

@@ -150,7 +150,8 @@ absl::StatusOr<std::shared_ptr<RamFileSource>> SourceSession::ServeMemory(
   std::vector<VmBlock> blocks = std::exchange(record_.blocks, {});
   std::vector<RamFileSource::RegionFile> files;
   memory_.clear();
-  for (size_t i = 0; i < matched->blocks.size(); ++i) {
+  // Of a VM that cannot be fenced nobody knows afterwards whether it has run meanwhile.
+  for (size_t i = 0; record_.can_be_fenced && i < matched->blocks.size(); ++i) {
     const VmBlock& block = blocks[matched->blocks[i]];
     memory_.push_back({matched->layout.regions[i].name, block.path, block.file_id, block.file_offset,
                        block.size_bytes});

@@ -55,7 +55,8 @@ struct OwnershipRecord {
   bool run = true;                    // the guest is to run (it was not paused by its operator)
   bool keep_source = false;           // source: its VMM stays after the commit
   ProcessIdentity vmm = {};           // the VMM that has it here
-  std::vector<RecordedBlock> memory = {};  // source: in the order of the session's layout
+  // Source: in the order of the session's layout. Empty where it could change after the state was taken.
+  std::vector<RecordedBlock> memory = {};
   std::string settings = {};          // what the VMM's driver has to restore, in its own words
 
   friend bool operator==(const OwnershipRecord&, const OwnershipRecord&) = default;
