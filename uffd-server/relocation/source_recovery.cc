@@ -1,49 +1,14 @@
 // What becomes of a SourceSession when a step fails or a daemon ends: roll-back, the question who
 // owns the VM, and going on with what an earlier daemon has left.
-#include <fcntl.h>
 #include <spdlog/spdlog.h>
 
-#include <cerrno>
-#include <cstring>
-
 #include "absl/strings/str_cat.h"
-#include "platform/ram_file.h"
 #include "relocation/source_session.h"
-#include "server/status_of.h"
 
 namespace postcopy {
 namespace {
 
 using std::chrono::milliseconds;
-
-// The file that the block was in. `used` are those of the VMs that run now.
-absl::StatusOr<UniqueFd> OpenRecordedFile(const RecordedBlock& block,
-                                          const std::vector<FileBlock>& used) {
-  const auto lost = [&block](std::string_view cause) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "RAM block ", block.name, ", which was in ", block.path, ", is lost: ", std::string(cause)));
-  };
-  UniqueFd file(open(block.path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
-  if (!file.valid()) {
-    const int cause = errno;
-    const std::string text = absl::StrCat("open ", block.path, ": ", std::string(strerror(cause)));
-    if (cause == ENOENT || cause == ENOTDIR || cause == ELOOP) return lost(text);
-    return absl::UnavailableError(text);
-  }
-  const auto id = QueryFileId(file.get());
-  if (!id.ok()) return StatusOf(id.error());
-  const auto size = QueryRamFileSize(file.get());
-  if (!size.ok()) return StatusOf(size.error());
-  if (*id != block.file_id || *size < block.file_offset + block.size_bytes) {
-    return lost("another file is there now");
-  }
-  for (const FileBlock& other : used) {
-    if (other.file_id == block.file_id) {
-      return lost(absl::StrCat("VM ", other.vm, " (process ", other.pid, ") uses that file now"));
-    }
-  }
-  return file;
-}
 
 }  // namespace
 
@@ -71,43 +36,6 @@ absl::StatusOr<std::shared_ptr<SourceSession>> SourceSession::TakeUp(
   session->FenceAgain();
   if (auto watching = session->StartWatching(); !watching.ok()) return watching;
   session->SetWatched(session->vmm_);
-  const absl::Status attended = session->StartAttending();
-  if (!attended.ok()) return attended;
-  return session;
-}
-
-absl::StatusOr<std::shared_ptr<SourceSession>> SourceSession::TakeUpFiles(
-    const DaemonParts& parts, const OwnershipRecord& recorded) {
-  MemoryLayout layout;
-  std::vector<RamFileSource::RegionFile> files;
-  for (const RecordedBlock& block : recorded.memory) {
-    auto file = OpenRecordedFile(block, parts.registry.FileBlocks());
-    if (!file.ok()) return Prefixed(absl::StrCat("VM ", recorded.vm), file.status());
-    layout.regions.push_back({block.name, block.size_bytes});
-    files.push_back({*std::move(file), block.file_offset});
-  }
-  if (files.empty()) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "VM ", recorded.vm, ": its record does not say where its memory was, and its VMM has ended: "
-        "what has not arrived at ", recorded.peer, " is lost"));
-  }
-  VmRecord ended;
-  ended.name = recorded.vm;
-  ended.process = Pidfd::OfEnded(recorded.vmm.pid);
-  const PrepareOptions options{recorded.vm, recorded.peer, "", recorded.keep_source};
-  std::shared_ptr<SourceSession> session(new SourceSession(parts, options, std::move(ended),
-                                                           recorded.vmm, recorded.session,
-                                                           SessionState::kHandedOver));
-  session->stopped_ = true;
-  session->was_running_ = recorded.run;
-  session->memory_ = recorded.memory;
-  {
-    absl::MutexLock lock(&session->mutex_);
-    session->notice_ = absl::StrCat("the source's VMM (process ", recorded.vmm.pid,
-                                    ") has ended; its memory is served from its RAM files");
-  }
-  session->ServeFiles(layout, std::move(files));
-  parts.page_server.Freeze(session->session_);
   const absl::Status attended = session->StartAttending();
   if (!attended.ok()) return attended;
   return session;

@@ -9,7 +9,6 @@
 #include "relocation/check.h"
 #include "relocation/downtime.h"
 #include "relocation/fit.h"
-#include "relocation/memory_match.h"
 #include "server/status_of.h"
 
 namespace postcopy {
@@ -20,7 +19,6 @@ using std::chrono::milliseconds;
 constexpr int kHandOverTries = 20;
 // Of a destination that answers: it gives the VM back after 10 s in which its VMM refuses to start it.
 constexpr int kAnsweredTries = 40;
-constexpr milliseconds kVmmEndTimeout{10'000};
 constexpr double kLongestMs = 1e12;  // what a peer says of longer times is not believed
 
 SessionId MakeSessionId() {
@@ -140,57 +138,6 @@ absl::Status SourceSession::StartAttending() {
   if (!attendant.ok()) return attendant.status();
   attendant_ = *std::move(attendant);
   return absl::OkStatus();
-}
-
-absl::StatusOr<std::shared_ptr<RamFileSource>> SourceSession::ServeMemory(
-    const VmmDescription& vmm) {
-  const auto matched = MatchMemory(record_, vmm, SessionRole::kSource);
-  if (!matched.ok()) return matched.status();
-  // The page source alone keeps the files: with it the memory goes.
-  std::vector<VmBlock> blocks = std::exchange(record_.blocks, {});
-  std::vector<RamFileSource::RegionFile> files;
-  memory_.clear();
-  // Of a VM that cannot be fenced nobody knows afterwards whether it has run meanwhile.
-  for (size_t i = 0; record_.can_be_fenced && i < matched->blocks.size(); ++i) {
-    const VmBlock& block = blocks[matched->blocks[i]];
-    memory_.push_back({matched->layout.regions[i].name, block.path, block.file_id, block.file_offset,
-                       block.size_bytes});
-  }
-  for (const size_t block : matched->blocks) {
-    ram_addresses_.push_back(blocks[block].address);
-    files.push_back({std::move(blocks[block].ram_file), blocks[block].file_offset});
-  }
-  return ServeFiles(matched->layout, std::move(files));
-}
-
-std::shared_ptr<RamFileSource> SourceSession::ServeFiles(
-    const MemoryLayout& layout, std::vector<RamFileSource::RegionFile> files) {
-  auto source = std::make_shared<RamFileSource>(layout, std::move(files));
-  std::shared_ptr<PageSource> served = source;
-  if (parts_.faults.corrupt_after_pages().has_value()) {
-    served = std::make_shared<CorruptOneByte>(served, *parts_.faults.corrupt_after_pages());
-  }
-  parts_.page_server.Add(session_, served);
-  status_.Update([&](Progress& progress) { progress.ram_bytes = layout.size_bytes(); });
-  return source;
-}
-
-absl::StatusOr<Offer> SourceSession::MakeOffer(const VmmDescription& vmm) {
-  auto source = ServeMemory(vmm);
-  if (!source.ok()) return source.status();
-  Offer offer = DescribedOffer(options_, vmm, print_);
-  offer.session = session_text_;
-  auto addresses = AddressesFor(parts_.addresses, options_.destination);
-  if (!addresses.ok()) return addresses.status();
-  offer.data_addresses = std::move(addresses->data);
-  offer.control_address = std::move(addresses->control);
-  const MemoryLayout& layout = (*source)->layout();
-  for (uint32_t i = 0; i < layout.regions.size(); ++i) {
-    auto extents = (*source)->DataExtents({i});
-    if (!extents.ok()) return StatusOf(extents.error());
-    offer.ram.push_back({layout.regions[i], std::move(*extents)});
-  }
-  return offer;
 }
 
 absl::StatusOr<std::optional<double>> SourceSession::Switch() {
@@ -366,80 +313,6 @@ absl::Status SourceSession::Hurry() {
   return destination_->Hurry(session_text_);
 }
 
-absl::Status SourceSession::OnArrived(const Progress& figures) {
-  // Not through the turn: a hand-over whose answer was lost may still be trying.
-  // In doubt: the record was there after all, or the destination would not have taken over.
-  if (status_.state() == SessionState::kUnknown) status_.Apply(SessionEvent::kHandOver);
-  // It failed because the guest was started here; the destination had all by then.
-  if (status_.state() == SessionState::kFailed) return Write(OwnershipMark::kCommitted);
-  if (!IsAfterSwitch(status_.state())) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("arrived: the session is ", std::string(Name(status_.state()))));
-  }
-  status_.Update([&](Progress& progress) {
-    const Progress mine = progress;
-    progress = figures;
-    progress.vm = mine.vm;
-    progress.role = mine.role;
-    progress.state = mine.state;
-    progress.peer = mine.peer;
-    progress.stopped_at_us = mine.stopped_at_us;
-    progress.downtime_ms = mine.downtime_ms;
-  });
-  if (status_.state() == SessionState::kCommitted) return absl::OkStatus();
-  // In this order: a daemon that finds the record written has nothing left to let go.
-  LetGo();
-  const absl::Status recorded = Write(OwnershipMark::kCommitted);
-  if (!recorded.ok()) return recorded;
-  // The destination's call and this side's own question may come to it at once.
-  if (!status_.Apply(SessionEvent::kAllPresent) && status_.state() != SessionState::kCommitted) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("arrived: the session is ", std::string(Name(status_.state()))));
-  }
-  return absl::OkStatus();
-}
-
-void SourceSession::LetGo() {
-  SetWatched(nullptr);
-  parts_.page_server.Remove(session_);
-  if (options_.keep_source) return FreeMonitor();
-  const absl::Status released = Release();
-  if (!released.ok()) spdlog::warn("vm {}, {}", options_.vm, released.ToString());
-}
-
-void SourceSession::FreeMonitor() {
-  SetWatched(nullptr);
-  Turn::Holder turn(turn_);
-  if (vmm_ == nullptr) return;
-  const absl::Status restored = vmm_->RestoreSettings();
-  if (!restored.ok()) spdlog::warn("vm {}, {}", options_.vm, restored.ToString());
-  vmm_.reset();
-}
-
-absl::Status SourceSession::Release() {
-  Turn::Holder turn(turn_);
-  if (record_.process.HasEnded()) return absl::OkStatus();
-  if (vmm_ == nullptr) {
-    auto vmm = parts_.connect_vmm(record_);
-    if (!vmm.ok()) return Prefixed(absl::StrCat("end the VMM of ", options_.vm), vmm.status());
-    vmm_ = std::move(*vmm);
-  }
-  // Behind a fence QEMU could not empty its RAM file.
-  if (vmm_->EmptiesMemoryAtEnd()) {
-    absl::Status ready = vmm_->RestoreSettings();
-    if (ready.ok()) ready = LiftFence();
-    if (!ready.ok()) spdlog::warn("vm {}, RAM file kept, {}", options_.vm, ready.ToString());
-  }
-  const absl::Status quit = vmm_->Quit();
-  vmm_.reset();
-  if (!quit.ok()) return Prefixed(absl::StrCat("end the VMM of ", options_.vm), quit);
-  if (!record_.process.WaitEnded(kVmmEndTimeout)) {
-    return absl::DeadlineExceededError(
-        absl::StrCat("end the VMM of ", options_.vm, ": process ", record_.pid(), " lives on"));
-  }
-  return absl::OkStatus();
-}
-
 OwnershipRecord SourceSession::RecordOf(OwnershipMark mark) const {
   return {session_,     SessionRole::kSource,  options_.vm, options_.destination, mark,
           was_running_, options_.keep_source,  vmm_identity_, memory_};
@@ -484,22 +357,6 @@ Progress SourceSession::Snapshot() {
   merged.stopped_at_us = mine.stopped_at_us;
   merged.downtime_ms = mine.downtime_ms;
   return merged;
-}
-
-void SourceSession::EndAsThere(const std::string& error) {
-  const auto recorded = destination_->Query(session_text_);
-  const bool runs_on = recorded.ok() && *recorded == RecordedOutcome::kCommitted;
-  if (IsFinal(status_.state())) return;
-  if (runs_on) {
-    // In this order, as where all has arrived: a daemon that finds the record written has nothing left
-    // to let go.
-    LetGo();
-    const absl::Status committed = Write(OwnershipMark::kCommitted);
-    if (!committed.ok()) spdlog::error("session {}, {}", session_text_, committed.ToString());
-  }
-  if (!status_.Apply(SessionEvent::kVmLost, error) || runs_on) return;
-  parts_.page_server.Remove(session_);
-  FreeMonitor();
 }
 
 SourceSession::~SourceSession() {
