@@ -7,7 +7,7 @@ docs/operations.md shows the table (table_test.py compares), play.py plays it.
 import dataclasses
 
 from lab.disks import Disk
-from lab.postcopyctl import MISFIT, NO_SUCH_VM, OK, ROLLED_BACK, UNFINISHED
+from lab.postcopyctl import MISFIT, NO_SUCH_VM, OK, ROLLED_BACK
 
 CI, NIGHTLY = "vm", "guests"
 
@@ -85,34 +85,28 @@ class RunState:
     status: str = ""
     says: str = ""
     label: str = NIGHTLY
-    fault: str = ""     # why it fails; the test demands that it does, so that it is taken out with its cause
-    fault_in: str = ""  # the one QEMU release with which it does; "": each
 
     @property
     def name(self):
         return "".join(c if c.isalnum() else "_" for c in f"{self.event}__{self.moment}")
 
 
-_STAYS = "has ended; the source's QEMU stays"
-_RESUMED = "rolled back, and resumed by that"
-_STUCK = "stays; the relocation does not end before it wakes"
 RUN_STATE_CELL = Cell("pc", (_RAW,), ("pvpanic", "watchdog"))  # the guest that they happen to
 RUN_STATES = [
     RunState("is paused", "before", OK, "b"),
-    RunState("is paused", "before, and goes there and back", OK, "a",
-             fault="the VM is lost on the way back", fault_in="7.2"),
+    RunState("is paused", "before, and goes there and back", OK, "a"),
     RunState("is paused", "when it is prepared", OK, "b"),
     RunState("is paused", "before the stop", OK, "b"),
     RunState("is paused", "after the hand-over", OK, "b"),
     RunState("is paused", "while memory arrives", OK, "b", label=CI),
     RunState("suspends (S3)", "before", MISFIT, "a", says="suspended"),
-    RunState("suspends (S3)", "when it is prepared", ROLLED_BACK, "a", fault=_STUCK),
-    RunState("suspends (S3)", "before the stop", ROLLED_BACK, "a", fault=_STUCK),
+    RunState("suspends (S3)", "when it is prepared", ROLLED_BACK, "a"),
+    RunState("suspends (S3)", "before the stop", ROLLED_BACK, "a"),
     RunState("suspends (S3)", "after the hand-over", OK, "b"),
     RunState("suspends (S3)", "while memory arrives", OK, "b"),
     RunState("panics", "before", MISFIT, "a", says="panicked"),
-    RunState("panics", "when it is prepared", ROLLED_BACK, "a", fault=_RESUMED),
-    RunState("panics", "before the stop", ROLLED_BACK, "a", fault=_RESUMED),
+    RunState("panics", "when it is prepared", ROLLED_BACK, "a"),
+    RunState("panics", "before the stop", ROLLED_BACK, "a"),
     RunState("panics", "after the hand-over", OK, "b"),
     RunState("panics", "while memory arrives", OK, "b"),
     RunState("reboots", "before", OK, "b"),
@@ -121,13 +115,13 @@ RUN_STATES = [
     RunState("reboots", "after the hand-over", OK, "b"),
     RunState("reboots", "while memory arrives", OK, "b"),
     RunState("powers off", "before", NO_SUCH_VM, ""),
-    RunState("powers off", "when it is prepared", UNFINISHED, ""),
-    RunState("powers off", "before the stop", UNFINISHED, ""),
-    RunState("powers off", "after the hand-over", UNFINISHED, "", fault=_STAYS),
-    RunState("powers off", "while memory arrives", UNFINISHED, "", fault=_STAYS),
+    RunState("powers off", "when it is prepared", ROLLED_BACK, ""),
+    RunState("powers off", "before the stop", ROLLED_BACK, ""),
+    RunState("powers off", "after the hand-over", OK, ""),
+    RunState("powers off", "while memory arrives", OK, ""),
     RunState("starves its watchdog", "before", MISFIT, "a", says="watchdog"),
-    RunState("starves its watchdog", "when it is prepared", ROLLED_BACK, "a", fault=_RESUMED),
-    RunState("starves its watchdog", "before the stop", ROLLED_BACK, "a", fault=_RESUMED),
+    RunState("starves its watchdog", "when it is prepared", ROLLED_BACK, "a"),
+    RunState("starves its watchdog", "before the stop", ROLLED_BACK, "a"),
     RunState("starves its watchdog", "after the hand-over", OK, "b"),
     RunState("starves its watchdog", "while memory arrives", OK, "b"),
 ]

@@ -10,14 +10,14 @@ sys.path.insert(1, str(pathlib.Path(__file__).resolve().parents[1] / "vm"))
 import happenings  # noqa: E402
 import run_states  # noqa: E402
 from lab import devices  # noqa: E402
-from lab.postcopyctl import MISFIT, NO_SUCH_VM, OK, ROLLED_BACK, UNFINISHED  # noqa: E402
+from lab.postcopyctl import MISFIT, NO_SUCH_VM, OK, ROLLED_BACK  # noqa: E402
 from table import CELLS, CI, NIGHTLY, RUN_STATES  # noqa: E402
 
 DOCUMENT = pathlib.Path(__file__).resolve().parents[2] / "docs/operations.md"
 BEGIN, END = "<!-- tests/guests/table.py -->\n", "<!-- end -->\n"
 _WHERE = {CI: "CI", NIGHTLY: "every night"}
 _OUTCOME = {MISFIT: "refused, stays as it is", NO_SUCH_VM: "there is no such VM any more",
-            ROLLED_BACK: "rolled back, stays as it is", UNFINISHED: "has ended"}
+            ROLLED_BACK: "rolled back, stays as it is"}
 
 
 def _row(*columns):
@@ -33,8 +33,8 @@ def cells_as_markdown():
 
 
 def _becomes(row):
-    if row.fault:
-        return f"**{row.fault}**" + (f" (QEMU {row.fault_in})" if row.fault_in else "")
+    if not row.at and row.code != NO_SUCH_VM:
+        return "has ended, in order" + ("" if row.code == OK else ": rolled back")
     return "moves" if row.code == OK else _OUTCOME[row.code]
 
 
