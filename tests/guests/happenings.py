@@ -5,6 +5,7 @@ Each is a function of a Rig whose cell names it; HAPPENINGS has them by the name
 
 import dataclasses
 import os
+import pathlib
 import shutil
 
 from lab.commands import await_that
@@ -140,10 +141,14 @@ def ordinary_user(rig):
 
 
 def daemonized(rig):
-    """QEMU changes its user and its root by itself, and leaves for the background."""
+    """QEMU changes its user and its root by itself, and leaves for the background. The daemons' sockets have
+    the same paths there, so that its hook could come back to them."""
     _for_user(rig)
     root = rig.folder / "root"
-    root.mkdir(parents=True)
+    for host in rig.stage.hosts.values():
+        inside = root / pathlib.Path(host.agent).relative_to("/")
+        inside.parent.mkdir(parents=True)
+        os.link(host.agent, inside)
     rig.changes |= {"daemonize": True, "extra": ("-runas", _USER, "-chroot", str(root))}
     two_hops(rig)
 
