@@ -105,6 +105,8 @@ bool IsZeroIpv6(std::string_view host) {
 Result<Address> Address::Parse(std::string_view text, const AddressForm& form) {
   Address address;
   for (const std::string_view scheme : {"unix:", "unix-abstract:"}) {
+    // With a port it would read as a path.
+    if (text == scheme.substr(0, scheme.size() - 1)) return Wrong(text, "it names no path");
     if (!text.starts_with(scheme)) continue;
     if (!form.may_be_unix) return Wrong(text, "a Unix socket can't be reached from another host");
     if (text.size() == scheme.size()) return Wrong(text, "it names no path");

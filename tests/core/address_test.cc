@@ -77,6 +77,7 @@ TEST(AddressTest, OnlyAListenerMayBeEveryAddressOrASocketOfThisHost) {
   }
   EXPECT_THAT(Parsed("unix:/run/x"), HasSubstr("can't be reached from another host"));
   EXPECT_THAT(Parsed("unix:", kListen), HasSubstr("it names no path"));
+  EXPECT_THAT(Parsed("unix", kListen), HasSubstr("it names no path"));  // unix:7700 would be a path
   EXPECT_FALSE(Address::Parse("10.0.0.7", kListen)->IsWildcard());
 }
 

@@ -10,6 +10,7 @@
 #include "cli/json_output.h"
 #include "cli/progress_view.h"
 #include "control/convert.h"
+#include "control/printable_message.h"
 #include "core/session_id.h"
 
 namespace postcopy {
@@ -21,6 +22,7 @@ void Require(bool condition) {
 
 template <typename Message>
 void CheckComesBack(Message message) {
+  MakePrintable(message);  // as it is told
   const auto plain = FromProto(message);
   if (!plain.ok()) {
     Require(absl::IsInvalidArgument(plain.status()) && !plain.status().message().empty());
