@@ -82,8 +82,8 @@ void ExpectResult(const InstallResult& result, InstallOutcome outcome, uint64_t 
 }
 
 // The kernel's own wake comes too early for a fault that is just under way: without the one that
-// UnregisterFaults() adds, some 5 of 4000 rounds wait for ever (Linux 6.18).
-TEST_F(UserfaultTest, NobodyWaitsAfterUnregistering) {
+// UnregisterFaults() adds, about 5 of 4000 rounds never return (Linux 6.18).
+TEST_F(UserfaultTest, NoFaultWaitsAfterUnregistering) {
   for (int round = 0; round < 4000; ++round) {
     MapFile();
     Write(0, 1);

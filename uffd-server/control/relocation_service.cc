@@ -50,8 +50,8 @@ grpc::Status RelocationService::Prepare(grpc::ServerContext* context,
                                              .destination_vm = request->destination_vm(),
                                              .keep_source = request->keep_source()});
   if (session.ok()) response->set_session(*session);
-  // Nobody would ever switch it, and it would keep every other relocation of this VM out. The
-  // deadline as well: gRPC notices that it has passed a little later.
+  // Its client would never switch it, and it would keep every other relocation of this VM out. The
+  // deadline as well: gRPC notices later that it has passed.
   const bool has_gone =
       context->IsCancelled() || context->deadline() <= std::chrono::system_clock::now();
   const auto now =

@@ -180,7 +180,7 @@ LostSessions::Settled LostSessions::SettleHandedOver(const OwnershipRecord& reco
 }
 
 LostSessions::Settled LostSessions::SettleFiles(const OwnershipRecord& record) {
-  if (record.vmm.pid == 0) return {.done = true};  // an old record: nobody knows whether it has ended
+  if (record.vmm.pid == 0) return {.done = true};  // an old record, which does not name its VMM
   if (!HasEnded(record.vmm)) return {};            // its hook comes back
   auto session = IsOfThisBoot(record.vmm)
                      ? SourceSession::TakeUpFiles(parts_, record)

@@ -81,7 +81,7 @@ class LostSessions {
   RecoveryReport RecoverOffered(const OwnershipRecord& record);
   Settled SettleSource(const OwnershipRecord& record);
   Settled SettleHandedOver(const OwnershipRecord& record);
-  // Of a source whose VMM is away: taken up from its RAM files if it has ended.
+  // Of a source whose VMM is not registered: resumes serving from its RAM files if the VMM has ended.
   Settled SettleFiles(const OwnershipRecord& record);
   Settled SettleOffered(const OwnershipRecord& record);
   Settled SettleOwner(const OwnershipRecord& record);

@@ -63,11 +63,16 @@ absl::Status SourceSession::LookForStart() {
   if (absl::IsDeadlineExceeded(started) && state.ok() && *state == GuestState::kSent) {
     return absl::OkStatus();
   }
-  const bool ended = !state.ok() && record_.process.WaitEnded(kLostVmmEnds);
-  // All that it has reported is known then.
-  if (ended && !vmm_->MayHaveRun()) return absl::OkStatus();
-  if (!state.ok() && !ended) return Prefixed("look for a start at the source", state.status());
-  return StartedByAnother();
+  // Its connection may end before either of the two, or between them.
+  const absl::Status failed = !state.ok()                        ? state.status()
+                              : absl::IsUnavailable(started) ? started
+                                                             : absl::OkStatus();
+  if (failed.ok()) return StartedByAnother();
+  if (!record_.process.WaitEnded(kLostVmmEnds)) {
+    return Prefixed("look for a start at the source", failed);
+  }
+  // All that it has reported is known now.
+  return vmm_->MayHaveRun() ? StartedByAnother() : absl::OkStatus();
 }
 
 absl::Status SourceSession::StartedByAnother() {
@@ -168,7 +173,8 @@ void SourceSession::OnForeignStart(VmmDriver& vmm) {
 void SourceSession::OnForeignEnd(VmmDriver& vmm) {
   const std::string reason = vmm.OrderlyExit().value_or("as in a crash");
   const std::string notice = absl::StrCat(
-      "the source's VMM (process ", record_.pid(), ") has ended (", reason, ") while the memory arrives; this daemon still has its RAM files and "
+      "the source's VMM (process ", record_.pid(), ") has ended (", reason,
+      ") while the memory arrives; this daemon still has its RAM files and "
       "serves them: do not stop it before the relocation is committed");
   spdlog::warn("session {}, vm {}, {}", session_text_, options_.vm, notice);
   absl::MutexLock lock(&mutex_);

@@ -53,7 +53,7 @@ absl::StatusOr<std::shared_ptr<RamFileSource>> SourceSession::ServeMemory(
   std::vector<VmBlock> blocks = std::exchange(record_.blocks, {});
   std::vector<RamFileSource::RegionFile> files;
   memory_.clear();
-  // Of a VM that cannot be fenced nobody knows afterwards whether it has run meanwhile.
+  // A VM that cannot be fenced may have run meanwhile, unnoticed by a daemon.
   for (size_t i = 0; record_.can_be_fenced && i < matched->blocks.size(); ++i) {
     const VmBlock& block = blocks[matched->blocks[i]];
     memory_.push_back({matched->layout.regions[i].name, block.path, block.file_id, block.file_offset,

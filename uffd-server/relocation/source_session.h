@@ -114,7 +114,7 @@ class SourceSession {
   absl::Status AwaitFence();
   // No fence could be laid: OK where the VMM has ended, as it runs nothing any more; otherwise `cause`.
   absl::Status Unfenced(const absl::Status& cause);
-  // ok: nobody has started the guest since it was stopped, so the memory belongs to the state that was
+  // ok: no client has started the guest since it was stopped, so the memory belongs to the state that was
   // taken. Behind the fence it stays so.
   absl::Status LookForStart();
   static absl::Status StartedByAnother();
