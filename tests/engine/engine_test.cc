@@ -106,7 +106,7 @@ TEST_P(EngineTest, MemoryThatWasUnpluggedMeanwhileDoesNotFailTheEnd) {
   ASSERT_TRUE(engine.Start().ok());
   engine.StartBulk();
   ASSERT_EQ(engine.WaitComplete(seconds(20)), Engine::Wait::kComplete);
-  munmap(memory.memory(), kPages * kPageBytes);
+  memory.Unplug();
   const auto finished = engine.Finish();
   EXPECT_TRUE(finished.ok()) << finished.error().message;
 }

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "engine/engine.h"
@@ -60,7 +61,9 @@ class ArmedMemory {
       : size_bytes_(size_bytes), backing_(Backing::kFile), file_(std::move(file)) {
     Arm();
   }
-  ~ArmedMemory() { munmap(memory_, size_bytes_); }
+  ~ArmedMemory() {
+    if (memory_ != nullptr) Unplug();
+  }
 
   MappedRegion region() const {
     return {reinterpret_cast<uint64_t>(memory_), size_bytes_, file_.valid() ? file_.get() : -1, 0};
@@ -69,6 +72,9 @@ class ArmedMemory {
   int file() const { return file_.valid() ? file_.get() : -1; }
   int userfault() const { return userfault_.get(); }
   FaultDevice& device() { return *device_; }
+  // Ends the mapping, as a VMM does to a DIMM. Any thread may have mapped something else there since: nothing
+  // of this memory but its files may be used any more.
+  void Unplug() { munmap(std::exchange(memory_, nullptr), size_bytes_); }
   // As a daemon and a VMM do when all is here. REQUIRES: an engine that has finished.
   void CloseDevice() {
     device_.reset();

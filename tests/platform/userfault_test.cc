@@ -253,8 +253,17 @@ TEST_F(UserfaultTest, RangeThatIsNotRegisteredIsGone) {
 enum class Hole { kUnmapped, kMappedAgain };
 class UserfaultHoleTest : public UserfaultTest, public testing::WithParamInterface<Hole> {
  protected:
+  // All but the hole: what is there by now may be somebody else's.
+  ~UserfaultHoleTest() override {
+    const uint64_t after = hole_ + kPage;
+    munmap(memory_, hole_ - At(0));
+    munmap(reinterpret_cast<void*>(after), At(kPages) - after);
+    if (GetParam() == Hole::kMappedAgain) munmap(reinterpret_cast<void*>(hole_), kPage);
+    memory_ = nullptr;
+  }
   void MakeHole(uint64_t page, int fd, int flags) {
-    void* const at = reinterpret_cast<void*>(At(page));
+    hole_ = At(page);
+    void* const at = reinterpret_cast<void*>(hole_);
     if (GetParam() == Hole::kUnmapped) {
       ASSERT_EQ(munmap(at, kPage), 0);
     } else {
@@ -262,6 +271,9 @@ class UserfaultHoleTest : public UserfaultTest, public testing::WithParamInterfa
       ASSERT_EQ(mmap(at, kPage, PROT_READ | PROT_WRITE, flags | MAP_FIXED, fd, offset), at);
     }
   }
+
+ private:
+  uint64_t hole_ = 0;
 };
 
 INSTANTIATE_TEST_SUITE_P(Holes, UserfaultHoleTest,
