@@ -333,6 +333,16 @@ end:
        fi;
        EndCallOfSource() }
 
+  /* An operator knows what nobody can be asked: the destination's VMM has ended, and the VM never ran there. */
+#ifdef BUG_TAKEN_BACK_FROM_THE_LIVING
+  :: atomic { !calm && !ran_d && !GoneAtSource &&
+              (phase_s == sInDoubt || phase_s == sAsking || phase_s == sHandingOver) ->
+#else
+  :: atomic { !calm && !ran_d && !GoneAtSource && Dead(vmm_d) &&
+              (phase_s == sInDoubt || phase_s == sAsking || phase_s == sHandingOver) ->
+#endif
+       LeaveCallOfSource(); phase_s = sUnrecorded }
+
   /* Rule: the destination's VMM is dead, and that is not on the destination's disk: "rolled back" is on this one before
      the guest runs here. */
   :: atomic { phase_s == sUnrecorded ->
@@ -681,12 +691,13 @@ end:
 #define NeverAtDestination  ((rec_d == kNever || rec_d == kNone) && vmm_d != kRuns && !Used(vmm_d) && !armed_d)
 /* the VM stayed at the source; */
 #define StayedHere         (vmm_s == kRuns && (rec_s == kRolledBack || rec_s == kNone) && \
-                            (NeverAtDestination || (rec_s == kNone && OwnerGone)))  /* forgotten before it was asked about */
+                            (NeverAtDestination || (rec_s == kNone && OwnerGone) || /* forgotten before it was asked about */ \
+                             (rec_d == kOwner && live_d && Dead(vmm_d))))  /* taken back; the next daemon there asks */
 /* it has left (from then on a death is none of the session's business); */
 #define HasLeft            (GoneAtSource && (rec_s == kCommitted || rec_s == kNone) && \
                             (rec_d == kCommitted || rec_d == kNone))
 /* or a VMM died by itself: the only one that could run it, */
-#define LostAtSource       (vmm_s == kDead && NeverAtDestination)
+#define LostAtSource       ((vmm_s == kDead || (vmm_s == kSpoilt && rec_s == kRolledBack)) && NeverAtDestination)
 #define LostAtDestination  ((vmm_d == kDead || vmm_d == kFresh || (vmm_d == kEnded && !aborting_d)) && \
                             rec_d == kOwner && vmm_s != kRuns)
 /* or that of the source and, while memory was still to come, the daemon that had it. */

@@ -189,6 +189,11 @@ class FakeRelocations : public Relocations {
     if (!status.ok()) return status;
     return "the source was lost";
   }
+  absl::StatusOr<std::string> DestinationLost(const std::string& vm) override {
+    const absl::Status status = Called("destination-lost", "destination-lost " + vm);
+    if (!status.ok()) return status;
+    return "it goes on here";
+  }
   absl::Status Cancel(const std::string& vm) override {
     if (auto status = Called("cancel", "cancel " + vm); !status.ok()) return status;
     const absl::MutexLock lock(&mutex_);

@@ -201,6 +201,9 @@ TEST_F(PostcopyctlTest, OtherCommandsTellWhatTheDaemonSays) {
   EXPECT_THAT(relocations_.calls(), Contains("source-lost web1 kill"));
   relocations_.Fail("source-lost", absl::FailedPreconditionError("it is not out of reach"));
   EXPECT_EQ(Run({"source-lost", "web1", "--kill"}).code, 4);
+  const Finished back = Run({"destination-lost", "web1", "--resume"});
+  EXPECT_EQ(back.code, 0) << back.err;
+  EXPECT_EQ(back.out, "web1: it goes on here\n");
   EXPECT_EQ(Run({"cancel", "web1"}).code, 0);
   relocations_.Fail("cancel", absl::FailedPreconditionError("it already runs at b:7700"));
   const Finished refused = Run({"cancel", "web1"});
@@ -250,6 +253,7 @@ TEST_F(PostcopyctlTest, EveryCommandAnswersInJsonWhetherItSucceedsOrFails) {
   const std::vector<std::vector<std::string>> commands{
       {"list"},          {"stats", "web1"}, {"watch", "web1"},   {"cancel", "web1"},
       {"hurry", "web1"}, {"release", "web1"}, {"recover", "web1"}, {"source-lost", "web1", "--kill"},
+      {"destination-lost", "web1", "--resume"},
       {"check", "web1", "--to", "b"},       {"switch", "web1", "--no-wait"},
       {"relocate", "web1", "--to", "b", "--no-wait"}};
   VmSummary vm = VmNamed("web1", 4711);
@@ -263,7 +267,7 @@ TEST_F(PostcopyctlTest, EveryCommandAnswersInJsonWhetherItSucceedsOrFails) {
     EXPECT_EQ(run.code, words[0] == "watch" ? 6 : 0) << words[0] << ": " << run.out << run.err;
     EXPECT_FALSE(json::parse(run.out)["outcome"].is_null()) << words[0];
   }
-  for (const char* call : {"stats", "cancel", "hurry", "release", "recover", "source-lost", "check",
+  for (const char* call : {"stats", "cancel", "hurry", "release", "recover", "source-lost", "destination-lost", "check",
                            "switch", "prepare"}) {
     relocations_.Fail(call, absl::FailedPreconditionError("it cannot be done now"));
   }

@@ -62,6 +62,8 @@ TEST_F(PostcopyctlUsageTest, WrongCommandLinesAreTwo) {
            {"source-lost", "web1"},
            {"source-lost", "web1", "--poison", "--kill"},
            {"source-lost", "--kill"},
+           {"destination-lost", "web1"},
+           {"destination-lost", "--resume"},
            {"relocate", "web1", "--to", "b", "--no-wait", "--prepare-only"}}) {
     const Finished run = Run(arguments);
     EXPECT_EQ(run.code, 2) << ::testing::PrintToString(arguments);
@@ -72,7 +74,7 @@ TEST_F(PostcopyctlUsageTest, WrongCommandLinesAreTwo) {
 
 TEST_F(PostcopyctlUsageTest, HelpHasAnExampleOfEachCommand) {
   for (const std::string command : {"relocate", "check", "switch", "list", "watch", "cancel", "stats",
-                                    "source-lost", "recover", "release"}) {
+                                    "source-lost", "destination-lost", "recover", "release"}) {
     const Finished run = Run({command, "--help"});
     EXPECT_EQ(run.code, 0);
     EXPECT_THAT(run.out, HasSubstr("Example:\n  postcopyctl " + command));

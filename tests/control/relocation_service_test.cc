@@ -118,6 +118,7 @@ TEST_F(RelocationServiceTest, EveryCallReachesItsMethod) {
   EXPECT_EQ(client_.SourceLost("web1", v1::SOURCE_LOST_ACTION_POISON).value(),
             "the source was lost");
   EXPECT_EQ(client_.SourceLost("web1", v1::SOURCE_LOST_ACTION_KILL).value(), "the source was lost");
+  EXPECT_EQ(client_.DestinationLost("web1").value(), "it goes on here");
   EXPECT_TRUE(client_.Release("web1").ok());
   const auto report = client_.Recover("web1");
   EXPECT_EQ(report->owner(), "destination");
@@ -126,7 +127,7 @@ TEST_F(RelocationServiceTest, EveryCallReachesItsMethod) {
   EXPECT_THAT(relocations_.calls(),
               ElementsAre(std::string("switch ") + kTestSession, "stats web1", "cancel web1",
                           "hurry web1", "source-lost web1 poison", "source-lost web1 kill",
-                          "release web1", "recover web1"));
+                          "destination-lost web1", "release web1", "recover web1"));
 }
 
 TEST_F(RelocationServiceTest, ASourceIsNotGivenUpWithoutAWordHow) {

@@ -64,6 +64,11 @@ ExitCode Done(const Invocation& invocation, const absl::Status& status, const ch
   return status.ok() ? Done(invocation, ordered_json::object(), text) : Fail(invocation, status);
 }
 
+ExitCode Reported(const Invocation& invocation, const absl::StatusOr<std::string>& report) {
+  if (!report.ok()) return Fail(invocation, report.status());
+  return Done(invocation, {{"report", *report}}, *report);
+}
+
 }  // namespace
 
 void Complain(const Invocation& invocation, const std::string& message) {
@@ -154,9 +159,12 @@ ExitCode Hurry(const Invocation& invocation) {
 }
 
 ExitCode SourceLost(const Invocation& invocation, v1::SourceLostAction action) {
-  const auto report = RelocationClient(invocation.daemon).SourceLost(invocation.vm, action);
-  if (!report.ok()) return Fail(invocation, report.status());
-  return Done(invocation, {{"report", *report}}, *report);
+  return Reported(invocation,
+                  RelocationClient(invocation.daemon).SourceLost(invocation.vm, action));
+}
+
+ExitCode DestinationLost(const Invocation& invocation) {
+  return Reported(invocation, RelocationClient(invocation.daemon).DestinationLost(invocation.vm));
 }
 
 ExitCode Cancel(const Invocation& invocation) {

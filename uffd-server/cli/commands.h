@@ -36,6 +36,7 @@ ExitCode Cancel(const Invocation& invocation);
 ExitCode Hurry(const Invocation& invocation);
 // At the destination: gives up the VM's source.
 ExitCode SourceLost(const Invocation& invocation, v1::SourceLostAction action);
+ExitCode DestinationLost(const Invocation& invocation);
 ExitCode Release(const Invocation& invocation);
 ExitCode Recover(const Invocation& invocation);
 

@@ -40,6 +40,7 @@ struct Parser {
   bool no_wait = false;
   bool poison = false;
   bool kill = false;
+  bool resume = false;
   Command command;
 
   CLI::App* Add(const char* name, const char* what, const char* example, Command run) {
@@ -122,6 +123,13 @@ Parser::Parser() {
   sub->parse_complete_callback([this] {
     if (!poison && !kill) throw CLI::RequiredError("--poison or --kill");
   });
+  sub = AddForVm("destination-lost",
+                 "At the source: takes back a VM that never ran at its destination, which is gone for good",
+                 "destination-lost web1 --resume",
+                 [](const Invocation& asked) { return postcopy::DestinationLost(asked); });
+  sub->add_flag("--resume", resume,
+                "the VM goes on here; if it did run there, and wrote to its disks, this corrupts them")
+      ->required();
   AddForVm("recover", "Says who owns a VM after a failure, and does what is safe", "recover web1",
            postcopy::Recover);
   AddForVm("release", "Lets a kept source VMM go after commit", "release web1", postcopy::Release);

@@ -133,6 +133,16 @@ absl::StatusOr<std::string> RelocationClient::SourceLost(const std::string& vm,
   return response.report();
 }
 
+absl::StatusOr<std::string> RelocationClient::DestinationLost(const std::string& vm) {
+  v1::DestinationLostRequest request;
+  request.set_vm(vm);
+  v1::DestinationLostResponse response;
+  const absl::Status status = connection_->Call(kCancelLimit, request, response,
+                                                &v1::Relocation::Stub::DestinationLost);
+  if (!status.ok()) return status;
+  return response.report();
+}
+
 absl::Status RelocationClient::Cancel(const std::string& vm) {
   v1::CancelRequest request;
   request.set_vm(vm);

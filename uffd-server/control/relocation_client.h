@@ -43,6 +43,7 @@ class RelocationClient {
   absl::Status Hurry(const std::string& vm);
   // What was done, in the daemon's words.
   absl::StatusOr<std::string> SourceLost(const std::string& vm, v1::SourceLostAction action);
+  absl::StatusOr<std::string> DestinationLost(const std::string& vm);
   absl::Status Release(const std::string& vm);
   absl::StatusOr<v1::RecoverResponse> Recover(const std::string& vm);
 

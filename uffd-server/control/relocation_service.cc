@@ -158,6 +158,17 @@ grpc::Status RelocationService::SourceLost(grpc::ServerContext* context,
   return Answer(context, report.status());
 }
 
+grpc::Status RelocationService::DestinationLost(grpc::ServerContext* context,
+                                                const v1::DestinationLostRequest* request,
+                                                v1::DestinationLostResponse* response) {
+  const auto report = relocations_.DestinationLost(request->vm());
+  if (report.ok()) {
+    response->set_report(*report);
+    MakePrintable(*response);
+  }
+  return Answer(context, report.status());
+}
+
 grpc::Status RelocationService::Cancel(grpc::ServerContext* context,
                                        const v1::CancelRequest* request, v1::CancelResponse*) {
   return Answer(context, relocations_.Cancel(request->vm()));

@@ -36,6 +36,9 @@ class RelocationService final : public v1::Relocation::Service {
                      v1::HurryResponse* response) override;
   grpc::Status SourceLost(grpc::ServerContext* context, const v1::SourceLostRequest* request,
                           v1::SourceLostResponse* response) override;
+  grpc::Status DestinationLost(grpc::ServerContext* context,
+                               const v1::DestinationLostRequest* request,
+                               v1::DestinationLostResponse* response) override;
   grpc::Status Cancel(grpc::ServerContext* context, const v1::CancelRequest* request,
                       v1::CancelResponse* response) override;
   grpc::Status Release(grpc::ServerContext* context, const v1::ReleaseRequest* request,

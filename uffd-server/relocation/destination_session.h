@@ -76,6 +76,8 @@ class DestinationSession {
   bool WaitForChange(SessionState seen, std::chrono::milliseconds timeout) {
     return status_.WaitForChange(seen, timeout);
   }
+  // The other daemon's control address.
+  const std::string& source() const { return source_address_; }
   SessionState state() const { return status_.state(); }
 
  private:

@@ -285,6 +285,15 @@ absl::StatusOr<std::string> Relocator::SourceLost(const std::string& vm, SourceL
                    place.source->destination()));
 }
 
+absl::StatusOr<std::string> Relocator::DestinationLost(const std::string& vm) {
+  const SessionTable::Place place = sessions_.Find(vm);
+  if (place.source != nullptr) return place.source->DestinationLost();
+  if (place.destination == nullptr) return NoSessionOf(vm);
+  return absl::FailedPreconditionError(
+      absl::StrCat("destination-lost ", vm, ": this host is the destination; ask the source, ",
+                   place.destination->source()));
+}
+
 absl::Status Relocator::Release(const std::string& vm) {
   const SessionTable::Place place = sessions_.Find(vm);
   if (place.source == nullptr) return NoSessionOf(vm);

@@ -32,6 +32,7 @@ class Relocator final : public Relocations {
   absl::Status Cancel(const std::string& vm) override;
   absl::Status Hurry(const std::string& vm) override;
   absl::StatusOr<std::string> SourceLost(const std::string& vm, SourceLostAction action) override;
+  absl::StatusOr<std::string> DestinationLost(const std::string& vm) override;
   absl::Status Release(const std::string& vm) override;
   absl::StatusOr<RecoveryReport> Recover(const std::string& vm) override;
 

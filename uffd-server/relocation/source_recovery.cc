@@ -123,7 +123,6 @@ absl::Status SourceSession::EndBeforeSwitch() {
 }
 
 absl::Status SourceSession::RollBack(const absl::Status& cause, bool must_ask_destination) {
-  const bool cancelled = cause.code() == absl::StatusCode::kCancelled;
   const std::string why(cause.message());
   const absl::Status aborted = destination_->Abort(
       session_text_, why, must_ask_destination ? kAbortTimeout : kQuickAbortTimeout);
@@ -153,6 +152,12 @@ absl::Status SourceSession::RollBack(const absl::Status& cause, bool must_ask_de
   }
   // Where the destination could not be reached: it has not been told that it owns the VM, and
   // without that it never runs it.
+  return GoOnHere(cause);
+}
+
+absl::Status SourceSession::GoOnHere(const absl::Status& cause) {
+  const bool cancelled = cause.code() == absl::StatusCode::kCancelled;
+  const std::string why(cause.message());
   SetWatched(nullptr);
   if (!stopped_ && !cancelled && record_.process.HasEnded()) return EndBeforeSwitch();
   if (stopped_) {
@@ -186,6 +191,42 @@ absl::Status SourceSession::RollBack(const absl::Status& cause, bool must_ask_de
   if (cancelled) return cause;
   return absl::AbortedError(
       absl::StrCat("rolled back, VM ", options_.vm, " goes on at the source: ", why));
+}
+
+absl::StatusOr<std::string> SourceSession::DestinationLost() {
+  const std::string doing = absl::StrCat("destination-lost ", options_.vm);
+  Turn::Holder turn(turn_);
+  const SessionState state = status_.state();
+  if (state == SessionState::kRunning) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        doing, ": ", options_.destination, " has run it: what is here is the VM as it was before that, and what "
+        "it has written to its disks since does not fit it. Start it anew from its disks"));
+  }
+  if (state != SessionState::kUnknown && state != SessionState::kHandedOver) {
+    return absl::FailedPreconditionError(absl::StrCat(doing, ": it is known who owns it, the session is ",
+                                                      std::string(Name(state))));
+  }
+  if (record_.process.HasEnded()) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        doing, ": its VMM here (process ", record_.pid(), ") has ended, too: start it anew from its disks"));
+  }
+  const auto answer = destination_->Query(session_text_);
+  if (answer.ok() ||
+      (!absl::IsUnavailable(answer.status()) && !absl::IsDeadlineExceeded(answer.status()))) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        doing, ": ", options_.destination, " is not out of reach; `postcopyctl recover ", options_.vm,
+        "` asks it who owns the VM"));
+  }
+  // Before the guest runs here: what the destination's disk says later must not count.
+  if (const absl::Status recorded = Write(OwnershipMark::kRolledBack); !recorded.ok()) {
+    return Prefixed(absl::StrCat(doing, ": it stays stopped here"), recorded);
+  }
+  spdlog::warn("session {}, vm {}, an operator has given {} up ({})", session_text_, options_.vm,
+               options_.destination, std::string(answer.status().message()));
+  const absl::Status resumed =
+      GoOnHere(absl::AbortedError(absl::StrCat(options_.destination, " was given up by an operator")));
+  if (absl::IsAborted(resumed)) return std::string(resumed.message());
+  return Prefixed(doing, resumed);
 }
 
 absl::Status SourceSession::ResumeHere() {
@@ -243,7 +284,8 @@ RecoveryReport SourceSession::Recover() {
     return {state, "unknown",
             absl::StrCat("VM ", options_.vm, " stays stopped here: ", options_.destination,
                          " cannot be asked who owns it (", std::string(recorded.status().message()),
-                         ") and may run it. Do not `cont` its VMM here (process ", record_.pid(),
+                         ") and may run it. If it never will be reached again, and the VM never ran there: "
+                         "`postcopyctl destination-lost ", options_.vm, " --resume`. Do not `cont` its VMM here (process ", record_.pid(),
                          fenced_ ? "): it is fenced, so that would end it" : "): that could run it twice")};
   }
   if (*recorded == RecordedOutcome::kOwner || *recorded == RecordedOutcome::kCommitted) {

@@ -5,9 +5,10 @@
 // destination was made unable to run the VM. After it this host runs the VM again only if the
 // destination has durably recorded that it never did (docs/decisions/0003).
 //
-// Split by what is done: source_session.cc (prepare, the steps of the switch), source_recovery.cc
-// (what becomes of it when a step fails, or a daemon ends), source_fence.cc (that the guest does not run
-// here while another host owns it).
+// Split by what is done: source_session.cc (prepare, the steps of the switch), source_memory.cc (what of
+// its memory is served), source_fence.cc (that the guest does not run here while another host owns it),
+// source_recovery.cc (what becomes of it when a step fails, or a daemon ends), source_end.cc (the end of
+// one whose VM has left).
 //
 // Threads: operations come from the control plane, one at a time (Turn); a thread of its own
 // attends to the session: it asks the destination for as long as it is not known who owns the VM,
@@ -58,6 +59,11 @@ class SourceSession {
   // Lifts every limit on what brings the memory to the destination. kFailedPrecondition: none is on its
   // way.
   absl::Status Hurry();
+  // Takes the VM back from a destination that is out of reach for good. What was done, in words.
+  // REQUIRES: it has not run the VM, and never will.
+  //   kFailedPrecondition  it has run the VM, it answers, or it is known who owns the VM; nothing has changed
+  //   others               the VM stays stopped here; where it could not be resumed that is tried again
+  absl::StatusOr<std::string> DestinationLost();
   // Lets a VMM that was kept after commit go.
   absl::Status Release();
   // The destination has every page.
@@ -102,6 +108,8 @@ class SourceSession {
   // Makes sure that the destination never runs it, then lets it go on here. If its VMM lives and cannot be
   // resumed now the attendant tries again.
   absl::Status RollBack(const absl::Status& cause, bool must_ask_destination);
+  // Nobody else will run it: lets it go on here, if it can be. kAborted, kCancelled: it does.
+  absl::Status GoOnHere(const absl::Status& cause);
   // The VM stands still here and nobody else will run it. ok: it goes on.
   absl::Status ResumeHere();
   // The VM has ended before this session stopped it.
