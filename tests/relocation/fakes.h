@@ -141,6 +141,9 @@ class FakeVmm final : public VmmDriver {
     return absl::OkStatus();
   }
   absl::StatusOr<GuestState> QueryState() override { return world_.vmm_state.load(); }
+  absl::StatusOr<std::string> QueryStateText(std::chrono::milliseconds) override {
+    return world_.vmm_state == GuestState::kRunning ? "running" : "in another state";
+  }
 
  private:
   absl::Status Step(const std::string& name) {

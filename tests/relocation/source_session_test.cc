@@ -47,6 +47,14 @@ TEST_F(SourceSessionTest, AnExceptionInASwitchIsRolledBack) {
   EXPECT_TRUE(PrepareAndSwitch().ok());
 }
 
+TEST_F(SourceSessionTest, AListTellsTheGuestsStateOverTheSessionsMonitor) {
+  ASSERT_TRUE(relocator_->Prepare({"web1", "there:7700", "", false}).ok());
+  ASSERT_EQ(relocator_->List().size(), 1u);
+  EXPECT_EQ(relocator_->List()[0].guest_state, "running");
+  ASSERT_TRUE(relocator_->Switch(relocator_->Stats("web1")->session).ok());
+  EXPECT_EQ(relocator_->List()[0].guest_state, "in another state");
+}
+
 TEST_F(SourceSessionTest, MemoryIsOwedFromTheSwitchToTheCommit) {
   EXPECT_TRUE(relocator_->Owed().empty());
   ASSERT_TRUE(PrepareAndSwitch().ok());

@@ -57,6 +57,8 @@ class Words(support.StageTest):
             self.assertFalse(listed["may_switch_off"])
             self.assertEqual([each["vm"] for each in listed["owed"]], [VM])
             self.assertTrue(ctl(at_b, "list").answer["may_switch_off"])
+            states = [ctl(at, "list").answer["vms"][0]["guest_state"] for at in (at_a, at_b)]
+            self.assertEqual(states, ["postmigrate, migration completed", "running"])
             there = ctl(at_b, "stats", VM).answer
             self.assertIsNone(there["downtime_ms"])
             self.assertGreater(there["after_switch_ms"], 0)

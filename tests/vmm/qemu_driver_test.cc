@@ -107,6 +107,7 @@ TEST(QemuDriverTest, StateOfEachRunState) {
   FakeQemu qemu("inmigrate");
   const auto driver = qemu.Driver();
   EXPECT_EQ(driver->QueryState().value(), GuestState::kWaitsForIncoming);
+  EXPECT_EQ(driver->QueryStateText(std::chrono::seconds(5)).value(), "inmigrate");
   qemu.Set("finish-migrate", "pre-switchover");
   EXPECT_EQ(driver->QueryState().value(), GuestState::kHeldAtSwitchover);
   qemu.Set("postmigrate", "completed");

@@ -24,7 +24,7 @@ absl::Status DestinationSession::WatchLoaded() {
   if (!vmm.ok()) return vmm.status();
   const absl::Status paused = (*vmm)->ExpectPaused();
   if (!paused.ok()) return paused;
-  vmm_ = *std::move(vmm);
+  UseVmm(*std::move(vmm));
   may_give_back_ = true;
   absl::MutexLock lock(&mutex_);
   opened_ = vmm_;

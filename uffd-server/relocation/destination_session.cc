@@ -235,7 +235,7 @@ absl::StatusOr<EventTime> DestinationSession::StartGuest() {
   if (vmm_ == nullptr) {
     auto vmm = parts_.connect_vmm(record_);
     if (!vmm.ok()) return vmm.status();
-    vmm_ = std::move(*vmm);
+    UseVmm(*std::move(vmm));
   }
   const auto started = vmm_->StartGuest();
   // A monitor that fell silent while its VMM waited for memory is connected to anew.

@@ -73,6 +73,8 @@ class DestinationSession {
   const std::string& session() const { return session_text_; }
   bool HasVmmEnded() const { return record_.process.HasEnded(); }
   Progress Snapshot();
+  // See VmmView.
+  std::string GuestState(std::chrono::milliseconds limit) const { return view_.GuestState(limit); }
   bool WaitForChange(SessionState seen, std::chrono::milliseconds timeout) {
     return status_.WaitForChange(seen, timeout);
   }
@@ -120,6 +122,11 @@ class DestinationSession {
   void EndWithVmm();
   // Connects to the VMM first where that has not been done. REQUIRES: the turn.
   absl::StatusOr<EventTime> StartGuest();
+  // Its connection to the VMM, from now on. REQUIRES: the turn.
+  void UseVmm(std::shared_ptr<VmmDriver> vmm) {
+    vmm_ = std::move(vmm);
+    view_.Show(vmm_);
+  }
   // The answer to a hand-over of a VM that runs here.
   Resumed WhenResumed() const;
   // Records "never", disarms, and ends the session if that was recorded. REQUIRES: the turn.
@@ -194,6 +201,7 @@ class DestinationSession {
   std::unique_ptr<Engine> engine_;
   MachinePrint print_;  // at Prepare(); compared before its VMM is used up
   std::shared_ptr<VmmDriver> vmm_;  // used by the operation that has the turn
+  VmmView view_;
   // By the turn, too: whether vmm_ has seen all since the load and nothing is under way to the VMM, and
   // for how long it has refused to start the guest.
   bool may_give_back_ = false;

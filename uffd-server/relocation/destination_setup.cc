@@ -85,7 +85,7 @@ absl::StatusOr<std::shared_ptr<DestinationSession>> DestinationSession::Prepare(
 
   auto vmm = parts.connect_vmm(session->record_);
   if (!vmm.ok()) return vmm.status();
-  session->vmm_ = std::move(*vmm);
+  session->UseVmm(*std::move(vmm));
   const auto description = session->vmm_->Describe();
   if (!description.ok()) return description.status();
   absl::Status status = CheckDestination(*description, session->record_.pid());

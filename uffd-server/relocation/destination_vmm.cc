@@ -48,7 +48,7 @@ absl::Status DestinationSession::TryEndLoadSettings() {
   if (vmm_ == nullptr) {
     auto vmm = parts_.connect_vmm(record_);
     if (!vmm.ok()) return vmm.status();
-    vmm_ = std::move(*vmm);
+    UseVmm(*std::move(vmm));
   }
   const absl::Status ended = vmm_->EndLoadSettings(kSettingsLimit);
   if (absl::IsUnavailable(ended)) vmm_.reset();  // the connection has ended

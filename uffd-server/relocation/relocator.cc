@@ -10,6 +10,9 @@
 namespace postcopy {
 namespace {
 
+// A list waits so long for each of the two answers of a session's VMM.
+constexpr std::chrono::milliseconds kBusyGuestLimit{250};
+
 // Whether neither side will ever ask for this record again.
 bool HasEnded(OwnershipMark mark) {
   switch (mark) {
@@ -150,6 +153,7 @@ std::vector<VmSummary> Relocator::List() {
   std::vector<VmSummary> vms;
   std::vector<Monitor> monitors;
   std::vector<size_t> asked;  // whose monitors these are, positions in vms
+  std::vector<std::pair<size_t, SessionTable::Place>> busy;
   for (VmOverview& overview : parts_.registry.List()) {
     VmSummary vm;
     vm.name = overview.name;
@@ -165,7 +169,10 @@ std::vector<VmSummary> Relocator::List() {
       vm.progress = place.source != nullptr ? place.source->OwnProgress()
                                             : place.destination->Snapshot();
     }
-    if (!place.Busy()) {  // a session holds the monitor; QEMU answers one client
+    // A session holds its VMM's monitor, and QEMU answers one client.
+    if (place.Busy()) {
+      if (!place.Empty()) busy.emplace_back(vms.size(), place);
+    } else {
       monitors.push_back({std::move(overview.qmp_path), overview.pid});
       asked.push_back(vms.size());
     }
@@ -179,6 +186,11 @@ std::vector<VmSummary> Relocator::List() {
     VmSummary& vm = vms[asked[i]];
     vm.guest_state = answers[i].state_text;
     if (vm.problem.empty()) vm.problem = answers[i].problem;
+  }
+  const auto until = std::chrono::steady_clock::now() + kGuestAnswerLimit;
+  for (const auto& [position, place] : busy) {
+    if (std::chrono::steady_clock::now() >= until) break;
+    vms[position].guest_state = place.GuestState(kBusyGuestLimit);
   }
   return vms;
 }

@@ -94,6 +94,20 @@ bool SessionStatus::WaitForChange(SessionState seen, std::chrono::milliseconds t
   return mutex_.AwaitWithTimeout(absl::Condition(&changed), absl::FromChrono(timeout));
 }
 
+void VmmView::Show(const std::shared_ptr<VmmDriver>& vmm) {
+  absl::MutexLock lock(&mutex_);
+  vmm_ = vmm;
+}
+
+std::string VmmView::GuestState(std::chrono::milliseconds limit) const {
+  std::shared_ptr<VmmDriver> vmm;
+  {
+    absl::MutexLock lock(&mutex_);
+    vmm = vmm_.lock();
+  }
+  return vmm == nullptr ? "" : vmm->QueryStateText(limit).value_or("");
+}
+
 ProcessIdentity IdentityOf(const VmRecord& vm) {
   auto identity = Identify(vm.process);
   return identity.ok() ? *std::move(identity) : ProcessIdentity{vm.pid(), 0, ""};

@@ -115,6 +115,19 @@ class Turn {
   bool taken_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
+// The VMM that a session talks to at the moment, for those who only look at its guest: does not keep the
+// connection. Thread-safe.
+class VmmView {
+ public:
+  void Show(const std::shared_ptr<VmmDriver>& vmm) ABSL_LOCKS_EXCLUDED(mutex_);
+  // "running", "paused", … as VmmDescription has it; empty: not known now. Blocks for at most twice `limit`.
+  std::string GuestState(std::chrono::milliseconds limit) const ABSL_LOCKS_EXCLUDED(mutex_);
+
+ private:
+  mutable absl::Mutex mutex_;
+  std::weak_ptr<VmmDriver> vmm_ ABSL_GUARDED_BY(mutex_);
+};
+
 // The VM's process as it is recorded.
 ProcessIdentity IdentityOf(const VmRecord& vm);
 

@@ -33,6 +33,10 @@ class SessionTable {
     bool HasVmmEnded() const {
       return source != nullptr ? source->HasVmmEnded() : destination->HasVmmEnded();
     }
+    // See VmmView. REQUIRES: !Empty().
+    std::string GuestState(std::chrono::milliseconds limit) const {
+      return source != nullptr ? source->GuestState(limit) : destination->GuestState(limit);
+    }
     bool Empty() const { return source == nullptr && destination == nullptr; }
   };
 

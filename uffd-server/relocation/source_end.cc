@@ -67,7 +67,7 @@ absl::Status SourceSession::Release() {
   if (vmm_ == nullptr) {
     auto vmm = parts_.connect_vmm(record_);
     if (!vmm.ok()) return Prefixed(absl::StrCat("end the VMM of ", options_.vm), vmm.status());
-    vmm_ = std::move(*vmm);
+    UseVmm(*std::move(vmm));
   }
   // Behind a fence QEMU could not empty its RAM file.
   if (vmm_->EmptiesMemoryAtEnd()) {

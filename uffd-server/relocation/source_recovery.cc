@@ -27,7 +27,7 @@ absl::StatusOr<std::shared_ptr<SourceSession>> SourceSession::TakeUp(
   const ProcessIdentity identity = IdentityOf(record);
   std::shared_ptr<SourceSession> session(new SourceSession(
       parts, options, std::move(record), identity, recorded.session, SessionState::kHandedOver));
-  session->vmm_ = std::move(*vmm);
+  session->UseVmm(*std::move(vmm));
   session->stopped_ = true;
   session->was_running_ = recorded.run;
   const auto served = session->ServeMemory(*description);
@@ -233,7 +233,7 @@ absl::Status SourceSession::ResumeHere() {
   if (vmm_ == nullptr) {
     auto vmm = parts_.connect_vmm(record_);
     if (!vmm.ok()) return vmm.status();
-    vmm_ = std::move(*vmm);
+    UseVmm(*std::move(vmm));
   }
   // A guest that runs behind the fence would end its VMM.
   if (auto lifted = LiftFence(); !lifted.ok()) return lifted;

@@ -92,7 +92,7 @@ absl::StatusOr<std::shared_ptr<SourceSession>> SourceSession::Prepare(
   const std::string vm_name = absl::StrCat("source VM ", options.vm);
   auto vmm = parts.connect_vmm(session->record_);
   if (!vmm.ok()) return Prefixed(vm_name, absl::FailedPreconditionError(vmm.status().message()));
-  session->vmm_ = std::move(*vmm);
+  session->UseVmm(*std::move(vmm));
   const auto description = session->vmm_->Describe();
   if (!description.ok()) {
     return Prefixed(vm_name, absl::FailedPreconditionError(description.status().message()));

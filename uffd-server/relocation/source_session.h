@@ -79,6 +79,8 @@ class SourceSession {
   bool HasVmmEnded() const { return record_.process.HasEnded(); }
   // May ask the destination for its figures.
   Progress Snapshot();
+  // See VmmView.
+  std::string GuestState(std::chrono::milliseconds limit) const { return view_.GuestState(limit); }
   // What this side knows by itself; does not block.
   Progress OwnProgress() const { return status_.Snapshot(); }
   bool WaitForChange(SessionState seen, std::chrono::milliseconds timeout) {
@@ -141,6 +143,11 @@ class SourceSession {
   void OnForeignStart(VmmDriver& vmm);
   void OnForeignEnd(VmmDriver& vmm);
 
+  // Its connection to the VMM, from now on. REQUIRES: the turn.
+  void UseVmm(std::shared_ptr<VmmDriver> vmm) {
+    vmm_ = std::move(vmm);
+    view_.Show(vmm_);
+  }
   OwnershipRecord RecordOf(OwnershipMark mark) const;
   absl::Status Write(OwnershipMark mark);
   // kResourceExhausted: no thread could be made.
@@ -174,6 +181,7 @@ class SourceSession {
 
   // Used by the operation that has the turn.
   std::shared_ptr<VmmDriver> vmm_;
+  VmmView view_;
   MachinePrint print_;  // at Prepare(); compared before the guest is stopped
   bool stopped_ = false;  // by StopAndHold(): it stands still because of this session
   bool was_running_ = true;

@@ -66,13 +66,25 @@ absl::Status QemuDriver::Fail(absl::StatusCode code, std::string_view operation,
   return absl::Status(code, absl::StrFormat("%s of %s: %s", operation, qmp_->name(), cause));
 }
 
-absl::StatusOr<GuestState> QemuDriver::QueryState() {
+absl::StatusOr<QemuDriver::StateAnswers> QemuDriver::AskState(std::chrono::milliseconds limit) {
   // This order: a machine seen "finish-migrate" first could be "completed" by the second answer.
-  absl::StatusOr<Json> migrate = Ask("query-migrate");
+  absl::StatusOr<Json> migrate = qmp_->Command("query-migrate", Json::object(), limit);
   if (!migrate.ok()) return migrate.status();
-  absl::StatusOr<Json> status = Ask("query-status");
+  absl::StatusOr<Json> status = qmp_->Command("query-status", Json::object(), limit);
   if (!status.ok()) return status.status();
-  return GuestStateOf(*status, *migrate);
+  return StateAnswers{*std::move(status), *std::move(migrate)};
+}
+
+absl::StatusOr<GuestState> QemuDriver::QueryState() {
+  const auto answers = AskState(limits_.command);
+  if (!answers.ok()) return answers.status();
+  return GuestStateOf(answers->status, answers->migrate);
+}
+
+absl::StatusOr<std::string> QemuDriver::QueryStateText(std::chrono::milliseconds limit) {
+  const auto answers = AskState(limit);
+  if (!answers.ok()) return answers.status();
+  return StateText(answers->status, answers->migrate);
 }
 
 absl::Status QemuDriver::SendSettings(const MigrationSettings& settings) {

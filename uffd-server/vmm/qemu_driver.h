@@ -62,6 +62,7 @@ class QemuDriver final : public VmmDriver {
   absl::StatusOr<VmmDescription> Describe() override;
   absl::StatusOr<MachinePrint> Print() override;
   absl::StatusOr<GuestState> QueryState() override;
+  absl::StatusOr<std::string> QueryStateText(std::chrono::milliseconds limit) override;
 
   absl::StatusOr<bool> CheckMovable() override;
   absl::Status PrepareSource() override;
@@ -91,7 +92,13 @@ class QemuDriver final : public VmmDriver {
 
   using TimePoint = std::chrono::steady_clock::time_point;
 
+  struct StateAnswers {
+    Json status;   // of query-status
+    Json migrate;  // of query-migrate
+  };
+
   // Both sides.
+  absl::StatusOr<StateAnswers> AskState(std::chrono::milliseconds limit);
   absl::StatusOr<Json> Ask(std::string_view command, Json arguments = Json::object());
   // The same for a question that is not vital: null where QEMU refuses it.
   absl::StatusOr<Json> AskIfKnown(std::string_view command, Json arguments = Json::object());

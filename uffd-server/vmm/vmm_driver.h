@@ -5,7 +5,7 @@
 // limit of its own, and returns kDeadlineExceeded when the VMM does not answer within it: while a
 // VMM's main thread waits for a missing page it answers nothing. kUnavailable: the connection to
 // the VMM has ended, as it does when the process ends; this driver is of no more use then. Not
-// thread-safe, except Describe(), QueryState() and AwaitStart(), which may run beside another call.
+// thread-safe, except Describe(), QueryState(), QueryStateText() and AwaitStart(), which may run beside another call.
 #pragma once
 
 #include <chrono>
@@ -165,6 +165,8 @@ class VmmDriver {
 
   // The guest's state now.
   virtual absl::StatusOr<GuestState> QueryState() = 0;
+  // The same in words, as VmmDescription has it. Waits for at most twice `limit`.
+  virtual absl::StatusOr<std::string> QueryStateText(std::chrono::milliseconds limit) = 0;
 };
 
 }  // namespace postcopy
