@@ -18,7 +18,6 @@ OwnershipRecord Source() {
   record.vmm = {1234, 567890123, "1b4e28ba-2fa1-11d2-883f-0016d3cca427"};
   record.memory = {{"ram", "/dev/shm/web 1%\xff\n", {21, 7}, 4096, 1 << 30},
                    {"dimm0", "/dev/hugepages/web1", {22, ~uint64_t{0}}, 0, 1 << 21}};
-  record.settings = "{\"events\":false}";
   return record;
 }
 
@@ -66,7 +65,7 @@ TEST(OwnershipRecordTest, LongRecordsTakeMoreBlocks) {
   OwnershipRecord record = Source();
   for (int i = 0; i < 64; ++i) record.memory.push_back({"dimm", std::string(900, 'p'), {1, 2}, 0, 4096});
   EXPECT_EQ(ReadBack(record), record);
-  record.settings = std::string(kMaxOwnershipFileBytes, 's');
+  record.peer = std::string(kMaxOwnershipFileBytes, 's');
   EXPECT_FALSE(FormatOwnershipFile(record, 9).has_value());
 }
 
@@ -161,7 +160,6 @@ TEST(OwnershipRecordTest, RecordsOfEarlierVersionsAreRead) {
   expected.keep_source = true;
   expected.vmm = {};
   expected.memory.clear();
-  expected.settings.clear();
   EXPECT_EQ(source, expected);
   // Only a destination recorded its VMM, and a mark that both may have does not tell the role.
   const auto destination = ParseOldOwnershipRecord(

@@ -89,7 +89,7 @@ TEST_F(OwnershipStoreTest, AChangeOfMarkStaysInThePlaceOfTheFile) {
   EXPECT_TRUE(std::filesystem::equivalent(SourcePath(), folder_ + "/same"));
   // What was not there when the session was prepared takes a new file.
   OwnershipRecord more = Record(SessionRole::kSource, OwnershipMark::kHandedOver);
-  more.settings = "more";
+  more.peer = "there:7702";
   ASSERT_TRUE(store_->Write(more).ok());
   EXPECT_EQ(*store_->Read(session_, SessionRole::kSource), more);
 }

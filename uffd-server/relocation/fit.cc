@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -28,17 +29,14 @@ std::string OnlyIn(const std::vector<std::string>& a, const std::vector<std::str
   return absl::StrJoin(only, ", ");
 }
 
-bool IsOfGuestRam(const std::string& sentence, const Offer& offer,
-                  const MemoryLayout* destination_layout) {
-  const auto names = [&](const std::string& block) {
-    return sentence.starts_with("RAM block " + block + " ");
-  };
-  for (const OfferedRegion& offered : offer.ram) {
-    if (names(offered.region.name)) return true;
+// Names of the RAM blocks that the two layouts have: their sizes are compared as such.
+std::set<std::string> GuestRamBlocks(const Offer& offer, const MemoryLayout* destination_layout) {
+  std::set<std::string> names;
+  for (const OfferedRegion& offered : offer.ram) names.insert(offered.region.name);
+  if (destination_layout != nullptr) {
+    for (const auto& region : destination_layout->regions) names.insert(region.name);
   }
-  if (destination_layout == nullptr) return false;
-  return std::any_of(destination_layout->regions.begin(), destination_layout->regions.end(),
-                     [&](const auto& region) { return names(region.name); });
+  return names;
 }
 
 }  // namespace
@@ -95,13 +93,11 @@ std::vector<std::string> FitFindings(const Offer& offer, const VmmDescription& d
   if (!at_destination.empty()) {
     differences.push_back(absl::StrCat("devices at the destination only: ", at_destination));
   }
-  for (std::string& sentence : PrintDifferences(offer.print, offer.vmm_version, destination_print,
-                                                destination.version)) {
-    // What differs in guest RAM has been told above.
-    if (!IsOfGuestRam(sentence, offer, destination_layout)) {
-      differences.push_back(std::move(sentence));
-    }
-  }
+  const std::set<std::string> guest_ram = GuestRamBlocks(offer, destination_layout);
+  std::vector<std::string> of_prints =
+      PrintDifferences(WithoutRamBlocks(offer.print, guest_ram), offer.vmm_version,
+                       WithoutRamBlocks(destination_print, guest_ram), destination.version);
+  std::move(of_prints.begin(), of_prints.end(), std::back_inserter(differences));
   return differences;
 }
 

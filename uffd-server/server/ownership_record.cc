@@ -173,7 +173,6 @@ std::string DetailsOf(const OwnershipRecord& record) {
                               {"path", EscapePath(block.path)},
                               {"size", block.size_bytes}});
   }
-  if (!record.settings.empty()) json["settings"] = record.settings;
   return Dump(json);
 }
 
@@ -197,7 +196,6 @@ std::optional<OwnershipRecord> ReadDetails(const Json& json) {
   record->vm = TextAt(json, "vm");
   record->peer = TextAt(json, "peer");
   record->keep_source = FlagAt(json, "keep-source");
-  record->settings = TextAt(json, "settings");
   if (const auto vmm = json.find("vmm"); vmm != json.end()) {
     const uint64_t pid = NumberAt(*vmm, "pid");
     if (pid < 1 || pid > static_cast<uint64_t>(std::numeric_limits<int>::max())) return std::nullopt;

@@ -57,7 +57,6 @@ struct OwnershipRecord {
   ProcessIdentity vmm = {};           // the VMM that has it here
   // Source: in the order of the session's layout. Empty where it could change after the state was taken.
   std::vector<RecordedBlock> memory = {};
-  std::string settings = {};          // what the VMM's driver has to restore, in its own words
 
   friend bool operator==(const OwnershipRecord&, const OwnershipRecord&) = default;
 };

@@ -252,6 +252,14 @@ MachinePrint PrintOf(const PrintAnswers& answers) {
   return print;
 }
 
+MachinePrint WithoutRamBlocks(MachinePrint print, const std::set<std::string>& names) {
+  std::erase_if(print, [&](const MachineProperty& property) {
+    return property.name.starts_with(kBlockPrefix) &&
+           names.count(property.name.substr(kBlockPrefix.size())) > 0;
+  });
+  return print;
+}
+
 std::vector<std::string> PrintDifferences(const MachinePrint& source,
                                           std::string_view source_version,
                                           const MachinePrint& destination,

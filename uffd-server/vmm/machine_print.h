@@ -7,6 +7,7 @@
 // What may differ between two hosts is a list in machine_print.cc.
 #pragma once
 
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -47,6 +48,9 @@ MachinePrint PrintOf(const PrintAnswers& answers);
 bool IsMachinePrintProperty(std::string_view name, std::string_view type);
 // The properties of a CPU that are; under KVM the enlightenments for Windows, too.
 std::vector<const char*> CpuPrintProperties(bool kvm);
+
+// `print` without those RAM blocks.
+MachinePrint WithoutRamBlocks(MachinePrint print, const std::set<std::string>& names);
 
 // A sentence for each difference, with both values. Only what both sides report is compared, but
 // for RAM blocks. Where the releases differ, the destination's CPU may have more features than the
