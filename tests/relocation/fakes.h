@@ -31,6 +31,7 @@ struct World {
 
   std::optional<bool> left_stopped;  // what a hold that failed could not undo
   bool empties_memory = false;       // its VMM, when it ends
+  std::atomic<bool> monitor_closed = false;  // nothing more is reported over it
 
   // Another client of the VMM's monitor starts the guest.
   void StartByAnotherHand() {
@@ -136,6 +137,7 @@ class FakeVmm final : public VmmDriver {
     return std::string(status.message());
   }
   absl::Status AwaitStart(std::chrono::milliseconds timeout) override {
+    if (world_.monitor_closed) return absl::UnavailableError("the VMM has closed the connection");
     if (!world_.AwaitForeignStart(starts_seen_, timeout)) return absl::DeadlineExceededError("none");
     ++starts_seen_;
     return absl::OkStatus();

@@ -24,8 +24,26 @@ class SourceFenceTest : public SourceSessionTest {
     const auto at = std::find(calls.begin(), calls.end(), first);
     return at != calls.end() && std::find(at, calls.end(), then) != calls.end();
   }
+  // Prepares VM web2, whose VMM is a process of its own.
+  absl::StatusOr<std::string> PrepareOfAnotherProcess() {
+    child_ = fork();
+    if (child_ == 0) {
+      for (;;) pause();
+    }
+    registry_.OnDisconnected(1);
+    vm_name_ = "web2";
+    RegisterVm(std::nullopt, child_);
+    return relocator_->Prepare({"web2", "there:7700", "", false});
+  }
+  void EndThatProcess() {
+    kill(child_, SIGKILL);
+    waitpid(child_, nullptr, 0);
+  }
   std::optional<SessionId> FencedFor() { return registry_.Find("web1")->fenced_for; }
   SessionId Session() { return *SessionId::Parse(session_); }
+
+ private:
+  pid_t child_ = -1;
 };
 
 TEST_F(SourceFenceTest, TheFenceIsLaidBeforeTheHandOverAndStays) {
@@ -222,18 +240,24 @@ TEST_F(SourceFenceTest, AMachineThatItsOperatorPausedAfterPrepareIsRecordedSoBef
   EXPECT_FALSE(destination_.run);
 }
 
-TEST_F(SourceFenceTest, AVmThatEndsBeforeTheSwitchHasEndedInOrder) {
-  const pid_t child = fork();
-  if (child == 0) {
-    for (;;) pause();
-  }
-  registry_.OnDisconnected(1);
-  vm_name_ = "web2";
-  RegisterVm(std::nullopt, child);
-  const auto session = relocator_->Prepare({"web2", "there:7700", "", false});
+// It had all been taken from it: nothing was lost with it, and nobody has started it.
+TEST_F(SourceFenceTest, AVmmThatEndsBetweenTwoLooksForAStartIsHandedOver) {
+  const auto session = PrepareOfAnotherProcess();
   ASSERT_TRUE(session.ok()) << session.status();
-  kill(child, SIGKILL);
-  waitpid(child, nullptr, 0);
+  world_.on_call = [&](const std::string& call) {
+    if (call != "destination load") return;
+    world_.monitor_closed = true;
+    EndThatProcess();
+  };
+  const auto switched = relocator_->Switch(*session);
+  EXPECT_TRUE(switched.ok()) << switched.status();
+  EXPECT_TRUE(world_.destination_runs);
+}
+
+TEST_F(SourceFenceTest, AVmThatEndsBeforeTheSwitchHasEndedInOrder) {
+  const auto session = PrepareOfAnotherProcess();
+  ASSERT_TRUE(session.ok()) << session.status();
+  EndThatProcess();
   failures_["vmm orderly exit"] = absl::UnknownError("the guest powered off");
   failures_["vmm check"] = absl::UnavailableError("the VMM has closed the connection");
   const auto switched = relocator_->Switch(*session);
