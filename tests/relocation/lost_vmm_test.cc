@@ -84,6 +84,16 @@ TEST_F(LostVmmTest, ItsMemoryIsServedFromItsFiles) {
   EXPECT_FALSE(world_.source_runs && world_.destination_runs);
 }
 
+TEST_F(LostVmmTest, AHostOwesTheMemoryOfAVmmThatLivesBeforeItIsTakenUp) {
+  Write();
+  const auto owed = LostSessions(*parts_).Owed();
+  ASSERT_EQ(owed.size(), 1u);
+  EXPECT_EQ(owed[0].vm, "web1");
+  EXPECT_EQ(owed[0].peer, "there:7700");
+  EndVmm();
+  EXPECT_TRUE(LostSessions(*parts_).Owed().empty());
+}
+
 TEST_F(LostVmmTest, AFileThatIsGoneIsNamed) {
   std::filesystem::remove(path_);
   ExpectLost(path_ + ", is lost: open " + path_ + ": No such file");

@@ -44,6 +44,7 @@ class SourceSessionTest : public DaemonFixture {
                   std::optional<SessionId> fenced = std::nullopt) {
     UniqueFd file(memfd_create("ram", MFD_CLOEXEC));
     ASSERT_EQ(ftruncate(file.get(), kRamBytes), 0);
+    ASSERT_EQ(pwrite(file.get(), "ram", 3, 0), 3);
     VmRegistry::Registration registration;
     registration.message.version = version;
     registration.message.fenced_session = fenced;

@@ -1,10 +1,17 @@
 #include "server/page_source.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <cstring>
+#include <memory>
 #include <random>
+#include <utility>
+#include <vector>
 
 #include "gtest/gtest.h"
+#include "platform/duplicate_fd.h"
+#include "platform/ram_file.h"
 
 namespace postcopy {
 namespace {
@@ -33,6 +40,27 @@ class HalfRandom final : public PageSource {
   const MemoryLayout layout_{{{"ram", kPages * kPageBytes}}};
   std::vector<std::byte> content_;
 };
+
+// What one daemon serves of a RAM file, and the next one of the same file.
+TEST(RamFileSourceTest, WhatWasFreedBetweenTwoDaemonsIsLost) {
+  const UniqueFd ram(memfd_create("ram", MFD_CLOEXEC));
+  ASSERT_EQ(WriteRamFile(ram.get(), 0, std::vector<std::byte>(4 * kPageBytes, std::byte{1})), 0);
+  const auto serve = [&](std::vector<uint64_t> at_freeze) {
+    std::vector<RamFileSource::RegionFile> files;
+    files.push_back({std::move(*DuplicateFd(ram)), 0});
+    auto source = std::make_unique<RamFileSource>(MemoryLayout{{{"ram", 4 * kPageBytes}}},
+                                                  std::move(files), std::move(at_freeze));
+    source->Freeze();
+    return source;
+  };
+  const std::vector<uint64_t> at_freeze = serve({})->frozen();
+  EXPECT_EQ(at_freeze, std::vector<uint64_t>{4 * kPageBytes});
+  EXPECT_FALSE(serve(at_freeze)->HasLost(kRegion));
+  ASSERT_TRUE(PunchRamFile(ram.get(), kPageBytes, kPageBytes).ok());
+  EXPECT_TRUE(serve(at_freeze)->HasLost(kRegion));
+  EXPECT_FALSE(serve(at_freeze)->HasData({kRegion, {1}}));
+  EXPECT_FALSE(serve({0})->HasLost(kRegion)) << "it is not known";
+}
 
 class CorruptOneByteTest : public ::testing::Test {
  protected:

@@ -295,7 +295,7 @@ class Refusal(support.StageTest):
         self.assertEqual(a.qmp.command("query-migrate-capabilities"), before)
         self.assertEqual(support.ctl(self.stage.hosts["a"], "stats", VM).code, NO_SUCH_VM)
         for host in self.stage.hosts.values():
-            self.assertEqual(list(host.state_dir.glob("*.record")), [])
+            self.assertEqual(list(host.state_dir.glob("*.json")), [])
 
     def test_check_of_a_vm_that_fits(self):
         a = self.both()

@@ -46,7 +46,8 @@ std::string SessionText(const v1::Vm& vm) {
 std::string OwedText(const v1::Owed& owed) {
   const std::string left =
       owed.has_remaining_bytes() ? ", " + MemoryText(owed.remaining_bytes()) + " are left" : "";
-  return absl::StrCat("Leave this host on: ", owed.peer(), " still needs memory of VM ", owed.vm(), left,
+  const std::string peer = owed.peer().empty() ? "another host" : owed.peer();
+  return absl::StrCat("Leave this host on: ", peer, " still needs memory of VM ", owed.vm(), left,
                       " (", StateWords(owed.state()), ")");
 }
 

@@ -113,7 +113,10 @@ void DestinationSession::GiveUp(const std::string& reason) {
 }
 
 void DestinationSession::AwaitMemory() {
-  if (!lost_text_.empty()) return EndIncomplete();  // given up before the guest could be started
+  if (!lost_text_.empty()) {  // given up before the guest could be started
+    EndIncomplete();
+    return EndLoadSettingsAtLast();
+  }
   const auto resumed = std::chrono::steady_clock::now();
   std::optional<std::chrono::seconds> bulk_delay;
   if (!taken_up_) bulk_delay = parts_.faults.bulk_delay();
@@ -129,7 +132,7 @@ void DestinationSession::AwaitMemory() {
     EndLoadSettings();
     NoteWhetherMemoryArrives();
     ConsiderSourceLost();
-    if (IsFinal(status_.state())) return;
+    if (IsFinal(status_.state())) return EndLoadSettingsAtLast();  // given up
     if (waited == Engine::Wait::kFailed && !SleepUnlessStopped(kLookEvery)) return;
   }
 }
@@ -183,7 +186,7 @@ void DestinationSession::Commit() {
   status_.Apply(SessionEvent::kAllPresent);
   const bool told = TellSource();
   // Before the record, by which the next daemon would know of nothing left to do.
-  if (!settings_ended) EndSettingsAfterCommit();
+  if (!settings_ended) EndLoadSettingsAtLast();
   if (told) NoteRecorded(Write(OwnershipMark::kCommitted));
 }
 

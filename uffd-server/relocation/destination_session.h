@@ -117,7 +117,7 @@ class DestinationSession {
   bool EndLoadSettings();
   absl::Status TryEndLoadSettings();
   // Until it is done, then gives up the monitor.
-  void EndSettingsAfterCommit();
+  void EndLoadSettingsAtLast();
   // Ends the session of a VM whose VMM has ended while its memory arrived: in order, or as in a crash.
   void EndWithVmm();
   // Connects to the VMM first where that has not been done. REQUIRES: the turn.

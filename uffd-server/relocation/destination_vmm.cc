@@ -55,7 +55,7 @@ absl::Status DestinationSession::TryEndLoadSettings() {
   return ended;
 }
 
-void DestinationSession::EndSettingsAfterCommit() {
+void DestinationSession::EndLoadSettingsAtLast() {
   while (!EndLoadSettings()) {
     if (record_.process.HasEnded() || !SleepUnlessStopped(kFirstPause)) break;
   }

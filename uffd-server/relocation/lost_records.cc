@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <atomic>
 #include <memory>
+#include <set>
 
 #include "absl/strings/str_cat.h"
 #include "core/page_map.h"
@@ -193,6 +194,35 @@ std::string LostSessions::ProblemOf(const VmOverview& vm, const OwnershipStore::
     }
   }
   return "";
+}
+
+std::vector<Progress> LostSessions::Owed() const {
+  std::vector<Progress> owed;
+  const auto add = [&owed](const std::string& vm, const SessionId& session, const std::string& peer) {
+    Progress progress;
+    progress.vm = vm;
+    progress.session = session.ToString();
+    progress.peer = peer;
+    progress.role = SessionRole::kSource;
+    progress.state = SessionState::kHandedOver;
+    owed.push_back(std::move(progress));
+  };
+  std::set<SessionId> recorded;
+  const auto records = parts_.store.ReadAll();
+  for (const OwnershipRecord& record : records.ok() ? records->readable : std::vector<OwnershipRecord>()) {
+    if (record.role != SessionRole::kSource) continue;
+    recorded.insert(record.session);
+    if (record.mark == OwnershipMark::kHandedOver && record.vmm.pid != 0 && !HasEnded(record.vmm)) {
+      add(record.vm, record.session, record.peer);
+    }
+  }
+  // It stands behind a fence, and no record that can be read tells why.
+  for (const VmOverview& vm : parts_.registry.List()) {
+    if (vm.fenced_for.has_value() && recorded.count(*vm.fenced_for) == 0) {
+      add(vm.name, *vm.fenced_for, "");
+    }
+  }
+  return owed;
 }
 
 }  // namespace postcopy

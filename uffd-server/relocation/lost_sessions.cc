@@ -134,11 +134,17 @@ absl::Status LostSessions::ResumeSource(const OwnershipRecord& record) {
   // Another process of that name, or one that was never stopped, is none of this session's business.
   const absl::Status unfenced = parts_.registry.Unfence(record.vm, record.session);
   if (!unfenced.ok()) return unfenced;
-  if (description->state != GuestState::kRunning && description->state != GuestState::kPaused &&
-      description->state != GuestState::kWaitsForIncoming) {
-    const absl::Status resumed = (*vmm)->ResumeSource(record.run);
-    if (!resumed.ok()) return resumed;
+  absl::Status resumed;
+  switch (description->state) {
+    case GuestState::kWaitsForIncoming: break;
+    case GuestState::kRunning:
+    case GuestState::kPaused:
+      // The earlier daemon may have ended between its settings and the stop.
+      resumed = (*vmm)->EndLoadSettings(kSettingsLimit);
+      break;
+    default: resumed = (*vmm)->ResumeSource(record.run);
   }
+  if (!resumed.ok()) return resumed;
   OwnershipRecord rolled_back = record;
   rolled_back.mark = OwnershipMark::kRolledBack;
   return parts_.store.Write(rolled_back);
@@ -346,6 +352,9 @@ absl::Status LostSessions::FreeVmm(const OwnershipRecord& record) {
   if (!now.ok()) return absl::IsNotFound(now.status()) ? absl::OkStatus() : now.status();
   if (!IsArmedFor(*now, record)) return absl::OkStatus();
   if (!waits) return KillVmm(*now);
+  if (const absl::Status ended = EndLoadSettings(record); !ended.ok()) {
+    spdlog::warn("vm {}, settings of the load stay on, {}", record.vm, ended.ToString());
+  }
   for (const size_t position : now->arming->blocks) {
     const VmBlock& block = now->blocks[position];
     if (block.kind != wire::BlockKind::kSharedFile) continue;

@@ -44,6 +44,9 @@ class LostSessions {
   // not been told, and those that were handed over, whose memory is still to be served.
   // kUnavailable: this can't be read now.
   absl::StatusOr<std::vector<std::string>> ToSettle() const;
+  // Sessions that this host's records, or the fences of its VMs, say were handed over, of VMMs that live:
+  // their memory is here, whether a session has been taken up for it or not. Does not wait for a turn.
+  std::vector<Progress> Owed() const;
   // What an operator must know of a VM whose record is missing or unreadable, for `list`; empty:
   // nothing. `all` are the records of this host.
   static std::string ProblemOf(const VmOverview& vm, const OwnershipStore::Records& all);

@@ -13,6 +13,9 @@ namespace {
 // A list waits so long for each of the two answers of a session's VMM.
 constexpr std::chrono::milliseconds kBusyGuestLimit{250};
 
+// After so long no further host is asked how much memory it is owed; one is asked for 2 s at most.
+constexpr std::chrono::seconds kOwedFiguresLimit{2};
+
 // Whether neither side will ever ask for this record again.
 bool HasEnded(OwnershipMark mark) {
   switch (mark) {
@@ -197,10 +200,18 @@ std::vector<VmSummary> Relocator::List() {
 
 std::vector<Progress> Relocator::Owed() {
   std::vector<Progress> owed;
+  std::set<std::string> live;
+  const auto until = std::chrono::steady_clock::now() + kOwedFiguresLimit;
   for (const auto& source : sessions_.Sources()) {
+    live.insert(source->session());
     if (!OwesMemory(source->state())) continue;
-    Progress progress = source->Snapshot();
+    // How much it is the other host knows, which may not answer.
+    const bool ask = std::chrono::steady_clock::now() < until;
+    Progress progress = ask ? source->Snapshot() : source->OwnProgress();
     if (OwesMemory(progress.state)) owed.push_back(std::move(progress));
+  }
+  for (Progress& lost : lost_.Owed()) {
+    if (live.count(lost.session) == 0) owed.push_back(std::move(lost));
   }
   return owed;
 }

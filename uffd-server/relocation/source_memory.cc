@@ -21,7 +21,7 @@ absl::StatusOr<UniqueFd> OpenRecordedFile(const RecordedBlock& block,
     return absl::FailedPreconditionError(absl::StrCat(
         "RAM block ", block.name, ", which was in ", block.path, ", is lost: ", std::string(cause)));
   };
-  UniqueFd file(open(block.path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+  UniqueFd file(open(block.path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
   if (!file.valid()) {
     const int cause = errno;
     const std::string text = absl::StrCat("open ", block.path, ": ", std::string(strerror(cause)));
@@ -46,29 +46,34 @@ absl::StatusOr<UniqueFd> OpenRecordedFile(const RecordedBlock& block,
 }  // namespace
 
 absl::StatusOr<std::shared_ptr<RamFileSource>> SourceSession::ServeMemory(
-    const VmmDescription& vmm) {
+    const VmmDescription& vmm, const std::vector<RecordedBlock>& recorded) {
   const auto matched = MatchMemory(record_, vmm, SessionRole::kSource);
   if (!matched.ok()) return matched.status();
   // The page source alone keeps the files: with it the memory goes.
   std::vector<VmBlock> blocks = std::exchange(record_.blocks, {});
   std::vector<RamFileSource::RegionFile> files;
   memory_.clear();
+  // What an earlier daemon has found at the stop, where this is its session.
+  std::vector<uint64_t> at_freeze;
+  for (const RecordedBlock& block : recorded) at_freeze.push_back(block.allocated_bytes);
   // A VM that cannot be fenced may have run meanwhile, unnoticed by a daemon.
   for (size_t i = 0; record_.can_be_fenced && i < matched->blocks.size(); ++i) {
     const VmBlock& block = blocks[matched->blocks[i]];
     memory_.push_back({matched->layout.regions[i].name, block.path, block.file_id, block.file_offset,
-                       block.size_bytes});
+                       block.size_bytes, i < at_freeze.size() ? at_freeze[i] : 0});
   }
   for (const size_t block : matched->blocks) {
     ram_addresses_.push_back(blocks[block].address);
     files.push_back({std::move(blocks[block].ram_file), blocks[block].file_offset});
   }
-  return ServeFiles(matched->layout, std::move(files));
+  return ServeFiles(matched->layout, std::move(files), std::move(at_freeze));
 }
 
 std::shared_ptr<RamFileSource> SourceSession::ServeFiles(
-    const MemoryLayout& layout, std::vector<RamFileSource::RegionFile> files) {
-  auto source = std::make_shared<RamFileSource>(layout, std::move(files));
+    const MemoryLayout& layout, std::vector<RamFileSource::RegionFile> files,
+    std::vector<uint64_t> at_freeze) {
+  auto source = std::make_shared<RamFileSource>(layout, std::move(files), std::move(at_freeze));
+  ram_ = source;
   std::shared_ptr<PageSource> served = source;
   if (parts_.faults.corrupt_after_pages().has_value()) {
     served = std::make_shared<CorruptOneByte>(served, *parts_.faults.corrupt_after_pages());
@@ -78,8 +83,18 @@ std::shared_ptr<RamFileSource> SourceSession::ServeFiles(
   return source;
 }
 
+void SourceSession::FreezeMemory() {
+  parts_.page_server.Freeze(session_);
+  const auto source = ram_.lock();
+  if (source == nullptr) return;
+  const std::vector<uint64_t>& frozen = source->frozen();
+  for (size_t i = 0; i < memory_.size() && i < frozen.size(); ++i) {
+    memory_[i].allocated_bytes = frozen[i];
+  }
+}
+
 absl::StatusOr<Offer> SourceSession::MakeOffer(const VmmDescription& vmm) {
-  auto source = ServeMemory(vmm);
+  auto source = ServeMemory(vmm, {});
   if (!source.ok()) return source.status();
   Offer offer = DescribedOffer(options_, vmm, print_);
   offer.session = session_text_;
@@ -100,11 +115,13 @@ absl::StatusOr<std::shared_ptr<SourceSession>> SourceSession::TakeUpFiles(
     const DaemonParts& parts, const OwnershipRecord& recorded) {
   MemoryLayout layout;
   std::vector<RamFileSource::RegionFile> files;
+  std::vector<uint64_t> at_freeze;
   for (const RecordedBlock& block : recorded.memory) {
     auto file = OpenRecordedFile(block, parts.registry.FileBlocks());
     if (!file.ok()) return Prefixed(absl::StrCat("VM ", recorded.vm), file.status());
     layout.regions.push_back({block.name, block.size_bytes});
     files.push_back({*std::move(file), block.file_offset});
+    at_freeze.push_back(block.allocated_bytes);
   }
   if (files.empty()) {
     return absl::FailedPreconditionError(absl::StrCat(
@@ -126,7 +143,7 @@ absl::StatusOr<std::shared_ptr<SourceSession>> SourceSession::TakeUpFiles(
     session->notice_ = absl::StrCat("the source's VMM (process ", recorded.vmm.pid,
                                     ") has ended; its memory is served from its RAM files");
   }
-  session->ServeFiles(layout, std::move(files));
+  session->ServeFiles(layout, std::move(files), std::move(at_freeze));
   parts.page_server.Freeze(session->session_);
   const absl::Status attended = session->StartAttending();
   if (!attended.ok()) return attended;

@@ -30,9 +30,9 @@ absl::StatusOr<std::shared_ptr<SourceSession>> SourceSession::TakeUp(
   session->UseVmm(*std::move(vmm));
   session->stopped_ = true;
   session->was_running_ = recorded.run;
-  const auto served = session->ServeMemory(*description);
+  const auto served = session->ServeMemory(*description, recorded.memory);
   if (!served.ok()) return served.status();
-  parts.page_server.Freeze(session->session_);
+  session->FreezeMemory();
   session->FenceAgain();
   if (auto watching = session->StartWatching(); !watching.ok()) return watching;
   session->SetWatched(session->vmm_);

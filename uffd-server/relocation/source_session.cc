@@ -194,7 +194,7 @@ absl::Status SourceSession::StopAndLoad() {
     stopped_at_ =
         SteadyTimeOf(held->stopped.us, NowUs(), begun, std::chrono::steady_clock::now());
   }
-  parts_.page_server.Freeze(session_);
+  FreezeMemory();
   parts_.faults.Reach("held");
   const auto transfer = destination_->BeginLoad(session_text_);
   const auto state = vmm_->TakeDeviceState();

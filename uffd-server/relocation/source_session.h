@@ -93,10 +93,15 @@ class SourceSession {
  private:
   SourceSession(const DaemonParts& parts, const PrepareOptions& options, VmRecord record,
                 ProcessIdentity vmm, SessionId session, SessionState state);
-  // What of its RAM files the destination sees as its layout; the page server gets them.
-  absl::StatusOr<std::shared_ptr<RamFileSource>> ServeMemory(const VmmDescription& vmm);
+  // What of its RAM files the destination sees as its layout; the page server gets them. `recorded`: of a
+  // session that is taken up.
+  absl::StatusOr<std::shared_ptr<RamFileSource>> ServeMemory(
+      const VmmDescription& vmm, const std::vector<RecordedBlock>& recorded);
   std::shared_ptr<RamFileSource> ServeFiles(const MemoryLayout& layout,
-                                            std::vector<RamFileSource::RegionFile> files);
+                                            std::vector<RamFileSource::RegionFile> files,
+                                            std::vector<uint64_t> at_freeze);
+  // The guest has stopped: what is missing in a file from now on was lost, also for the next daemon.
+  void FreezeMemory();
   absl::StatusOr<Offer> MakeOffer(const VmmDescription& vmm);
   // The steps of the switch; a status that is not ok says which failed.
   absl::Status StopAndLoad();
@@ -175,6 +180,7 @@ class SourceSession {
   VmRecord record_;  // without blocks from MakeOffer() on
   const ProcessIdentity vmm_identity_;
   std::vector<RecordedBlock> memory_;  // what ServeMemory() serves
+  std::weak_ptr<RamFileSource> ram_;   // the page server has it; with it the memory goes
   SessionStatus status_;
   Turn turn_;
   const std::unique_ptr<DestinationPeer> destination_;

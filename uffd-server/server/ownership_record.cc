@@ -166,7 +166,8 @@ std::string DetailsOf(const OwnershipRecord& record) {
                    {"started", record.vmm.started_ticks}};
   }
   for (const RecordedBlock& block : record.memory) {
-    json["memory"].push_back({{"device", block.file_id.device},
+    json["memory"].push_back({{"allocated", block.allocated_bytes},
+                              {"device", block.file_id.device},
                               {"inode", block.file_id.inode},
                               {"name", block.name},
                               {"offset", block.file_offset},
@@ -207,7 +208,8 @@ std::optional<OwnershipRecord> ReadDetails(const Json& json) {
       if (!block.is_object()) return std::nullopt;
       record->memory.push_back({TextAt(block, "name"), UnescapePath(TextAt(block, "path")),
                                 {NumberAt(block, "device"), NumberAt(block, "inode")},
-                                NumberAt(block, "offset"), NumberAt(block, "size")});
+                                NumberAt(block, "offset"), NumberAt(block, "size"),
+                                NumberAt(block, "allocated")});
     }
   }
   return record;

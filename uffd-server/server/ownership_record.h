@@ -42,6 +42,8 @@ struct RecordedBlock {
   FileId file_id;
   uint64_t file_offset = 0;
   uint64_t size_bytes = 0;
+  // What the file had allocated when the guest had stopped; 0: not known. With less, memory was lost since.
+  uint64_t allocated_bytes = 0;
 
   friend bool operator==(const RecordedBlock&, const RecordedBlock&) = default;
 };

@@ -18,8 +18,12 @@ bool LooksRandom(std::span<const std::byte> page) {
 
 }  // namespace
 
-RamFileSource::RamFileSource(MemoryLayout layout, std::vector<RegionFile> files)
-    : layout_(std::move(layout)), files_(std::move(files)) {}
+RamFileSource::RamFileSource(MemoryLayout layout, std::vector<RegionFile> files,
+                             std::vector<uint64_t> at_freeze)
+    : layout_(std::move(layout)),
+      files_(std::move(files)),
+      frozen_bytes_(at_freeze.size() == files_.size() ? std::move(at_freeze)
+                                                      : std::vector<uint64_t>()) {}
 
 int RamFileSource::Read(RegionId region, PageRange range, std::span<std::byte> to) {
   const RegionFile& file = files_[region.value];
@@ -44,10 +48,11 @@ Result<std::vector<PageRange>> RamFileSource::DataExtents(RegionId region) {
 }
 
 void RamFileSource::Freeze() {
-  frozen_bytes_.clear();
-  for (const RegionFile& file : files_) {
-    const auto bytes = QueryRamFileAllocated(file.file.get());
-    frozen_bytes_.push_back(bytes.ok() ? *bytes : 0);
+  frozen_bytes_.resize(files_.size(), 0);
+  for (size_t i = 0; i < files_.size(); ++i) {
+    if (frozen_bytes_[i] != 0) continue;  // an earlier daemon has frozen it
+    const auto bytes = QueryRamFileAllocated(files_[i].file.get());
+    if (bytes.ok()) frozen_bytes_[i] = *bytes;
   }
 }
 

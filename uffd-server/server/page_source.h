@@ -44,8 +44,10 @@ class RamFileSource final : public PageSource {
     UniqueFd file;
     uint64_t offset_bytes = 0;  // where the region begins in the file
   };
-  // REQUIRES: as many files as regions.
-  RamFileSource(MemoryLayout layout, std::vector<RegionFile> files);
+  // `at_freeze`: frozen() of the source that an earlier daemon had of these files, so that what was freed
+  // since counts as lost; 0 where it is not known. REQUIRES: as many files as regions.
+  RamFileSource(MemoryLayout layout, std::vector<RegionFile> files,
+                std::vector<uint64_t> at_freeze = {});
 
   const MemoryLayout& layout() const override { return layout_; }
   int Read(RegionId region, PageRange range, std::span<std::byte> to) override;
@@ -54,6 +56,8 @@ class RamFileSource final : public PageSource {
   bool HasLost(RegionId region) override;
   // On hugetlbfs, which tells no holes: false once memory of the region was freed.
   bool HasData(PageAddress page) override;
+  // What each region's file had allocated at Freeze(), in bytes; empty before.
+  const std::vector<uint64_t>& frozen() const { return frozen_bytes_; }
 
  private:
   const MemoryLayout layout_;

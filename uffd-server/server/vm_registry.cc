@@ -115,6 +115,7 @@ std::vector<VmOverview> VmRegistry::List() const {
         VmOverview{name, record.pid(), record.qmp_path, record.problem});
     for (const VmBlock& block : record.blocks) overview.ram_bytes += block.size_bytes;
     if (record.arming.has_value()) overview.armed_for = record.arming->session_id;
+    overview.fenced_for = record.fenced_for;
   }
   return overviews;
 }

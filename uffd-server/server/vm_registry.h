@@ -75,6 +75,7 @@ struct VmOverview {
   std::string problem;
   uint64_t ram_bytes = 0;
   std::optional<SessionId> armed_for = std::nullopt;
+  std::optional<SessionId> fenced_for = std::nullopt;
 };
 
 struct ArmedVm {

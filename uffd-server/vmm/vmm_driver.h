@@ -153,7 +153,7 @@ class VmmDriver {
   virtual bool MayHaveRun() = 0;
   // Takes back what PrepareDestination() set, and makes sure that nothing is left which would make
   // the VMM save the guest without its memory: ok once that was seen, each answer within `limit`.
-  // Works for what another driver object has set, too. Idempotent. Not before the load is complete.
+  // Works for what another driver object has set, too. Idempotent. Not while a load is wanted.
   virtual absl::Status EndLoadSettings(std::chrono::milliseconds limit) = 0;
   // Waits until the VMM reports that the guest runs, whichever client has started it, since
   // OpenIncoming(), or at the source since StopAndHold() or since the driver was connected, or since
