@@ -61,6 +61,9 @@ class SameHost(support.StageTest):
     def test_a_qemu_that_waits_on_the_same_ram_file_is_refused(self):
         same = (("share=on", f"mem-path={self.old.ram_path},share=on"),)
         with self.stage.vm("a", NEW, incoming=True, tap="tap1", edits=same):
+            found = support.ctl(self.host, "check", VM, "--as", NEW, "--to", self.host.address)
+            self.assertTrue(any(f"is also the memory of VM {VM}" in each["message"]
+                                for each in found.answer["findings"]), found.answer)
             ended = self.stage.relocate("--prepare-only", "--as", NEW, destination="a")
             self.assertEqual(ended.code, MISFIT, ended.message)
             self.assertIn(f"is also the memory of VM {VM} (process {self.old.pid})", ended.message)

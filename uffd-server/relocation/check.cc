@@ -7,6 +7,7 @@
 #include "core/session_id.h"
 #include "relocation/fit.h"
 #include "relocation/memory_match.h"
+#include "relocation/memory_owners.h"
 #include "relocation/own_addresses.h"
 
 namespace postcopy {
@@ -127,7 +128,13 @@ std::vector<std::string> CheckWaitingVm(const DaemonParts& parts, const Offer& o
   if (!looked.description.has_value()) return looked.findings;
   Append(DestinationFindings(*looked.description, looked.record->pid()), looked.findings);
   const auto matched = MatchMemory(*looked.record, *looked.description, SessionRole::kDestination);
-  if (!matched.ok()) looked.findings.emplace_back(matched.status().message());
+  if (!matched.ok()) {
+    looked.findings.emplace_back(matched.status().message());
+  } else if (const absl::Status own = CheckMemoryIsItsOwn(*looked.record, matched->blocks,
+                                                          parts.registry.FileBlocks());
+             !own.ok()) {
+    looked.findings.emplace_back(own.message());
+  }
   // Without the source's RAM there is nothing to compare.
   const bool compare_ram = matched.ok() && !offer.ram.empty();
   Append(FitFindings(offer, *looked.description, looked.print,
