@@ -79,8 +79,9 @@ class SourceLost(support.StageTest):
         return answer["present_bytes"] / answer["data_bytes"] if arrives else 0
 
     def await_waiting(self):
-        await_that("the destination waits for its source", lambda: self.stats().get("error", "").startswith(
-            "the source cannot be reached, the VM waits"))
+        await_that("the destination waits for its source",
+                   lambda: (self.stats().get("error") or "").startswith(
+                       "the source cannot be reached, the VM waits"))
 
     def record(self):
         path, = self.stage.hosts["b"].state_dir.glob("*.json")
