@@ -6,6 +6,7 @@ A test file defines unittest cases, reads as facts, prints what it measured and 
 """
 
 import contextlib
+import fcntl
 import pathlib
 import pwd
 import shutil
@@ -52,7 +53,7 @@ class Stage(TwoHosts):
     def __init__(self, folder, config, network=None):
         super().__init__(Programs.built(), folder, config, network=network)
         self._started = 0
-        self._ready_guest = self.folder / "ready.guest"
+        self._ready_guest = None
 
     @property
     def ram_folder(self):
@@ -84,10 +85,17 @@ class Stage(TwoHosts):
             yield vm
 
     def save_ready_guest(self):
-        """Boots the stage's guest once, for ready_vm()."""
-        with self.vm("a", register=False, hook="") as vm:
-            vm.wait_ready()
-            saved_guest.save(vm, self._ready_guest)
+        """Boots the stage's guest for ready_vm(), once for all tests of a build folder: the next finds it
+        there. Several processes may call it at once: one boots it, the others wait."""
+        folder = self.programs.daemon.parents[1] / "saved-guests"
+        folder.mkdir(exist_ok=True)
+        config = qemu.dataclasses.replace(self.config, qemu=self.qemus["a"])
+        self._ready_guest = saved_guest.path_of(folder, config, self._image)
+        with open(self._ready_guest.with_suffix(".lock"), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not self._ready_guest.exists():
+                saved_guest.make(qemu.Vm(self.network, "a", self._image, self.folder / "saving",
+                                         self._ram.path, name=VM, config=config), self._ready_guest)
 
     @contextlib.contextmanager
     def ready_vm(self, host):
