@@ -50,13 +50,22 @@ endforeach()
 file(GLOB vm_tests CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/vm/*_test.py)
 list(FILTER vm_tests EXCLUDE REGEX "/nested_test")
 set(wide_tests activity_test memory_shapes_test)
+# CI plays what is not marked support.long_run in these, the label vm-long the rest.
+set(split_tests killed_daemon_test one_owner_test rollback_test source_lost_test)
 foreach(file ${vm_tests})
   cmake_path(GET file STEM name)
   set(label vm)
   if(name IN_LIST wide_tests)
     set(label wide)
   endif()
-  postcopy_program_test(vm/${name} LABEL ${label} TIMEOUT 900 COMMAND Python3::Interpreter ${file})
+  set(part)
+  if(name IN_LIST split_tests)
+    set(part vm)
+    postcopy_program_test(vm/${name}-long LABEL vm-long TIMEOUT 900
+      COMMAND Python3::Interpreter ${file} vm-long)
+  endif()
+  postcopy_program_test(vm/${name} LABEL ${label} TIMEOUT 900
+    COMMAND Python3::Interpreter ${file} ${part})
   postcopy_program_test(matrix/${name}-10.0 LABEL matrix TIMEOUT 900 QEMU 10.0
     COMMAND Python3::Interpreter ${file})
 endforeach()
@@ -77,18 +86,23 @@ postcopy_program_test(sanitized/hops_test LABEL sanitized TIMEOUT 900
   COMMAND ${CMAKE_COMMAND} -E env POSTCOPY_BUILD_DIR=${PROJECT_SOURCE_DIR}/build/asan POSTCOPY_HOPS=3
     ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/vm/hops_test.py)
 # A VM that hops to and fro for so long under faults that follow from the seed.
-set(torture_seconds 180)
+set(torture_seconds 120)
 set(torture_seed 7)
 math(EXPR torture_timeout "${torture_seconds} + 420")
 postcopy_program_test(torture/torture LABEL torture TIMEOUT ${torture_timeout}
   COMMAND Python3::Interpreter torture/torture.py --seconds ${torture_seconds} --seed ${torture_seed})
+# CI hops ten times, the label vm-long as often as it is written.
+set_property(TEST vm/hops_test APPEND PROPERTY ENVIRONMENT POSTCOPY_HOPS=10)
+postcopy_program_test(vm/hops_test-long LABEL vm-long TIMEOUT 900
+  COMMAND Python3::Interpreter ${CMAKE_CURRENT_SOURCE_DIR}/vm/hops_test.py)
 # Want the machine for themselves: they fault faster than the bulk arrives.
-set_tests_properties(vm/every_byte_test vm/hops_test matrix/every_byte_test-10.0
+set_tests_properties(vm/every_byte_test vm/hops_test vm/hops_test-long matrix/every_byte_test-10.0
   matrix/hops_test-10.0 sanitized/hops_test matrix/every_byte_test-7.2-to-10.0 torture/torture
   PROPERTIES RUN_SERIAL ON)
 # The longest: begun first.
-set_tests_properties(vm/rollback_test PROPERTIES COST 200)
-set_tests_properties(vm/one_owner_test PROPERTIES COST 100)
+set_tests_properties(vm/rollback_test-long PROPERTIES COST 200)
+set_tests_properties(vm/source_lost_test vm/several_vms_test vm/destination_vmm_test guests/guests-ci
+  vm/one_owner_test-long PROPERTIES COST 100)
 
 # Target `headers`: each header compiles alone. One file a header, written here; nothing is linked.
 # Where there is an x.cc it is what shows that x.h does, since it includes it first (layering_test.py).

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.." || exit 2
 source tests/setup.sh
 
 ci_labels=(unit process asan tsan thread-safety package vm torture)
-other_labels=(wide guests fuzz matrix sanitized nested)
+other_labels=(vm-long wide guests fuzz matrix sanitized nested)
 fuzz_seconds=60  # a target
 
 usage() {
@@ -87,7 +87,12 @@ run_label() {
       step package "install packages of the test" install_packages package || return
       step package "build" build_preset release || return
       run_ctest package release package 1 ;;
-    vm | wide | guests | torture | matrix | nested)
+    vm | vm-long)
+      step "$label" "install packages of the lab" install_packages lab || return
+      step "$label" "build" build_preset release || return
+      # These wait more than they compute.
+      run_ctest "$label" release "$label" "$((cores + (cores + 1) / 2))" ;;
+    wide | guests | torture | matrix | nested)
       step "$label" "install packages of the lab" install_packages lab || return
       step "$label" "build" build_preset release || return
       run_ctest "$label" release "$label" "$cores" ;;

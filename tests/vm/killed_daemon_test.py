@@ -78,6 +78,7 @@ class KilledAtAStep(support.StageTest):
     def test_the_source_s_after_its_record(self):
         self.killed_at("recorded", "a")
 
+    @support.long_run
     def test_the_source_s_after_the_hand_over(self):
         self.killed_at("handed-over", "a")
 
@@ -87,6 +88,7 @@ class KilledAtAStep(support.StageTest):
     def test_the_destination_s_when_the_guest_runs(self):
         self.killed_at("resumed", "b")
 
+    @support.long_run
     def test_the_destination_s_while_the_source_records_the_hand_over(self):
         self.killed_at("recorded", "a", also="b", back=("b", "a"))
 

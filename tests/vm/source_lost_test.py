@@ -167,6 +167,7 @@ class SourceLost(support.StageTest):
     def test_an_operator_lets_it_run_on_with_little(self):
         self.poison(0.2)
 
+    @support.long_run
     def test_an_operator_lets_it_run_on_with_most(self):
         self.poison(0.9)
 

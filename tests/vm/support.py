@@ -3,6 +3,8 @@ background while a test holds, cuts or kills something.
 
 A test file defines unittest cases, reads as facts, prints what it measured and ends with
 `support.main()`: exit status 0 passed, 77 skipped with the name of what is missing, else failed.
+Cases that are more of a kind that others play are marked `@support.long_run`. With the first argument
+`vm` it plays those that are not marked, with `vm-long` the marked; otherwise all.
 """
 
 import contextlib
@@ -165,8 +167,29 @@ class StageTest(unittest.TestCase):
         return outcome
 
 
+def long_run(case):
+    """Marks a case (a function of a test case) as one for the label vm-long."""
+    case.long_run = True
+    return case
+
+
+class _Chosen(unittest.TestLoader):
+    """Loads the cases that are marked long_run, or those that are not."""
+
+    def __init__(self, marked):
+        super().__init__()
+        self._marked = marked
+
+    def getTestCaseNames(self, testCaseClass):  # noqa: N802, N803: unittest's names
+        return [name for name in super().getTestCaseNames(testCaseClass)
+                if hasattr(getattr(testCaseClass, name), "long_run") == self._marked]
+
+
 def main():
-    program = unittest.main(module="__main__", exit=False, verbosity=0)
+    loader = unittest.defaultTestLoader
+    if sys.argv[1:2] in (["vm"], ["vm-long"]):
+        loader = _Chosen(sys.argv.pop(1) == "vm-long")
+    program = unittest.main(module="__main__", exit=False, verbosity=0, testLoader=loader)
     result = program.result
     if not result.wasSuccessful():
         sys.exit(1)
