@@ -55,6 +55,11 @@ TEST_F(MemoryOwnersTest, TheMemoryOfAnotherVmIsNotEmptied) {
   }
 }
 
+TEST_F(MemoryOwnersTest, NorThatOfAProcessWithoutAHook) {
+  EXPECT_THAT(std::string(Check(kFile, 0, "").message()),
+              HasSubstr("is also mapped by process 6, which would lose it"));
+}
+
 TEST_F(MemoryOwnersTest, TwoBlocksOfOneVmInTheSameBytesAreRefused) {
   vm_.blocks.push_back(Block(kFile, kMiB, kMiB));
   EXPECT_EQ(Check(kOtherFile, 0).code(), absl::StatusCode::kFailedPrecondition);

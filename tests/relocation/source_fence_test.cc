@@ -24,26 +24,8 @@ class SourceFenceTest : public SourceSessionTest {
     const auto at = std::find(calls.begin(), calls.end(), first);
     return at != calls.end() && std::find(at, calls.end(), then) != calls.end();
   }
-  // Prepares VM web2, whose VMM is a process of its own.
-  absl::StatusOr<std::string> PrepareOfAnotherProcess() {
-    child_ = fork();
-    if (child_ == 0) {
-      for (;;) pause();
-    }
-    registry_.OnDisconnected(1);
-    vm_name_ = "web2";
-    RegisterVm(std::nullopt, child_);
-    return relocator_->Prepare({"web2", "there:7700", "", false});
-  }
-  void EndThatProcess() {
-    kill(child_, SIGKILL);
-    waitpid(child_, nullptr, 0);
-  }
   std::optional<SessionId> FencedFor() { return registry_.Find("web1")->fenced_for; }
   SessionId Session() { return *SessionId::Parse(session_); }
-
- private:
-  pid_t child_ = -1;
 };
 
 TEST_F(SourceFenceTest, TheFenceIsLaidBeforeTheHandOverAndStays) {

@@ -1,7 +1,9 @@
 // A daemon with one VM, "web1", that can be relocated: what tests of a source's session share.
 #pragma once
 
+#include <signal.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <memory>
@@ -76,6 +78,22 @@ class SourceSessionTest : public DaemonFixture {
         {"ram", "memory-backend-file", kRamBytes, true, "/dev/shm/ram", false});
   }
 
+  // Prepares VM web2, whose VMM is a process of its own.
+  absl::StatusOr<std::string> PrepareOfAnotherProcess() {
+    child_ = fork();
+    if (child_ == 0) {
+      for (;;) pause();
+    }
+    registry_.OnDisconnected(1);
+    vm_name_ = "web2";
+    RegisterVm(std::nullopt, child_);
+    return relocator_->Prepare({"web2", "there:7700", "", false});
+  }
+  void EndThatProcess() {
+    kill(child_, SIGKILL);
+    waitpid(child_, nullptr, 0);
+  }
+
   absl::StatusOr<std::optional<double>> PrepareAndSwitch() {
     const auto session = relocator_->Prepare({"web1", "there:7700", "", false});
     if (!session.ok()) return session.status();
@@ -96,6 +114,9 @@ class SourceSessionTest : public DaemonFixture {
 
   std::string session_;
   std::unique_ptr<Relocator> relocator_;
+
+ private:
+  pid_t child_ = -1;
 };
 
 }  // namespace postcopy

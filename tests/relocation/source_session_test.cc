@@ -55,6 +55,19 @@ TEST_F(SourceSessionTest, AListTellsTheGuestsStateOverTheSessionsMonitor) {
   EXPECT_EQ(relocator_->List()[0].guest_state, "in another state");
 }
 
+TEST_F(SourceSessionTest, AListShowsNoSessionOfAnEarlierVmmOfTheName) {
+  const auto session = PrepareOfAnotherProcess();
+  ASSERT_TRUE(session.ok()) << session.status();
+  ASSERT_TRUE(relocator_->Cancel("web2").ok());
+  ASSERT_TRUE(relocator_->List()[0].in_session);
+  EndThatProcess();
+  registry_.OnDisconnected(1);
+  RegisterVm();
+  ASSERT_EQ(relocator_->List().size(), 1u);
+  EXPECT_EQ(relocator_->List()[0].name, "web2");
+  EXPECT_FALSE(relocator_->List()[0].in_session);
+}
+
 TEST_F(SourceSessionTest, MemoryIsOwedFromTheSwitchToTheCommit) {
   EXPECT_TRUE(relocator_->Owed().empty());
   ASSERT_TRUE(PrepareAndSwitch().ok());

@@ -71,6 +71,14 @@ class SameHost(support.StageTest):
             self.assertEqual(status.errors, 0)
             self.assertEqual(self.records(), [])
 
+    def test_a_qemu_that_waits_on_the_ram_file_of_one_without_a_hook_is_refused(self):
+        with self.stage.vm("b", register=False, hook="") as stranger:
+            same = (("share=on", f"mem-path={stranger.ram_path},share=on"),)
+            with self.stage.vm("a", NEW, incoming=True, tap="tap1", edits=same):
+                ended = self.stage.relocate("--prepare-only", "--as", NEW, destination="a")
+                self.assertEqual(ended.code, MISFIT, ended.message)
+                self.assertIn(f"is also mapped by process {stranger.pid}", ended.message)
+
 
 if __name__ == "__main__":
     support.main()

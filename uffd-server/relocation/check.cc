@@ -130,8 +130,8 @@ std::vector<std::string> CheckWaitingVm(const DaemonParts& parts, const Offer& o
   const auto matched = MatchMemory(*looked.record, *looked.description, SessionRole::kDestination);
   if (!matched.ok()) {
     looked.findings.emplace_back(matched.status().message());
-  } else if (const absl::Status own = CheckMemoryIsItsOwn(*looked.record, matched->blocks,
-                                                          parts.registry.FileBlocks());
+  } else if (const absl::Status own = CheckNobodyElseHasMemory(parts.registry, *looked.record,
+                                                               matched->blocks);
              !own.ok()) {
     looked.findings.emplace_back(own.message());
   }

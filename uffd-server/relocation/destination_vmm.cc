@@ -51,7 +51,9 @@ absl::Status DestinationSession::TryEndLoadSettings() {
     UseVmm(*std::move(vmm));
   }
   const absl::Status ended = vmm_->EndLoadSettings(kSettingsLimit);
-  if (absl::IsUnavailable(ended)) vmm_.reset();  // the connection has ended
+  if (!absl::IsUnavailable(ended)) return ended;
+  // Its connection has ended. It keeps what it has reported last, its end perhaps, until there is another.
+  if (auto again = parts_.connect_vmm(record_); again.ok()) UseVmm(*std::move(again));
   return ended;
 }
 

@@ -1,6 +1,11 @@
 #include "relocation/memory_owners.h"
 
+#include <algorithm>
+#include <iterator>
+#include <utility>
+
 #include "absl/strings/str_cat.h"
+#include "server/file_mappings.h"
 
 namespace postcopy {
 namespace {
@@ -36,12 +41,27 @@ absl::Status CheckMemoryIsItsOwn(const VmRecord& vm, const std::vector<size_t>& 
           !Overlap(block.file_offset, block.size_bytes, other.file_offset, other.size_bytes)) {
         continue;
       }
+      const std::string whose = other.vm.empty()
+                                    ? absl::StrCat("mapped by process ", other.pid)
+                                    : absl::StrCat("the memory of VM ", other.vm, " (process ", other.pid, ")");
       return absl::FailedPreconditionError(absl::StrCat(
-          FileText(block), " is also the memory of VM ", other.vm, " (process ", other.pid,
-          "), which would be lost; start the waiting VMM with a mem-path of its own"));
+          FileText(block), " is also ", whose, ", which would lose it; start the waiting VMM with a mem-path of its own"));
     }
   }
   return absl::OkStatus();
+}
+
+absl::Status CheckNobodyElseHasMemory(const VmRegistry& registry, const VmRecord& vm,
+                                      const std::vector<size_t>& blocks) {
+  std::vector<FileBlock> all = registry.FileBlocks();  // first: these have names
+  std::vector<FileId> files;
+  for (const size_t position : blocks) {
+    const VmBlock& block = vm.blocks[position];
+    if (block.kind == wire::BlockKind::kSharedFile) files.push_back(block.file_id);
+  }
+  std::vector<FileBlock> mapped = FindMappings(files, vm.pid());
+  std::move(mapped.begin(), mapped.end(), std::back_inserter(all));
+  return CheckMemoryIsItsOwn(vm, blocks, all);
 }
 
 }  // namespace postcopy

@@ -1,6 +1,4 @@
-// Whether guest RAM that is about to be emptied is the memory of the waiting VM alone. Pure.
-//
-// Not responsible for processes that have no hook.
+// Whether guest RAM that is about to be emptied is the memory of the waiting VM alone.
 #pragma once
 
 #include <vector>
@@ -11,9 +9,13 @@
 namespace postcopy {
 
 // ok: none of `blocks` (positions in vm.blocks) shares bytes of a file with another block of this
-// VM, or with a block of another VM of `all`. kFailedPrecondition names the file and the VM whose
-// memory would be lost otherwise.
+// VM, or with a block of another VM of `all`. kFailedPrecondition names the file and the VM, or the process
+// that is no VM, whose memory would be lost otherwise. Pure.
 absl::Status CheckMemoryIsItsOwn(const VmRecord& vm, const std::vector<size_t>& blocks,
                                  const std::vector<FileBlock>& all);
+
+// The same with what VMs have registered and what any process of this host has mapped.
+absl::Status CheckNobodyElseHasMemory(const VmRegistry& registry, const VmRecord& vm,
+                                      const std::vector<size_t>& blocks);
 
 }  // namespace postcopy
