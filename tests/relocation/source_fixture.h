@@ -35,6 +35,7 @@ class SourceSessionTest : public DaemonFixture {
     relocator_ = *Relocator::Start(std::move(parts));
   }
   ~SourceSessionTest() override {
+    if (child_ > 0) EndThatProcess();
     relocator_.reset();
     EXPECT_FALSE(world_.ran_twice) << "the guest ran on both sides";
   }
@@ -92,6 +93,7 @@ class SourceSessionTest : public DaemonFixture {
   void EndThatProcess() {
     kill(child_, SIGKILL);
     waitpid(child_, nullptr, 0);
+    child_ = 0;
   }
 
   absl::StatusOr<std::optional<double>> PrepareAndSwitch() {
@@ -116,7 +118,7 @@ class SourceSessionTest : public DaemonFixture {
   std::unique_ptr<Relocator> relocator_;
 
  private:
-  pid_t child_ = -1;
+  pid_t child_ = 0;
 };
 
 }  // namespace postcopy

@@ -1,11 +1,10 @@
 #include "relocation/memory_owners.h"
 
-#include <algorithm>
-#include <iterator>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "server/file_mappings.h"
+#include "platform/file_mappings.h"
 
 namespace postcopy {
 namespace {
@@ -41,11 +40,11 @@ absl::Status CheckMemoryIsItsOwn(const VmRecord& vm, const std::vector<size_t>& 
           !Overlap(block.file_offset, block.size_bytes, other.file_offset, other.size_bytes)) {
         continue;
       }
-      const std::string whose = other.vm.empty()
-                                    ? absl::StrCat("mapped by process ", other.pid)
-                                    : absl::StrCat("the memory of VM ", other.vm, " (process ", other.pid, ")");
+      const std::string whose =
+          other.vm.empty() ? absl::StrCat(" is also mapped by process ", other.pid)
+                           : absl::StrCat(" is also the memory of VM ", other.vm, " (process ", other.pid, ")");
       return absl::FailedPreconditionError(absl::StrCat(
-          FileText(block), " is also ", whose, ", which would lose it; start the waiting VMM with a mem-path of its own"));
+          FileText(block), whose, ", which would lose it; start the waiting VMM with a mem-path of its own"));
     }
   }
   return absl::OkStatus();
@@ -59,8 +58,10 @@ absl::Status CheckNobodyElseHasMemory(const VmRegistry& registry, const VmRecord
     const VmBlock& block = vm.blocks[position];
     if (block.kind == wire::BlockKind::kSharedFile) files.push_back(block.file_id);
   }
-  std::vector<FileBlock> mapped = FindMappings(files, vm.pid());
-  std::move(mapped.begin(), mapped.end(), std::back_inserter(all));
+  for (FileMapping& mapping : FindMappings(files, vm.pid())) {
+    all.push_back({"", mapping.pid, std::move(mapping.path), mapping.file_id, mapping.file_offset,
+                   mapping.size_bytes});
+  }
   return CheckMemoryIsItsOwn(vm, blocks, all);
 }
 

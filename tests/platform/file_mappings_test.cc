@@ -1,4 +1,4 @@
-#include "server/file_mappings.h"
+#include "platform/file_mappings.h"
 
 #include <signal.h>
 #include <sys/mman.h>

@@ -1,4 +1,4 @@
-#include "server/file_mappings.h"
+#include "platform/file_mappings.h"
 
 #include <sys/sysmacros.h>
 #include <unistd.h>
@@ -17,7 +17,7 @@ namespace postcopy {
 namespace {
 
 // 7f0000000000-7f0000200000 rw-s 00001000 00:19 1234    /dev/shm/web1
-std::optional<FileBlock> ParseMapping(const std::string& line, int pid) {
+std::optional<FileMapping> ParseMapping(const std::string& line, int pid) {
   uint64_t begin = 0, end = 0, offset = 0, inode = 0;
   unsigned int major = 0, minor = 0;
   int path_at = 0;
@@ -26,31 +26,31 @@ std::optional<FileBlock> ParseMapping(const std::string& line, int pid) {
                   &end, &offset, &major, &minor, &inode, &path_at) != kNumbers) {
     return std::nullopt;
   }
-  FileBlock block;
-  block.pid = pid;
-  block.path = line.substr(std::min(static_cast<size_t>(path_at), line.size()));
-  block.file_id = {makedev(major, minor), inode};
-  block.file_offset = offset;
-  block.size_bytes = end - begin;
-  return block;
+  FileMapping mapping;
+  mapping.pid = pid;
+  mapping.path = line.substr(std::min(static_cast<size_t>(path_at), line.size()));
+  mapping.file_id = {makedev(major, minor), inode};
+  mapping.file_offset = offset;
+  mapping.size_bytes = end - begin;
+  return mapping;
 }
 
 }  // namespace
 
-std::vector<FileBlock> FindMappings(const std::vector<FileId>& files, int except_pid) {
-  std::vector<FileBlock> found;
+std::vector<FileMapping> FindMappings(const std::vector<FileId>& files, int except_pid) {
+  std::vector<FileMapping> found;
   std::error_code error;
   for (const auto& entry : std::filesystem::directory_iterator("/proc", error)) {
     const int pid = std::atoi(entry.path().filename().c_str());  // 0: it is no process
     if (pid == 0 || pid == except_pid || pid == getpid()) continue;
     std::ifstream maps(entry.path() / "maps");
     for (std::string line; std::getline(maps, line);) {
-      auto block = ParseMapping(line, pid);
-      if (!block.has_value() ||
-          std::find(files.begin(), files.end(), block->file_id) == files.end()) {
+      auto mapping = ParseMapping(line, pid);
+      if (!mapping.has_value() ||
+          std::find(files.begin(), files.end(), mapping->file_id) == files.end()) {
         continue;
       }
-      found.push_back(*std::move(block));
+      found.push_back(*std::move(mapping));
     }
   }
   return found;
