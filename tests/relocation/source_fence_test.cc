@@ -39,9 +39,9 @@ TEST_F(SourceFenceTest, TheFenceIsLaidBeforeTheHandOverAndStays) {
   EXPECT_EQ(recorded_at_fence, "prepared");
   EXPECT_EQ(FencedFor(), Session());
   EXPECT_THAT(world_.Calls(), Not(Contains("hook unfence")));
-  const auto recorded = store_->ReadAll("web1")->readable.back().memory;
-  ASSERT_EQ(recorded.size(), 1u) << "to be found without its VMM";
-  EXPECT_EQ(recorded[0].allocated_bytes, 4096u);
+  const OwnershipRecord recorded = store_->ReadAll("web1")->readable.back();
+  EXPECT_EQ(recorded.memory.size(), 1u) << "to be found without its VMM";
+  EXPECT_EQ(recorded.allocated_bytes, 4096u);
 }
 
 TEST_F(SourceFenceTest, AStartBeforeTheFenceIsRolledBackWithoutOne) {

@@ -85,7 +85,10 @@ TEST_F(OwnershipStoreTest, AMarkOfTheOtherRoleIsNoRecord) {
 TEST_F(OwnershipStoreTest, AChangeOfMarkStaysInThePlaceOfTheFile) {
   ASSERT_TRUE(store_->Create(Record(SessionRole::kSource, OwnershipMark::kPrepared)).ok());
   std::filesystem::create_hard_link(SourcePath(), folder_ + "/same");
-  ASSERT_TRUE(store_->Write(Record(SessionRole::kSource, OwnershipMark::kHandedOver)).ok());
+  OwnershipRecord handed_over = Record(SessionRole::kSource, OwnershipMark::kHandedOver);
+  handed_over.allocated_bytes = 7 << 20;
+  ASSERT_TRUE(store_->Write(handed_over).ok());
+  EXPECT_EQ(*store_->Read(session_, SessionRole::kSource), handed_over);
   EXPECT_TRUE(std::filesystem::equivalent(SourcePath(), folder_ + "/same"));
   // What was not there when the session was prepared takes a new file.
   OwnershipRecord more = Record(SessionRole::kSource, OwnershipMark::kHandedOver);

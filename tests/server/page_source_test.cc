@@ -45,21 +45,21 @@ class HalfRandom final : public PageSource {
 TEST(RamFileSourceTest, WhatWasFreedBetweenTwoDaemonsIsLost) {
   const UniqueFd ram(memfd_create("ram", MFD_CLOEXEC));
   ASSERT_EQ(WriteRamFile(ram.get(), 0, std::vector<std::byte>(4 * kPageBytes, std::byte{1})), 0);
-  const auto serve = [&](std::vector<uint64_t> at_freeze) {
+  const auto serve = [&](uint64_t at_freeze) {
     std::vector<RamFileSource::RegionFile> files;
     files.push_back({std::move(*DuplicateFd(ram)), 0});
     auto source = std::make_unique<RamFileSource>(MemoryLayout{{{"ram", 4 * kPageBytes}}},
-                                                  std::move(files), std::move(at_freeze));
+                                                  std::move(files), at_freeze);
     source->Freeze();
     return source;
   };
-  const std::vector<uint64_t> at_freeze = serve({})->frozen();
-  EXPECT_EQ(at_freeze, std::vector<uint64_t>{4 * kPageBytes});
+  const uint64_t at_freeze = serve(0)->frozen_bytes();
+  EXPECT_EQ(at_freeze, 4 * kPageBytes);
   EXPECT_FALSE(serve(at_freeze)->HasLost(kRegion));
   ASSERT_TRUE(PunchRamFile(ram.get(), kPageBytes, kPageBytes).ok());
   EXPECT_TRUE(serve(at_freeze)->HasLost(kRegion));
   EXPECT_FALSE(serve(at_freeze)->HasData({kRegion, {1}}));
-  EXPECT_FALSE(serve({0})->HasLost(kRegion)) << "it is not known";
+  EXPECT_FALSE(serve(0)->HasLost(kRegion)) << "it is not known";
 }
 
 class CorruptOneByteTest : public ::testing::Test {

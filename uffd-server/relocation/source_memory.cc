@@ -46,33 +46,29 @@ absl::StatusOr<UniqueFd> OpenRecordedFile(const RecordedBlock& block,
 }  // namespace
 
 absl::StatusOr<std::shared_ptr<RamFileSource>> SourceSession::ServeMemory(
-    const VmmDescription& vmm, const std::vector<RecordedBlock>& recorded) {
+    const VmmDescription& vmm) {
   const auto matched = MatchMemory(record_, vmm, SessionRole::kSource);
   if (!matched.ok()) return matched.status();
   // The page source alone keeps the files: with it the memory goes.
   std::vector<VmBlock> blocks = std::exchange(record_.blocks, {});
   std::vector<RamFileSource::RegionFile> files;
   memory_.clear();
-  // What an earlier daemon has found at the stop, where this is its session.
-  std::vector<uint64_t> at_freeze;
-  for (const RecordedBlock& block : recorded) at_freeze.push_back(block.allocated_bytes);
   // A VM that cannot be fenced may have run meanwhile, unnoticed by a daemon.
   for (size_t i = 0; record_.can_be_fenced && i < matched->blocks.size(); ++i) {
     const VmBlock& block = blocks[matched->blocks[i]];
     memory_.push_back({matched->layout.regions[i].name, block.path, block.file_id, block.file_offset,
-                       block.size_bytes, i < at_freeze.size() ? at_freeze[i] : 0});
+                       block.size_bytes});
   }
   for (const size_t block : matched->blocks) {
     ram_addresses_.push_back(blocks[block].address);
     files.push_back({std::move(blocks[block].ram_file), blocks[block].file_offset});
   }
-  return ServeFiles(matched->layout, std::move(files), std::move(at_freeze));
+  return ServeFiles(matched->layout, std::move(files));
 }
 
 std::shared_ptr<RamFileSource> SourceSession::ServeFiles(
-    const MemoryLayout& layout, std::vector<RamFileSource::RegionFile> files,
-    std::vector<uint64_t> at_freeze) {
-  auto source = std::make_shared<RamFileSource>(layout, std::move(files), std::move(at_freeze));
+    const MemoryLayout& layout, std::vector<RamFileSource::RegionFile> files) {
+  auto source = std::make_shared<RamFileSource>(layout, std::move(files), allocated_bytes_);
   ram_ = source;
   std::shared_ptr<PageSource> served = source;
   if (parts_.faults.corrupt_after_pages().has_value()) {
@@ -87,14 +83,12 @@ void SourceSession::FreezeMemory() {
   parts_.page_server.Freeze(session_);
   const auto source = ram_.lock();
   if (source == nullptr) return;
-  const std::vector<uint64_t>& frozen = source->frozen();
-  for (size_t i = 0; i < memory_.size() && i < frozen.size(); ++i) {
-    memory_[i].allocated_bytes = frozen[i];
-  }
+  // Of a session that was taken up: what it was at first, also if some of that is lost.
+  if (allocated_bytes_ == 0) allocated_bytes_ = source->frozen_bytes();
 }
 
 absl::StatusOr<Offer> SourceSession::MakeOffer(const VmmDescription& vmm) {
-  auto source = ServeMemory(vmm, {});
+  auto source = ServeMemory(vmm);
   if (!source.ok()) return source.status();
   Offer offer = DescribedOffer(options_, vmm, print_);
   offer.session = session_text_;
@@ -115,13 +109,11 @@ absl::StatusOr<std::shared_ptr<SourceSession>> SourceSession::TakeUpFiles(
     const DaemonParts& parts, const OwnershipRecord& recorded) {
   MemoryLayout layout;
   std::vector<RamFileSource::RegionFile> files;
-  std::vector<uint64_t> at_freeze;
   for (const RecordedBlock& block : recorded.memory) {
     auto file = OpenRecordedFile(block, parts.registry.FileBlocks());
     if (!file.ok()) return Prefixed(absl::StrCat("VM ", recorded.vm), file.status());
     layout.regions.push_back({block.name, block.size_bytes});
     files.push_back({*std::move(file), block.file_offset});
-    at_freeze.push_back(block.allocated_bytes);
   }
   if (files.empty()) {
     return absl::FailedPreconditionError(absl::StrCat(
@@ -143,7 +135,8 @@ absl::StatusOr<std::shared_ptr<SourceSession>> SourceSession::TakeUpFiles(
     session->notice_ = absl::StrCat("the source's VMM (process ", recorded.vmm.pid,
                                     ") has ended; its memory is served from its RAM files");
   }
-  session->ServeFiles(layout, std::move(files), std::move(at_freeze));
+  session->allocated_bytes_ = recorded.allocated_bytes;
+  session->ServeFiles(layout, std::move(files));
   parts.page_server.Freeze(session->session_);
   const absl::Status attended = session->StartAttending();
   if (!attended.ok()) return attended;

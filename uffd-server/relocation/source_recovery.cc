@@ -29,8 +29,9 @@ absl::StatusOr<std::shared_ptr<SourceSession>> SourceSession::TakeUp(
       parts, options, std::move(record), identity, recorded.session, SessionState::kHandedOver));
   session->UseVmm(*std::move(vmm));
   session->stopped_ = true;
+  session->allocated_bytes_ = recorded.allocated_bytes;
   session->was_running_ = recorded.run;
-  const auto served = session->ServeMemory(*description, recorded.memory);
+  const auto served = session->ServeMemory(*description);
   if (!served.ok()) return served.status();
   session->FreezeMemory();
   session->FenceAgain();

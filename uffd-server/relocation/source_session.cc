@@ -315,7 +315,7 @@ absl::Status SourceSession::Hurry() {
 
 OwnershipRecord SourceSession::RecordOf(OwnershipMark mark) const {
   return {session_,     SessionRole::kSource,  options_.vm, options_.destination, mark,
-          was_running_, options_.keep_source,  vmm_identity_, memory_};
+          was_running_, options_.keep_source,  vmm_identity_, memory_,              allocated_bytes_};
 }
 
 absl::Status SourceSession::Write(OwnershipMark mark) {

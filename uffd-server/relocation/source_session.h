@@ -93,13 +93,10 @@ class SourceSession {
  private:
   SourceSession(const DaemonParts& parts, const PrepareOptions& options, VmRecord record,
                 ProcessIdentity vmm, SessionId session, SessionState state);
-  // What of its RAM files the destination sees as its layout; the page server gets them. `recorded`: of a
-  // session that is taken up.
-  absl::StatusOr<std::shared_ptr<RamFileSource>> ServeMemory(
-      const VmmDescription& vmm, const std::vector<RecordedBlock>& recorded);
+  // What of its RAM files the destination sees as its layout; the page server gets them.
+  absl::StatusOr<std::shared_ptr<RamFileSource>> ServeMemory(const VmmDescription& vmm);
   std::shared_ptr<RamFileSource> ServeFiles(const MemoryLayout& layout,
-                                            std::vector<RamFileSource::RegionFile> files,
-                                            std::vector<uint64_t> at_freeze);
+                                            std::vector<RamFileSource::RegionFile> files);
   // The guest has stopped: what is missing in a file from now on was lost, also for the next daemon.
   void FreezeMemory();
   absl::StatusOr<Offer> MakeOffer(const VmmDescription& vmm);
@@ -181,6 +178,7 @@ class SourceSession {
   const ProcessIdentity vmm_identity_;
   std::vector<RecordedBlock> memory_;  // what ServeMemory() serves
   std::weak_ptr<RamFileSource> ram_;   // the page server has it; with it the memory goes
+  uint64_t allocated_bytes_ = 0;       // of its files when the guest had stopped, at first; 0: not stopped yet
   SessionStatus status_;
   Turn turn_;
   const std::unique_ptr<DestinationPeer> destination_;

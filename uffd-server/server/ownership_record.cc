@@ -147,7 +147,8 @@ bool FlagAt(const Json& json, const char* key) {
 }
 
 std::string HeadOf(const OwnershipRecord& record, uint64_t sequence) {
-  return Dump({{"mark", NameOf(record.mark)},
+  return Dump({{"allocated", record.allocated_bytes},
+               {"mark", NameOf(record.mark)},
                {"role", NameOf(record.role)},
                {"run", record.run},
                {"sequence", sequence},
@@ -166,8 +167,7 @@ std::string DetailsOf(const OwnershipRecord& record) {
                    {"started", record.vmm.started_ticks}};
   }
   for (const RecordedBlock& block : record.memory) {
-    json["memory"].push_back({{"allocated", block.allocated_bytes},
-                              {"device", block.file_id.device},
+    json["memory"].push_back({{"device", block.file_id.device},
                               {"inode", block.file_id.inode},
                               {"name", block.name},
                               {"offset", block.file_offset},
@@ -208,8 +208,7 @@ std::optional<OwnershipRecord> ReadDetails(const Json& json) {
       if (!block.is_object()) return std::nullopt;
       record->memory.push_back({TextAt(block, "name"), UnescapePath(TextAt(block, "path")),
                                 {NumberAt(block, "device"), NumberAt(block, "inode")},
-                                NumberAt(block, "offset"), NumberAt(block, "size"),
-                                NumberAt(block, "allocated")});
+                                NumberAt(block, "offset"), NumberAt(block, "size")});
     }
   }
   return record;
@@ -230,6 +229,7 @@ std::optional<Head> ReadHead(const Json& json) {
   }
   record->mark = mark->mark;
   record->run = run->get<bool>();
+  record->allocated_bytes = NumberAt(json, "allocated");
   return Head{*std::move(record), NumberAt(json, "sequence")};
 }
 
@@ -311,6 +311,7 @@ ParsedOwnership ParseOwnershipFile(std::string_view content) {
   parsed.record = parsed.details;
   parsed.record->mark = head->record.mark;
   parsed.record->run = head->record.run;
+  parsed.record->allocated_bytes = head->record.allocated_bytes;
   parsed.sequence = head->sequence;
   parsed.whole = alike && heads == 2 && details == 2;
   return parsed;

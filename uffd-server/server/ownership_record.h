@@ -42,8 +42,6 @@ struct RecordedBlock {
   FileId file_id;
   uint64_t file_offset = 0;
   uint64_t size_bytes = 0;
-  // What the file had allocated when the guest had stopped; 0: not known. With less, memory was lost since.
-  uint64_t allocated_bytes = 0;
 
   friend bool operator==(const RecordedBlock&, const RecordedBlock&) = default;
 };
@@ -59,6 +57,9 @@ struct OwnershipRecord {
   ProcessIdentity vmm = {};           // the VMM that has it here
   // Source: in the order of the session's layout. Empty where it could change after the state was taken.
   std::vector<RecordedBlock> memory = {};
+  // Source: what its RAM files had allocated when the guest had stopped, together; 0: not known. If they have
+  // less, memory was lost since.
+  uint64_t allocated_bytes = 0;
 
   friend bool operator==(const OwnershipRecord&, const OwnershipRecord&) = default;
 };
@@ -79,7 +80,7 @@ std::string_view NameOf(OwnershipMark mark);
 // of the role, or if they are too long together: then no record of the session fits.
 std::optional<std::string> FormatOwnershipFile(const OwnershipRecord& record, uint64_t sequence);
 
-// The line that a change of mark or `run` overwrites, kOwnershipLineBytes long, and where.
+// The line that a change of mark, `run` or allocated_bytes overwrites, kOwnershipLineBytes long, and where.
 std::string FormatOwnershipLine(const OwnershipRecord& record, uint64_t sequence);
 std::vector<uint64_t> OwnershipLineOffsets(std::string_view content);
 

@@ -62,6 +62,7 @@ absl::Status CannotRead(const Error& error) {
 bool DiffersInLineOnly(const OwnershipRecord& one, OwnershipRecord other) {
   other.mark = one.mark;
   other.run = one.run;
+  other.allocated_bytes = one.allocated_bytes;
   return one == other;
 }
 

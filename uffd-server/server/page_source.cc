@@ -1,6 +1,7 @@
 #include "server/page_source.h"
 
 #include <bitset>
+#include <numeric>
 
 #include "platform/ram_file.h"
 #include "spdlog/spdlog.h"
@@ -18,12 +19,8 @@ bool LooksRandom(std::span<const std::byte> page) {
 
 }  // namespace
 
-RamFileSource::RamFileSource(MemoryLayout layout, std::vector<RegionFile> files,
-                             std::vector<uint64_t> at_freeze)
-    : layout_(std::move(layout)),
-      files_(std::move(files)),
-      frozen_bytes_(at_freeze.size() == files_.size() ? std::move(at_freeze)
-                                                      : std::vector<uint64_t>()) {}
+RamFileSource::RamFileSource(MemoryLayout layout, std::vector<RegionFile> files, uint64_t at_freeze)
+    : layout_(std::move(layout)), files_(std::move(files)), at_freeze_(at_freeze) {}
 
 int RamFileSource::Read(RegionId region, PageRange range, std::span<std::byte> to) {
   const RegionFile& file = files_[region.value];
@@ -48,18 +45,22 @@ Result<std::vector<PageRange>> RamFileSource::DataExtents(RegionId region) {
 }
 
 void RamFileSource::Freeze() {
-  frozen_bytes_.resize(files_.size(), 0);
-  for (size_t i = 0; i < files_.size(); ++i) {
-    if (frozen_bytes_[i] != 0) continue;  // an earlier daemon has frozen it
-    const auto bytes = QueryRamFileAllocated(files_[i].file.get());
-    if (bytes.ok()) frozen_bytes_[i] = *bytes;
+  frozen_bytes_.clear();
+  for (const RegionFile& file : files_) {
+    const auto bytes = QueryRamFileAllocated(file.file.get());
+    frozen_bytes_.push_back(bytes.ok() ? *bytes : 0);
   }
+  lost_before_ = frozen_bytes() < at_freeze_;
+}
+
+uint64_t RamFileSource::frozen_bytes() const {
+  return std::accumulate(frozen_bytes_.begin(), frozen_bytes_.end(), uint64_t{0});
 }
 
 bool RamFileSource::HasLost(RegionId region) {
   if (frozen_bytes_.empty()) return false;
   const auto now = QueryRamFileAllocated(files_[region.value].file.get());
-  return !now.ok() || *now < frozen_bytes_[region.value];
+  return lost_before_ || !now.ok() || *now < frozen_bytes_[region.value];
 }
 
 bool RamFileSource::HasData(PageAddress page) {

@@ -44,10 +44,10 @@ class RamFileSource final : public PageSource {
     UniqueFd file;
     uint64_t offset_bytes = 0;  // where the region begins in the file
   };
-  // `at_freeze`: frozen() of the source that an earlier daemon had of these files, so that what was freed
-  // since counts as lost; 0 where it is not known. REQUIRES: as many files as regions.
+  // `at_freeze`: frozen_bytes() of the source that an earlier daemon had of these files, so that what was
+  // freed since counts as lost; 0: not known. REQUIRES: as many files as regions.
   RamFileSource(MemoryLayout layout, std::vector<RegionFile> files,
-                std::vector<uint64_t> at_freeze = {});
+                uint64_t at_freeze = 0);
 
   const MemoryLayout& layout() const override { return layout_; }
   int Read(RegionId region, PageRange range, std::span<std::byte> to) override;
@@ -56,13 +56,15 @@ class RamFileSource final : public PageSource {
   bool HasLost(RegionId region) override;
   // On hugetlbfs, which tells no holes: false once memory of the region was freed.
   bool HasData(PageAddress page) override;
-  // What each region's file had allocated at Freeze(), in bytes; empty before.
-  const std::vector<uint64_t>& frozen() const { return frozen_bytes_; }
+  // What the regions' files had allocated at Freeze(), together; 0 before.
+  uint64_t frozen_bytes() const;
 
  private:
   const MemoryLayout layout_;
   const std::vector<RegionFile> files_;
+  const uint64_t at_freeze_;
   std::vector<uint64_t> frozen_bytes_;  // of each region's file; empty before Freeze()
+  bool lost_before_ = false;            // freed before Freeze(), in whichever region
   Mutex seek_mutex_;  // SEEK_DATA moves the files' positions
 };
 
