@@ -176,9 +176,11 @@ class Injector:
             side = attempt.destination if attempt.owned() else attempt.source
             if not side.vm.running():
                 return  # the attempt is over, or the player finds out
-            if side.runs_guest() or self._status(side) == "running":
+            # By its monitor: a QEMU that waits for a page has perhaps not read the `stop` yet, and still runs.
+            status = self._status(side)
+            if status == "running":
                 return
-            if self._status(side) == "paused" and (side is attempt.destination or self._stays(side)):
+            if status == "paused" and (side is attempt.destination or self._stays(side)):
                 side.monitor.command("cont", timeout_s=_MONITOR_TIMEOUT_S)
                 return
         except LabError:  # no answer: it waits for a page
