@@ -32,7 +32,8 @@ constexpr std::array kTransitions = {
     Transition{State::kStopped, Event::kInDoubt, State::kUnknown},
     Transition{State::kStopped, Event::kVmLost, State::kFailed},
 
-    // Back only when the destination has durably recorded that it never ran the VM.
+    // Back only when the destination has durably recorded that it never ran the VM, or when its VMM has ended
+    // before it did, by its daemon's word or an operator's.
     Transition{State::kHandedOver, Event::kRollBack, State::kRolledBack},
     Transition{State::kHandedOver, Event::kResumed, State::kRunning},
     Transition{State::kHandedOver, Event::kAllPresent, State::kCommitted},

@@ -35,15 +35,25 @@ std::optional<FileMapping> ParseMapping(const std::string& line, int pid) {
   return mapping;
 }
 
+// In an uninterruptible wait, maybe with the lock of its mappings, for which a reader of them would wait.
+bool IsStuck(const std::filesystem::path& process) {
+  std::ifstream stat(process / "stat");
+  std::string line;
+  std::getline(stat, line);
+  const size_t name_end = line.rfind(')');
+  return name_end != std::string::npos && line.substr(name_end).starts_with(") D");
+}
+
 }  // namespace
 
 std::vector<FileMapping> FindMappings(const std::vector<FileId>& files, int except_pid) {
   std::vector<FileMapping> found;
   std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator("/proc", error)) {
-    const int pid = std::atoi(entry.path().filename().c_str());  // 0: it is no process
-    if (pid == 0 || pid == except_pid || pid == getpid()) continue;
-    std::ifstream maps(entry.path() / "maps");
+  for (std::filesystem::directory_iterator entry("/proc", error), end; !error && entry != end;
+       entry.increment(error)) {
+    const int pid = std::atoi(entry->path().filename().c_str());  // 0: it is no process
+    if (pid == 0 || pid == except_pid || pid == getpid() || IsStuck(entry->path())) continue;
+    std::ifstream maps(entry->path() / "maps");
     for (std::string line; std::getline(maps, line);) {
       auto mapping = ParseMapping(line, pid);
       if (!mapping.has_value() ||

@@ -18,7 +18,7 @@ struct FileMapping {
 };
 
 // Every mapping of one of `files` by another process than `except_pid` and this one. What may not be read
-// (processes of other users need CAP_SYS_PTRACE) is left out. Reads the maps of all processes: some ten ms on
+// (processes of other users need CAP_SYS_PTRACE), and processes in an uninterruptible wait, are left out. Reads the maps of all processes: some ten ms on
 // a host with hundreds.
 std::vector<FileMapping> FindMappings(const std::vector<FileId>& files, int except_pid);
 

@@ -98,7 +98,9 @@ TEST_F(LostSessionsTest, ASourceThatWasPausedStaysSo) {
 TEST_F(LostSessionsTest, AVmmThatIsNotInTheMiddleOfItIsLeftAlone) {
   for (const GuestState state : {GuestState::kRunning, GuestState::kPaused,
                                  GuestState::kWaitsForIncoming}) {
-    Record(OwnershipMark::kPrepared);
+    OwnershipRecord record{session_, role_, "web1", "there:7700", OwnershipMark::kPrepared, true};
+    record.vmm = *Identify(*Pidfd::Open(vmm_.pid()));
+    ASSERT_TRUE(store_->Write(record).ok());
     Register(false);
     world_.vmm_state = state;
     EXPECT_TRUE(LostSessions(*parts_).Settle("web1").done);

@@ -35,7 +35,8 @@ std::string LeftText(const std::vector<Progress>& owed) {
     if (known) bytes += *each.data_bytes - std::min(*each.data_bytes, *each.present_bytes);
   }
   const Progress& first = owed.front();
-  std::string text = absl::StrCat("memory of VM ", first.vm, " is still needed by ", first.peer);
+  std::string text = absl::StrCat("memory of VM ", first.vm, " is still needed by ",
+                                  first.peer.empty() ? "another host" : first.peer);
   if (owed.size() > 1) absl::StrAppend(&text, ", and of ", owed.size() - 1, " more VMs by others");
   if (known) absl::StrAppendFormat(&text, ", %.0f MiB", static_cast<double>(bytes) / (1 << 20));
   return text;

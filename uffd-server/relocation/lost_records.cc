@@ -209,7 +209,8 @@ std::vector<Progress> LostSessions::Owed() const {
   };
   std::set<SessionId> recorded;
   const auto records = parts_.store.ReadAll();
-  for (const OwnershipRecord& record : records.ok() ? records->readable : std::vector<OwnershipRecord>()) {
+  if (!records.ok()) return owed;  // what is fenced, and why, cannot be told apart
+  for (const OwnershipRecord& record : records->readable) {
     if (record.role != SessionRole::kSource) continue;
     recorded.insert(record.session);
     if (record.mark == OwnershipMark::kHandedOver && record.vmm.pid != 0 && !HasEnded(record.vmm)) {

@@ -140,7 +140,7 @@ absl::Status LostSessions::ResumeSource(const OwnershipRecord& record) {
     case GuestState::kRunning:
     case GuestState::kPaused:
       // The earlier daemon may have ended between its settings and the stop.
-      resumed = (*vmm)->EndLoadSettings(kSettingsLimit);
+      if (IdentityOf(*vm) == record.vmm) resumed = (*vmm)->EndLoadSettings(kSettingsLimit);
       break;
     default: resumed = (*vmm)->ResumeSource(record.run);
   }

@@ -14,7 +14,8 @@ namespace postcopy {
 absl::Status CheckMemoryIsItsOwn(const VmRecord& vm, const std::vector<size_t>& blocks,
                                  const std::vector<FileBlock>& all);
 
-// The same with what VMs have registered and what any process of this host has mapped.
+// The same with what VMs have registered and what processes of this host have mapped, as far as
+// FindMappings() sees them.
 absl::Status CheckNobodyElseHasMemory(const VmRegistry& registry, const VmRecord& vm,
                                       const std::vector<size_t>& blocks);
 

@@ -99,15 +99,26 @@ class Turn {
       turn_.mutex_.Await(absl::Condition(&free));
       turn_.taken_ = true;
     }
+    // Waits for `limit` at most.
+    Holder(Turn& turn, std::chrono::milliseconds limit) : turn_(turn) {
+      absl::MutexLock lock(&turn_.mutex_);
+      const auto free = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(turn_.mutex_) { return !turn_.taken_; };
+      holds_ = turn_.mutex_.AwaitWithTimeout(absl::Condition(&free), absl::FromChrono(limit));
+      if (holds_) turn_.taken_ = true;
+    }
     ~Holder() {
+      if (!holds_) return;
       absl::MutexLock lock(&turn_.mutex_);
       turn_.taken_ = false;
     }
+    // False: others have kept it for longer.
+    bool holds() const { return holds_; }
     Holder(const Holder&) = delete;
     Holder& operator=(const Holder&) = delete;
 
    private:
     Turn& turn_;
+    bool holds_ = true;
   };
 
  private:

@@ -1,5 +1,6 @@
 // The memory that a SourceSession serves: of a VMM that is there, and of one that has ended.
 #include <fcntl.h>
+#include <spdlog/spdlog.h>
 
 #include <cerrno>
 #include <cstring>
@@ -68,7 +69,7 @@ absl::StatusOr<std::shared_ptr<RamFileSource>> SourceSession::ServeMemory(
 
 std::shared_ptr<RamFileSource> SourceSession::ServeFiles(
     const MemoryLayout& layout, std::vector<RamFileSource::RegionFile> files) {
-  auto source = std::make_shared<RamFileSource>(layout, std::move(files), allocated_bytes_);
+  auto source = std::make_shared<RamFileSource>(layout, std::move(files));
   ram_ = source;
   std::shared_ptr<PageSource> served = source;
   if (parts_.faults.corrupt_after_pages().has_value()) {
@@ -83,8 +84,13 @@ void SourceSession::FreezeMemory() {
   parts_.page_server.Freeze(session_);
   const auto source = ram_.lock();
   if (source == nullptr) return;
-  // Of a session that was taken up: what it was at first, also if some of that is lost.
   if (allocated_bytes_ == 0) allocated_bytes_ = source->frozen_bytes();
+  if (source->frozen_bytes() >= allocated_bytes_) return;
+  // Of a session that was taken up. The kernel may have reclaimed pages that were never written, so nothing is
+  // withheld for it; if somebody has punched the files, what was in them is gone.
+  spdlog::error("session {}, vm {}, its RAM files have {} KiB less than when it was stopped: either pages "
+                "without content were reclaimed, or somebody has freed memory of it, which then reads as zero",
+                session_text_, options_.vm, (allocated_bytes_ - source->frozen_bytes()) >> 10);
 }
 
 absl::StatusOr<Offer> SourceSession::MakeOffer(const VmmDescription& vmm) {

@@ -10,6 +10,9 @@ namespace {
 
 using std::chrono::milliseconds;
 
+// An operator's command waits so long for another operation of the session.
+constexpr milliseconds kTurnLimit{5'000};
+
 }  // namespace
 
 absl::StatusOr<std::shared_ptr<SourceSession>> SourceSession::TakeUp(
@@ -124,6 +127,9 @@ absl::Status SourceSession::EndBeforeSwitch() {
 }
 
 absl::Status SourceSession::RollBack(const absl::Status& cause, bool must_ask_destination) {
+  // Decided, and tried again: what the destination says now must not count.
+  const auto recorded_before = parts_.store.Read(session_, SessionRole::kSource);
+  if (recorded_before.ok() && recorded_before->mark == OwnershipMark::kRolledBack) return GoOnHere(cause);
   const std::string why(cause.message());
   const absl::Status aborted = destination_->Abort(
       session_text_, why, must_ask_destination ? kAbortTimeout : kQuickAbortTimeout);
@@ -196,9 +202,13 @@ absl::Status SourceSession::GoOnHere(const absl::Status& cause) {
 
 absl::StatusOr<std::string> SourceSession::DestinationLost() {
   const std::string doing = absl::StrCat("destination-lost ", options_.vm);
-  Turn::Holder turn(turn_);
+  Turn::Holder turn(turn_, kTurnLimit);
+  if (!turn.holds()) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        doing, ": it is still being handed over; say it again when `postcopyctl relocate` has ended"));
+  }
   const SessionState state = status_.state();
-  if (state == SessionState::kRunning) {
+  if (state == SessionState::kRunning || may_have_run_there_) {
     return absl::FailedPreconditionError(absl::StrCat(
         doing, ": ", options_.destination, " has run it: what is here is the VM as it was before that, and what "
         "it has written to its disks since does not fit it. Start it anew from its disks"));
@@ -300,6 +310,7 @@ RecoveryReport SourceSession::Recover() {
     }
     status_.Apply(SessionEvent::kHandOver);
     status_.Apply(SessionEvent::kResumed);
+    may_have_run_there_ = true;
     status_.Update([](Progress& progress) { progress.error.clear(); });
     return {status_.state(), "destination",
             absl::StrCat("VM ", options_.vm, " is owned by ", options_.destination,

@@ -222,6 +222,7 @@ absl::Status SourceSession::RecordHandOver() {
 }
 
 void SourceSession::NoteResumed(const Resumed& resumed) {
+  may_have_run_there_ = true;
   const auto now = std::chrono::steady_clock::now();
   std::optional<double> downtime_ms;
   {

@@ -61,7 +61,8 @@ class SourceSession {
   absl::Status Hurry();
   // Takes the VM back from a destination that is out of reach for good. What was done, in words.
   // REQUIRES: it has not run the VM, and never will.
-  //   kFailedPrecondition  it has run the VM, it answers, or it is known who owns the VM; nothing has changed
+  //   kFailedPrecondition  it has run the VM, it answers, it is known who owns the VM, or the switch is still
+  //                        under way; nothing has changed
   //   others               the VM stays stopped here; where it could not be resumed that is tried again
   absl::StatusOr<std::string> DestinationLost();
   // Lets a VMM that was kept after commit go.
@@ -97,7 +98,8 @@ class SourceSession {
   absl::StatusOr<std::shared_ptr<RamFileSource>> ServeMemory(const VmmDescription& vmm);
   std::shared_ptr<RamFileSource> ServeFiles(const MemoryLayout& layout,
                                             std::vector<RamFileSource::RegionFile> files);
-  // The guest has stopped: what is missing in a file from now on was lost, also for the next daemon.
+  // The guest has stopped: what is missing in a file from now on was lost; the next daemon says how much less
+  // there is.
   void FreezeMemory();
   absl::StatusOr<Offer> MakeOffer(const VmmDescription& vmm);
   // The steps of the switch; a status that is not ok says which failed.
@@ -192,6 +194,7 @@ class SourceSession {
   std::vector<uint64_t> ram_addresses_;  // of the blocks that are served, in the VMM's address space
   std::optional<VmRegistry::FenceRequest> fence_;  // requested, not known to be laid
   bool fence_begun_ = false;
+  std::atomic<bool> may_have_run_there_ = false;  // the destination has said so, or that it is the owner
   std::atomic<bool> fenced_ = false;  // laid; read by the watcher
 
   absl::Mutex mutex_;

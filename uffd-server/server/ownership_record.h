@@ -58,7 +58,7 @@ struct OwnershipRecord {
   // Source: in the order of the session's layout. Empty where it could change after the state was taken.
   std::vector<RecordedBlock> memory = {};
   // Source: what its RAM files had allocated when the guest had stopped, together; 0: not known. If they have
-  // less, memory was lost since.
+  // less, pages that were never written were reclaimed, or memory was lost since.
   uint64_t allocated_bytes = 0;
 
   friend bool operator==(const OwnershipRecord&, const OwnershipRecord&) = default;

@@ -19,8 +19,8 @@ bool LooksRandom(std::span<const std::byte> page) {
 
 }  // namespace
 
-RamFileSource::RamFileSource(MemoryLayout layout, std::vector<RegionFile> files, uint64_t at_freeze)
-    : layout_(std::move(layout)), files_(std::move(files)), at_freeze_(at_freeze) {}
+RamFileSource::RamFileSource(MemoryLayout layout, std::vector<RegionFile> files)
+    : layout_(std::move(layout)), files_(std::move(files)) {}
 
 int RamFileSource::Read(RegionId region, PageRange range, std::span<std::byte> to) {
   const RegionFile& file = files_[region.value];
@@ -50,7 +50,6 @@ void RamFileSource::Freeze() {
     const auto bytes = QueryRamFileAllocated(file.file.get());
     frozen_bytes_.push_back(bytes.ok() ? *bytes : 0);
   }
-  lost_before_ = frozen_bytes() < at_freeze_;
 }
 
 uint64_t RamFileSource::frozen_bytes() const {
@@ -60,7 +59,7 @@ uint64_t RamFileSource::frozen_bytes() const {
 bool RamFileSource::HasLost(RegionId region) {
   if (frozen_bytes_.empty()) return false;
   const auto now = QueryRamFileAllocated(files_[region.value].file.get());
-  return lost_before_ || !now.ok() || *now < frozen_bytes_[region.value];
+  return !now.ok() || *now < frozen_bytes_[region.value];
 }
 
 bool RamFileSource::HasData(PageAddress page) {

@@ -44,10 +44,8 @@ class RamFileSource final : public PageSource {
     UniqueFd file;
     uint64_t offset_bytes = 0;  // where the region begins in the file
   };
-  // `at_freeze`: frozen_bytes() of the source that an earlier daemon had of these files, so that what was
-  // freed since counts as lost; 0: not known. REQUIRES: as many files as regions.
-  RamFileSource(MemoryLayout layout, std::vector<RegionFile> files,
-                uint64_t at_freeze = 0);
+  // REQUIRES: as many files as regions.
+  RamFileSource(MemoryLayout layout, std::vector<RegionFile> files);
 
   const MemoryLayout& layout() const override { return layout_; }
   int Read(RegionId region, PageRange range, std::span<std::byte> to) override;
@@ -62,9 +60,7 @@ class RamFileSource final : public PageSource {
  private:
   const MemoryLayout layout_;
   const std::vector<RegionFile> files_;
-  const uint64_t at_freeze_;
   std::vector<uint64_t> frozen_bytes_;  // of each region's file; empty before Freeze()
-  bool lost_before_ = false;            // freed before Freeze(), in whichever region
   Mutex seek_mutex_;  // SEEK_DATA moves the files' positions
 };
 
