@@ -333,7 +333,7 @@ end:
        fi;
        EndCallOfSource() }
 
-  /* An operator knows what nobody can be asked: the destination's VMM has ended, and the VM never ran there. */
+  /* An operator knows what no daemon can find out: the destination's VMM has ended, and the VM never ran there. */
 #ifdef BUG_TAKEN_BACK_FROM_THE_LIVING
   :: atomic { !calm && !ran_d && !GoneAtSource &&
               (phase_s == sInDoubt || phase_s == sAsking || phase_s == sHandingOver) ->

@@ -18,8 +18,8 @@ struct FileMapping {
 };
 
 // Every mapping of one of `files` by another process than `except_pid` and this one. What may not be read
-// (processes of other users need CAP_SYS_PTRACE), and processes in an uninterruptible wait, are left out. Reads the maps of all processes: some ten ms on
-// a host with hundreds.
+// (processes of other users need CAP_SYS_PTRACE), and processes in an uninterruptible wait, are left out.
+// Reads the maps of all processes, so it takes longer on a host with many.
 std::vector<FileMapping> FindMappings(const std::vector<FileId>& files, int except_pid);
 
 }  // namespace postcopy

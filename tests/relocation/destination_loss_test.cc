@@ -12,7 +12,7 @@ using testing::HasSubstr;
 
 class DestinationLossTest : public SourceSessionTest {
  protected:
-  // "Handed over" is recorded here, and nobody can be asked what the destination has done since.
+  // "Handed over" is recorded here, and the destination is unreachable.
   void LoseDestination(absl::Status cause = absl::UnavailableError("no route")) {
     for (const char* call : {"hand-over", "query", "abort"}) {
       failures_[std::string("destination ") + call] = cause;

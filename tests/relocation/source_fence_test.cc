@@ -224,7 +224,7 @@ TEST_F(SourceFenceTest, AMachineThatItsOperatorPausedAfterPrepareIsRecordedSoBef
   EXPECT_FALSE(destination_.run);
 }
 
-// It had all been taken from it: nothing was lost with it, and nobody has started it.
+// It had all been taken from it: nothing was lost with it, and no client has started it.
 TEST_F(SourceFenceTest, AVmmThatEndsBetweenTwoLooksForAStartIsHandedOver) {
   const auto session = PrepareOfAnotherProcess();
   ASSERT_TRUE(session.ok()) << session.status();

@@ -130,7 +130,7 @@ std::vector<std::string> CheckWaitingVm(const DaemonParts& parts, const Offer& o
   const auto matched = MatchMemory(*looked.record, *looked.description, SessionRole::kDestination);
   if (!matched.ok()) {
     looked.findings.emplace_back(matched.status().message());
-  } else if (const absl::Status own = CheckNobodyElseHasMemory(parts.registry, *looked.record,
+  } else if (const absl::Status own = CheckMemoryIsNotMapped(parts.registry, *looked.record,
                                                                matched->blocks);
              !own.ok()) {
     looked.findings.emplace_back(own.message());

@@ -105,7 +105,7 @@ absl::StatusOr<std::shared_ptr<DestinationSession>> DestinationSession::Prepare(
     const auto twin = std::find(regions.begin(), regions.end(), offered.region);
     blocks.push_back(matched->blocks[static_cast<size_t>(twin - regions.begin())]);
   }
-  status = CheckNobodyElseHasMemory(parts.registry, session->record_, blocks);
+  status = CheckMemoryIsNotMapped(parts.registry, session->record_, blocks);
   if (!status.ok()) return status;
 
   if (lost.has_value()) {

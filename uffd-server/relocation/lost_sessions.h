@@ -45,7 +45,7 @@ class LostSessions {
   // kUnavailable: this can't be read now.
   absl::StatusOr<std::vector<std::string>> ToSettle() const;
   // Sessions that this host's records, or the fences of its VMs, say were handed over, of VMMs that live:
-  // their memory is here, whether a session has been taken up for it or not. Does not wait for a turn.
+  // their memory is here, whether this daemon has resumed the session or not. Does not wait for a turn.
   std::vector<Progress> Owed() const;
   // What an operator must know of a VM whose record is missing or unreadable, for `list`; empty:
   // nothing. `all` are the records of this host.

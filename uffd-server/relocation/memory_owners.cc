@@ -50,7 +50,7 @@ absl::Status CheckMemoryIsItsOwn(const VmRecord& vm, const std::vector<size_t>& 
   return absl::OkStatus();
 }
 
-absl::Status CheckNobodyElseHasMemory(const VmRegistry& registry, const VmRecord& vm,
+absl::Status CheckMemoryIsNotMapped(const VmRegistry& registry, const VmRecord& vm,
                                       const std::vector<size_t>& blocks) {
   std::vector<FileBlock> all = registry.FileBlocks();  // first: these have names
   std::vector<FileId> files;

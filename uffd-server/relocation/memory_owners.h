@@ -16,7 +16,7 @@ absl::Status CheckMemoryIsItsOwn(const VmRecord& vm, const std::vector<size_t>& 
 
 // The same with what VMs have registered and what processes of this host have mapped, as far as
 // FindMappings() sees them.
-absl::Status CheckNobodyElseHasMemory(const VmRegistry& registry, const VmRecord& vm,
+absl::Status CheckMemoryIsNotMapped(const VmRegistry& registry, const VmRecord& vm,
                                       const std::vector<size_t>& blocks);
 
 }  // namespace postcopy

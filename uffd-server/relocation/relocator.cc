@@ -3,6 +3,10 @@
 #include <spdlog/spdlog.h>
 
 #include <exception>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "relocation/check.h"

@@ -86,7 +86,7 @@ void SourceSession::FreezeMemory() {
   if (source == nullptr) return;
   if (allocated_bytes_ == 0) allocated_bytes_ = source->frozen_bytes();
   if (source->frozen_bytes() >= allocated_bytes_) return;
-  // Of a session that was taken up. The kernel may have reclaimed pages that were never written, so nothing is
+  // A session that this daemon has resumed. The kernel may have reclaimed pages that were never written, so nothing is
   // withheld for it; if somebody has punched the files, what was in them is gone.
   spdlog::error("session {}, vm {}, its RAM files have {} KiB less than when it was stopped: either pages "
                 "without content were reclaimed, or somebody has freed memory of it, which then reads as zero",

@@ -211,7 +211,7 @@ absl::StatusOr<std::string> SourceSession::DestinationLost() {
   if (state == SessionState::kRunning || may_have_run_there_) {
     return absl::FailedPreconditionError(absl::StrCat(
         doing, ": ", options_.destination, " has run it: what is here is the VM as it was before that, and what "
-        "it has written to its disks since does not fit it. Start it anew from its disks"));
+        "it has written to its disks since does not fit it. Restart it from its disks"));
   }
   if (state != SessionState::kUnknown && state != SessionState::kHandedOver) {
     return absl::FailedPreconditionError(absl::StrCat(doing, ": it is known who owns it, the session is ",
@@ -219,7 +219,7 @@ absl::StatusOr<std::string> SourceSession::DestinationLost() {
   }
   if (record_.process.HasEnded()) {
     return absl::FailedPreconditionError(absl::StrCat(
-        doing, ": its VMM here (process ", record_.pid(), ") has ended, too: start it anew from its disks"));
+        doing, ": its VMM here (process ", record_.pid(), ") has ended, too: restart it from its disks"));
   }
   const auto answer = destination_->Query(session_text_);
   if (answer.ok() ||

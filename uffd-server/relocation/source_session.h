@@ -114,7 +114,7 @@ class SourceSession {
   // Makes sure that the destination never runs it, then lets it go on here. If its VMM lives and cannot be
   // resumed now the attendant tries again.
   absl::Status RollBack(const absl::Status& cause, bool must_ask_destination);
-  // Nobody else will run it: lets it go on here, if it can be. kAborted, kCancelled: it does.
+  // The destination will never run it: lets it go on here, if it can be. kAborted, kCancelled: it does.
   absl::Status GoOnHere(const absl::Status& cause);
   // The VM stands still here and nobody else will run it. ok: it goes on.
   absl::Status ResumeHere();
