@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "attach/arming.h"
-#include "attach/fencing.h"
 
 namespace postcopy {
 namespace {
@@ -157,18 +156,17 @@ Result<void> AttachClient::SendRegister(AgentConnection& connection) {
                         : sent_.problem;
   std::vector<int> descriptors;
   bool any_armed = false;
-  bool any_fenced = false;
+  if (fenced_.has_value()) fenced_->fence.Forget(sent_.blocks);
   for (const BlockTable::Block& found : sent_.blocks) {
     wire::RegisterBlock& block = message.blocks.emplace_back(found.block);
     block.armed = armed_.has_value() && Contains(armed_->block_ids, found.id);
-    block.fenced = fenced_.has_value() && Contains(fenced_->block_ids, found.id);
+    block.fenced = fenced_.has_value() && fenced_->fence.Has(found.id);
     any_armed = any_armed || block.armed;
-    any_fenced = any_fenced || block.fenced;
     if (block.kind == wire::BlockKind::kSharedFile) descriptors.push_back(found.ram_file);
   }
   // The VMM has unmapped all of them.
   if (armed_.has_value() && !any_armed) armed_.reset();
-  if (fenced_.has_value() && !any_fenced) fenced_.reset();
+  if (fenced_.has_value() && fenced_->fence.IsEmpty()) fenced_.reset();
   if (fenced_.has_value()) message.fenced_session = fenced_->session_id;
   if (armed_.has_value()) {
     message.armed_session = armed_->session_id;
@@ -317,8 +315,9 @@ Result<void> AttachClient::Fence(const wire::FenceMessage& message) {
   }
   auto blocks = BlocksAt(message.snapshot, message.blocks);
   if (!blocks.ok()) return blocks.error();
-  if (auto fenced = FenceBlocks(*blocks); !fenced.ok()) return fenced;
-  fenced_.emplace(Fenced{message.session_id, IdsOf(*blocks)});
+  auto fence = Fence::Lay(*blocks);
+  if (!fence.ok()) return fence.error();
+  fenced_.emplace(Fenced{message.session_id, std::move(*fence)});
   Say("guest RAM is fenced: another host owns this VM; a guest that is started here ends by SIGSEGV");
   return {};
 }
@@ -326,7 +325,7 @@ Result<void> AttachClient::Fence(const wire::FenceMessage& message) {
 Result<void> AttachClient::OnUnfence(AgentConnection& connection,
                                      const wire::UnfenceMessage& message) {
   if (fenced_.has_value() && fenced_->session_id == message.session_id) {
-    if (auto lifted = UnfenceBlocks(BlocksOf(fenced_->block_ids)); !lifted.ok()) {
+    if (auto lifted = fenced_->fence.Lift(blocks_.Collect().blocks); !lifted.ok()) {
       return connection.Send(
           wire::UnfenceFailedMessage{message.session_id, FailureText(lifted.error())}, {},
           kSendTimeout);

@@ -15,6 +15,7 @@
 
 #include "attach/agent_connection.h"
 #include "attach/block_table.h"
+#include "attach/fencing.h"
 #include "core/result.h"
 #include "platform/guest_mapping.h"
 #include "platform/quiet_thread.h"
@@ -68,7 +69,7 @@ class AttachClient {
   // What the daemon has had made inaccessible, until it has that undone.
   struct Fenced {
     SessionId session_id;
-    std::vector<uint64_t> block_ids;
+    Fence fence;
   };
   enum class Ending {
     kLost,      // the daemon is gone or does not answer: try again soon

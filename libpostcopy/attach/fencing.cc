@@ -1,8 +1,10 @@
 #include "attach/fencing.h"
 
+#include <algorithm>
 #include <string>
 
 #include "platform/guest_mapping.h"
+#include "platform/ram_file.h"
 
 namespace postcopy {
 namespace {
@@ -15,29 +17,92 @@ Error In(const char* operation, const BlockTable::Block& block, const Error& err
                           std::to_string(what.size_bytes) + " bytes: " + error.message};
 }
 
+SharedMapping MappingOf(const BlockTable::Block& block) {
+  return {block.block.address, block.block.size_bytes, block.ram_file, block.block.file_offset};
+}
+
+// Pages of hugetlbfs are too few for moving them to be worth anything.
+bool CanBeMoved(const BlockTable::Block& block) {
+  if (block.block.kind != wire::BlockKind::kSharedFile) return false;
+  const auto kind = QueryRamFileKind(block.ram_file);
+  return kind.ok() && *kind == RamFileKind::kTmpfs;
+}
+
+const BlockTable::Block* Find(std::span<const BlockTable::Block> blocks, uint64_t id) {
+  const auto found = std::find_if(blocks.begin(), blocks.end(),
+                                  [id](const BlockTable::Block& block) { return block.id == id; });
+  return found == blocks.end() ? nullptr : &*found;
+}
+
 }  // namespace
 
-Result<void> FenceBlocks(std::span<const BlockTable::Block> blocks) {
-  for (size_t i = 0; i < blocks.size(); ++i) {
-    const wire::RegisterBlock& what = blocks[i].block;
-    auto fenced = ForbidAccess(what.address, what.size_bytes);
-    if (fenced.ok()) continue;
-    Error error = In("fence", blocks[i], fenced.error());
-    // The one that failed, too: a part of it may have been changed.
-    auto undone = UnfenceBlocks(blocks.first(i + 1));
+Result<Fence::Part> Fence::LayOne(const BlockTable::Block& block) {
+  Part part{block.id, block.block.size_bytes, std::nullopt};
+  if (CanBeMoved(block)) {
+    auto moved = MoveAway(MappingOf(block));
+    if (moved.ok()) {
+      part.moved = *moved;
+      return part;
+    }
+  }
+  auto forbidden = ForbidAccess(block.block.address, block.block.size_bytes);
+  if (forbidden.ok()) return part;
+  Error error = In("fence", block, forbidden.error());
+  // A part of it may have been changed.
+  auto undone = LiftOne(block, part);
+  if (!undone.ok()) error.message += "; undoing that: " + undone.error().message;
+  return error;
+}
+
+Result<void> Fence::LiftOne(const BlockTable::Block& block, const Part& part) {
+  auto lifted = part.moved.has_value()
+                    ? MoveBack(MappingOf(block), *part.moved)
+                    : AllowAccess(block.block.address, block.block.size_bytes);
+  if (!lifted.ok()) return In("unfence", block, lifted.error());
+  return lifted;
+}
+
+Result<Fence> Fence::Lay(std::span<const BlockTable::Block> blocks) {
+  Fence fence;
+  for (const BlockTable::Block& block : blocks) {
+    auto part = LayOne(block);
+    if (part.ok()) {
+      fence.parts_.push_back(*part);
+      continue;
+    }
+    Error error = part.error();
+    auto undone = fence.Lift(blocks);
     if (!undone.ok()) error.message += "; undoing that: " + undone.error().message;
     return error;
   }
-  return {};
+  return fence;
 }
 
-Result<void> UnfenceBlocks(std::span<const BlockTable::Block> blocks) {
+Result<void> Fence::Lift(std::span<const BlockTable::Block> blocks) {
+  Forget(blocks);
   Result<void> result;
-  for (const BlockTable::Block& block : blocks) {
-    auto allowed = AllowAccess(block.block.address, block.block.size_bytes);
-    if (!allowed.ok() && result.ok()) result = In("unfence", block, allowed.error());
+  std::vector<Part> failed;
+  for (const Part& part : parts_) {
+    auto lifted = LiftOne(*Find(blocks, part.block_id), part);
+    if (lifted.ok()) continue;
+    failed.push_back(part);
+    if (result.ok()) result = lifted;
   }
+  parts_ = std::move(failed);
   return result;
+}
+
+void Fence::Forget(std::span<const BlockTable::Block> blocks) {
+  std::erase_if(parts_, [blocks](const Part& part) {
+    if (Find(blocks, part.block_id) != nullptr) return false;
+    if (part.moved.has_value()) DropMoved(*part.moved, part.size_bytes);
+    return true;
+  });
+}
+
+bool Fence::Has(uint64_t block_id) const {
+  return std::any_of(parts_.begin(), parts_.end(),
+                     [block_id](const Part& part) { return part.block_id == block_id; });
 }
 
 }  // namespace postcopy

@@ -36,6 +36,26 @@ Result<void> Protect(uint64_t address, uint64_t size_bytes, int protection,
   return ErrnoError(errno, operation);
 }
 
+// Page tables are moved as they are where both addresses lie alike in what a table of the level
+// covers: 2 MiB and 1 GiB on x86_64 (mm/mremap.c).
+constexpr uint64_t kTableBytes = uint64_t{2} << 20;
+constexpr uint64_t kUpperTableBytes = uint64_t{1} << 30;
+
+void* At(uint64_t address) { return reinterpret_cast<void*>(address); }
+
+// Address space of the size that lies in its tables as `address` does; inaccessible.
+Result<uint64_t> ReserveAlike(uint64_t address, uint64_t size_bytes) {
+  const uint64_t alike = size_bytes >= kUpperTableBytes ? kUpperTableBytes : kTableBytes;
+  void* mapped = mmap(nullptr, size_bytes + alike, PROT_NONE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (mapped == MAP_FAILED) return ErrnoError(errno, "reserve address space for guest RAM");
+  const uint64_t begin = reinterpret_cast<uint64_t>(mapped);
+  const uint64_t before = (address - begin) % alike;
+  if (before > 0) munmap(mapped, before);
+  if (before < alike) munmap(At(begin + before + size_bytes), alike - before);
+  return begin + before;
+}
+
 }  // namespace
 
 Result<void> DropGuestPages(uint64_t address, uint64_t size_bytes) {
@@ -62,6 +82,45 @@ Result<void> ForbidAccess(uint64_t address, uint64_t size_bytes) {
 Result<void> AllowAccess(uint64_t address, uint64_t size_bytes) {
   return Protect(address, size_bytes, PROT_READ | PROT_WRITE, "make guest RAM accessible again");
 }
+
+Result<uint64_t> MoveAway(const SharedMapping& mapping) {
+  auto reserved = ReserveAlike(mapping.address, mapping.size_bytes);
+  if (!reserved.ok()) return reserved;
+  void* moved = mremap(At(mapping.address), mapping.size_bytes, mapping.size_bytes,
+                       MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, At(*reserved));
+  if (moved == MAP_FAILED) {
+    const int error = errno;
+    // Whatever part of it has moved is still mapped at its address, too, and its content is the file's.
+    DropMoved(*reserved, mapping.size_bytes);
+    return ErrnoError(error, "move the pages of guest RAM");
+  }
+  auto forbidden = ForbidAccess(mapping.address, mapping.size_bytes);
+  if (forbidden.ok()) return reserved;
+  // A part of it may be inaccessible. What has moved is in the file, too.
+  Error error = forbidden.error();
+  auto undone = AllowAccess(mapping.address, mapping.size_bytes);
+  if (!undone.ok()) error.message += "; undoing that: " + undone.error().message;
+  DropMoved(*reserved, mapping.size_bytes);
+  return error;
+}
+
+Result<void> MoveBack(const SharedMapping& mapping, uint64_t moved) {
+  // Also the look whether it is still there: what follows would replace whatever is.
+  auto allowed = AllowAccess(mapping.address, mapping.size_bytes);
+  if (!allowed.ok()) return allowed;
+  if (mremap(At(moved), mapping.size_bytes, mapping.size_bytes, MREMAP_MAYMOVE | MREMAP_FIXED,
+             At(mapping.address)) != MAP_FAILED) {
+    return {};
+  }
+  // It may have been unmapped before it failed.
+  void* again = mmap(At(mapping.address), mapping.size_bytes, PROT_READ | PROT_WRITE,
+                     MAP_SHARED | MAP_FIXED, mapping.file, static_cast<off_t>(mapping.file_offset));
+  if (again == MAP_FAILED) return ErrnoError(errno, "map guest RAM again");
+  DropMoved(moved, mapping.size_bytes);
+  return {};
+}
+
+void DropMoved(uint64_t moved, uint64_t size_bytes) { munmap(At(moved), size_bytes); }
 
 Result<PageTableView> PageTableView::Open() {
   UniqueFd file(open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));

@@ -1,5 +1,6 @@
 // What a VMM does to its own mapping of guest RAM before and after userfaultfd has it: empty it,
-// keep huge pages off, and see what is present; and how it keeps itself out of it.
+// keep huge pages off, and see what is present; and how it keeps itself out of it, page by page or by
+// moving the pages elsewhere.
 //
 // Not responsible for: the RAM file behind a shared mapping (ram_file.h) and for userfaultfd
 // (userfault.h). Works on the calling process only; addresses and sizes are page-aligned.
@@ -28,6 +29,28 @@ Result<void> AllowHugePages(uint64_t address, uint64_t size_bytes);
 Result<void> ForbidAccess(uint64_t address, uint64_t size_bytes);
 // The range may be read and written again. Fails as ForbidAccess() does.
 Result<void> AllowAccess(uint64_t address, uint64_t size_bytes);
+
+// A shared mapping of a file on tmpfs, whole 4 KiB pages.
+struct SharedMapping {
+  uint64_t address = 0;
+  uint64_t size_bytes = 0;
+  int file = -1;
+  uint64_t file_offset = 0;
+};
+
+// ForbidAccess() by another way, whose time does not grow with the pages that are present: the page
+// tables go to another address of this process as they are (mremap with MREMAP_DONTUNMAP; Linux 5.13),
+// and what stays is made inaccessible, empty. Returns the other address, the caller's to give to
+// MoveBack() or DropMoved(); nobody touches it. Fails, with nothing changed but a userfaultfd's registration,
+// where the kernel does not do it: an older one, address space that is limited or used up, a range that
+// is not one mapping.
+Result<uint64_t> MoveAway(const SharedMapping& mapping);
+// Undoes that; `moved` is nobody's afterwards. Where it cannot be moved, the file is mapped anew: the
+// content is the same, each page is a minor fault. kNotFound: a part of the range is not mapped any
+// more; nothing has changed.
+Result<void> MoveBack(const SharedMapping& mapping, uint64_t moved);
+// For a mapping that the process has unmapped meanwhile.
+void DropMoved(uint64_t moved, uint64_t size_bytes);
 
 // Where the calling process's pages are, from /proc/self/pagemap. Open early and keep: after a
 // process has changed its user it may not open its own any more.

@@ -56,6 +56,8 @@ void BM_Encode(benchmark::State& state, PageFrame frame) {
       return Repeat(state, [] { return EncodeMapRequest(); });
     case PageFrame::kMap:
       return Repeat(state, [&] { return EncodeMap(map); });
+    case PageFrame::kUnreadable:
+      return Repeat(state, [] { return EncodeUnreadable(kOneRun, "read RAM file: I/O error"); });
     case PageFrame::kError:
       return Repeat(state,
                     [] { return EncodeError(PageError::kReadFailed, "read RAM file: I/O error"); });
@@ -71,6 +73,7 @@ BENCHMARK_CAPTURE(BM_Encode, grant, PageFrame::kGrant);
 BENCHMARK_CAPTURE(BM_Encode, run_head, PageFrame::kRun);
 BENCHMARK_CAPTURE(BM_Encode, map_request, PageFrame::kMapRequest);
 BENCHMARK_CAPTURE(BM_Encode, map_of_4096_extents, PageFrame::kMap);
+BENCHMARK_CAPTURE(BM_Encode, unreadable, PageFrame::kUnreadable);
 BENCHMARK_CAPTURE(BM_Encode, error, PageFrame::kError);
 BENCHMARK_CAPTURE(BM_Encode, goodbye, PageFrame::kGoodbye);
 

@@ -1,8 +1,10 @@
 #include "platform/guest_mapping.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "gmock/gmock.h"
+#include "platform/unique_fd.h"
 
 namespace postcopy {
 namespace {
@@ -49,6 +51,69 @@ TEST_F(GuestMappingTest, DroppedPagesAreGone) {
 
 TEST_F(GuestMappingTest, HugePagesCanBeAllowedAgain) {
   EXPECT_TRUE(AllowHugePages(address_, kBytes).ok());
+}
+
+class MovedMappingTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    file_.Reset(memfd_create("ram", MFD_CLOEXEC));
+    ASSERT_EQ(ftruncate(file_.get(), kFileOffset + kBytes), 0);
+    void* mapped = mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_SHARED, file_.get(),
+                        static_cast<off_t>(kFileOffset));
+    ASSERT_NE(mapped, MAP_FAILED);
+    memory_ = static_cast<volatile char*>(mapped);
+    memory_[kBytes - 1] = 42;
+    mapping_ = {reinterpret_cast<uint64_t>(mapped), kBytes, file_.get(), kFileOffset};
+  }
+  void TearDown() override { munmap(const_cast<char*>(memory_), kBytes); }
+
+  std::optional<uint64_t> FirstPresent(uint64_t address) {
+    auto view = PageTableView::Open();
+    EXPECT_TRUE(view.ok());
+    auto found = view->FindPresent(address, kBytes);
+    EXPECT_TRUE(found.ok());
+    return *found;
+  }
+
+  static constexpr uint64_t kFileOffset = 5 * kPage;
+  UniqueFd file_;
+  volatile char* memory_ = nullptr;
+  SharedMapping mapping_;
+};
+
+TEST_F(MovedMappingTest, ThePagesAreElsewhereAndComeBackPresent) {
+  auto moved = MoveAway(mapping_);
+  ASSERT_TRUE(moved.ok()) << moved.error().message;
+  EXPECT_EQ(FirstPresent(mapping_.address), std::nullopt);
+  EXPECT_EQ(FirstPresent(*moved), *moved + kBytes - kPage);
+  ASSERT_TRUE(MoveBack(mapping_, *moved).ok());
+  EXPECT_EQ(FirstPresent(mapping_.address), mapping_.address + kBytes - kPage);
+  EXPECT_EQ(memory_[kBytes - 1], 42);
+}
+
+TEST_F(MovedMappingTest, WhatCannotBeMovedBackIsMappedAnewWithItsContent) {
+  auto moved = MoveAway(mapping_);
+  ASSERT_TRUE(moved.ok());
+  DropMoved(*moved, kBytes);  // by somebody else
+  ASSERT_TRUE(MoveBack(mapping_, *moved).ok());
+  EXPECT_EQ(memory_[kBytes - 1], 42);
+}
+
+TEST_F(MovedMappingTest, WhatIsUnmappedMeanwhileIsNotMappedAgain) {
+  auto moved = MoveAway(mapping_);
+  ASSERT_TRUE(moved.ok());
+  munmap(const_cast<char*>(memory_), kBytes);
+  EXPECT_EQ(MoveBack(mapping_, *moved).error().code, ErrorCode::kNotFound);
+  DropMoved(*moved, kBytes);
+}
+
+TEST_F(MovedMappingTest, LockedMemoryIsLockedAfterwards) {
+  if (mlock(const_cast<char*>(memory_), kBytes) != 0) GTEST_SKIP() << "RLIMIT_MEMLOCK is less";
+  auto moved = MoveAway(mapping_);
+  ASSERT_TRUE(moved.ok()) << moved.error().message;
+  ASSERT_TRUE(MoveBack(mapping_, *moved).ok());
+  // Refused for pages that are locked.
+  EXPECT_NE(madvise(const_cast<char*>(memory_), kBytes, MADV_DONTNEED), 0);
 }
 
 }  // namespace
