@@ -4,6 +4,7 @@
 
 #include "gmock/gmock.h"
 #include "tests/relocation/source_fixture.h"
+#include "tests/transport/scripted_peer.h"
 
 namespace postcopy {
 namespace {
@@ -95,6 +96,54 @@ TEST_F(DestinationLossTest, RefusedOnceItHasRunThere) {
   destination_.reachable = false;
   ExpectRefused("there:7700 has run it");
   EXPECT_FALSE(world_.source_runs);
+}
+
+TEST_F(DestinationLossTest, AnotherDaemonKnowsToThatItHasRunThere) {
+  ASSERT_TRUE(PrepareAndSwitch().ok());
+  const auto fenced = registry_.Find("web1")->fenced_for;
+  destination_.reachable = false;
+  StartDaemon(std::chrono::hours(1));
+  RegisterVm(std::nullopt, getpid(), wire::kAgentProtocolVersion, fenced);
+  ASSERT_TRUE(Comes(SessionState::kHandedOver));
+  ExpectRefused("there:7700 has run it");
+}
+
+TEST_F(DestinationLossTest, RefusedWhileTheDestinationFetchesMemory) {
+  LoseDestination();
+  const SessionId session = *SessionId::Parse(session_);
+  ScriptedLane lane(*ConnectTcp(page_server_->addresses()[0], std::chrono::seconds(5)));
+  lane.Send(wire::EncodeHello({1, wire::Lane::kUrgent, session}));
+  ASSERT_EQ(lane.Read().type(), wire::PageFrame::kWelcome);
+  ExpectRefused("there:7700 does not answer at its control address, but fetches memory from here");
+  lane.Close();
+  for (int i = 0; i < 2000 && page_server_->HasLanes(session); ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  ExpectTakenBack();
+}
+
+TEST_F(DestinationLossTest, WhatIsTakenBackIsNotEndedByAWordThatCameLate) {
+  LoseDestination();
+  world_.on_call = [&](const std::string& call) {
+    if (call != "hook unfence") return;
+    EXPECT_FALSE(relocator_->OnArrived(session_, {}).ok()) << "while it is being taken back";
+  };
+  ExpectTakenBack();
+  EXPECT_FALSE(relocator_->OnArrived(session_, {}).ok());
+  EXPECT_THAT(world_.Calls(), testing::Not(testing::Contains("vmm quit")));
+}
+
+TEST_F(DestinationLossTest, ADaemonThatEndsBeforeTheGuestCouldBeResumedHasASuccessorThatDoes) {
+  LoseDestination();
+  failures_["vmm resume"] = absl::UnavailableError("the monitor is busy");
+  EXPECT_FALSE(relocator_->DestinationLost("web1").ok());
+  EXPECT_FALSE(registry_.Find("web1")->fenced_for.has_value()) << "the fence was lifted before";
+  failures_.erase("vmm resume");
+  StartDaemon(std::chrono::milliseconds(1));
+  for (int i = 0; i < 2000 && !world_.source_runs; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  EXPECT_TRUE(world_.source_runs);
 }
 
 TEST_F(DestinationLossTest, RefusedWhereNothingIsInDoubt) {

@@ -115,6 +115,9 @@ class FakeVmm final : public VmmDriver {
   std::optional<bool> LeftStopped() const override { return world_.left_stopped; }
   absl::Status RestoreSettings() override { return Step("restore"); }
   bool EmptiesMemoryAtEnd() const override { return world_.empties_memory; }
+  void AdoptEmptiedAtEnd(std::vector<std::string> backends) override {
+    for (const std::string& backend : backends) world_.Note("vmm adopt " + backend);
+  }
   absl::Status Quit() override { return Step("quit"); }
   absl::Status PrepareDestination() override { return Step("prepare-destination"); }
   absl::Status OpenIncoming() override { return Step("open"); }

@@ -111,6 +111,37 @@ TEST_F(LostSessionsTest, AVmmThatIsNotInTheMiddleOfItIsLeftAlone) {
       << "what an earlier daemon may have set before the stop";
 }
 
+TEST_F(LostSessionsTest, AVmmThatWasToEmptyItsMemoryAtItsEndIsToDoSoAgain) {
+  for (const GuestState state : {GuestState::kRunning, GuestState::kSent}) {
+    OwnershipRecord record{session_, role_, "web1", "there:7700", OwnershipMark::kPrepared, true};
+    record.vmm = *Identify(*Pidfd::Open(vmm_.pid()));
+    record.emptied_at_end = {"mem0"};
+    ASSERT_TRUE(store_->Write(record).ok());
+    Register(false);
+    world_.vmm_state = state;
+    world_.empties_memory = true;
+    EXPECT_TRUE(LostSessions(*parts_).Settle("web1").done);
+    EXPECT_THAT(world_.Calls(), testing::IsSupersetOf({"vmm adopt mem0", state == GuestState::kRunning
+                                                                             ? "vmm restore"
+                                                                             : "vmm resume"}));
+  }
+}
+
+TEST_F(LostSessionsTest, OneThatWasRolledBackAndNotResumedIsResumed) {
+  for (const bool to_resume : {true, false}) {
+    OwnershipRecord record{session_, role_, "web1", "there:7700", OwnershipMark::kRolledBack, true};
+    record.vmm = *Identify(*Pidfd::Open(vmm_.pid()));
+    record.to_resume = to_resume;
+    ASSERT_TRUE(store_->Write(record).ok());
+    Register(false);
+    world_.source_runs = false;
+    world_.vmm_state = GuestState::kSent;
+    EXPECT_TRUE(LostSessions(*parts_).Settle("web1").done);
+    EXPECT_EQ(world_.source_runs, to_resume) << "or somebody else's migration has stopped it";
+    EXPECT_FALSE(store_->Read(session_, role_)->to_resume);
+  }
+}
+
 TEST_F(LostSessionsTest, ASourceWhoseDestinationOwnsTheVmStaysStopped) {
   Record(OwnershipMark::kPrepared);
   Register(false);

@@ -7,6 +7,7 @@
 
 #include "gmock/gmock.h"
 #include "tests/relocation/source_fixture.h"
+#include "tests/transport/scripted_peer.h"
 
 namespace postcopy {
 namespace {
@@ -143,9 +144,23 @@ TEST_F(SourceFenceTest, AnOlderHookIsRelocatedAndAStartThereEndsTheSession) {
   EXPECT_TRUE(Comes(SessionState::kFailed));
   EXPECT_THAT(relocator_->Stats("web1")->error, HasSubstr("runs twice"));
   EXPECT_EQ(record(), RecordedOutcome::kHandedOver);
+  ScriptedLane lane(*ConnectTcp(page_server_->addresses()[0], std::chrono::seconds(5)));
+  lane.Send(wire::EncodeHello({1, wire::Lane::kUrgent, Session()}));
+  EXPECT_THAT(wire::DecodeError(lane.Read().body)->text, HasSubstr("VM web1 runs twice"))
+      << "the destination is told";
   // It had all by then.
   EXPECT_TRUE(relocator_->OnArrived(session_, {}).ok());
   EXPECT_EQ(record(), RecordedOutcome::kCommitted);
+}
+
+TEST_F(SourceFenceTest, AVmmThatCouldNotBeEndedIsToldToItsOperator) {
+  ASSERT_TRUE(PrepareAndSwitch().ok());
+  failures_["vmm quit"] = absl::UnavailableError("no answer");
+  EXPECT_TRUE(relocator_->OnArrived(session_, {}).ok());
+  EXPECT_EQ(state(), SessionState::kCommitted);
+  EXPECT_THAT(relocator_->Stats("web1")->error,
+              testing::AllOf(HasSubstr("could not be ended"), HasSubstr("no answer"),
+                             HasSubstr("postcopyctl release web1")));
 }
 
 TEST_F(SourceFenceTest, ItsOwnStartIsNoForeignOne) {

@@ -50,6 +50,25 @@ TEST(OwnershipRecordTest, EveryMarkOfARoleComesBack) {
   }
 }
 
+TEST(OwnershipRecordTest, WhatASourceRecordsBesidesComesBack) {
+  for (const bool flag : {true, false}) {
+    OwnershipRecord record = Source();
+    record.allocated_bytes = ~uint64_t{0};
+    record.to_resume = flag;
+    record.ran_there = !flag;
+    record.emptied_at_end = {"mem 0", "mem1"};
+    EXPECT_EQ(ReadBack(record), record);
+  }
+}
+
+TEST(OwnershipRecordTest, AllOfTheLineFitsIntoIt) {
+  OwnershipRecord record = Destination();  // the longer name of a role
+  record.mark = OwnershipMark::kIncomplete;
+  record.allocated_bytes = ~uint64_t{0};
+  record.run = record.to_resume = record.ran_there = false;  // longer than true
+  EXPECT_EQ(FormatOwnershipLine(record, ~uint64_t{0}).size(), kOwnershipLineBytes);
+}
+
 TEST(OwnershipRecordTest, AFileIsTwoCopiesOfWholeBlocks) {
   const auto content = FormatOwnershipFile(Source(), 9);
   ASSERT_TRUE(content.has_value());

@@ -64,6 +64,34 @@ TEST_F(PageServerTest, GreetingIsAnsweredWithTheLayout) {
   EXPECT_EQ(welcome->layout.regions, source_->layout().regions);
 }
 
+TEST_F(PageServerTest, WhatIsWithdrawnIsRefusedWithTheCause) {
+  const auto lane = Greet(Lane::kUrgent);
+  server_->Withdraw(session_, "it runs twice");
+  EXPECT_FALSE(lane->Read().here);
+  EXPECT_FALSE(server_->Serves(session_));
+  const auto refusal = [this] {
+    auto again = Connect();
+    again->Send(wire::EncodeHello({1, Lane::kUrgent, session_}));
+    return wire::DecodeError(again->Read().body)->text;
+  };
+  EXPECT_EQ(refusal(), "it runs twice");
+  server_->Remove(session_);
+  EXPECT_EQ(refusal(), "no such session");
+}
+
+TEST_F(PageServerTest, ItIsKnownWhetherSomebodyIsConnected) {
+  EXPECT_FALSE(server_->HasLanes(session_));
+  {
+    const auto lane = Greet(Lane::kBulk);
+    EXPECT_TRUE(server_->HasLanes(session_));
+    EXPECT_FALSE(server_->HasLanes({{std::byte{8}}}));
+  }
+  for (int i = 0; i < 2000 && server_->HasLanes(session_); ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  EXPECT_FALSE(server_->HasLanes(session_));
+}
+
 TEST_F(PageServerTest, NewerDestinationIsAnsweredWithTheVersionOfBoth) {
   auto lane = Connect();
   lane->Send(wire::EncodeHello({9, Lane::kUrgent, session_}));

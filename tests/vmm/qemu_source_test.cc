@@ -128,6 +128,21 @@ TEST(QemuSourceTest, WhatIsSetForAMoveIsSetAtTheHoldAndNotAtPrepare) {
   EXPECT_TRUE(qemu.discard_data());
 }
 
+TEST(QemuSourceTest, WhatAnotherObjectHasSwitchedOffIsOnAgain) {
+  FakeQemu qemu("postmigrate", "completed");
+  qemu.SetDiscardData(true);
+  const auto driver = qemu.Driver();
+  const auto description = driver->Describe();
+  ASSERT_TRUE(description.ok()) << description.status();
+  EXPECT_EQ(description->emptied_at_end, (std::vector<std::string>{"ram"}));
+  qemu.SetDiscardData(false);
+  EXPECT_FALSE(driver->EmptiesMemoryAtEnd());
+  driver->AdoptEmptiedAtEnd({"ram"});
+  EXPECT_TRUE(driver->EmptiesMemoryAtEnd());
+  ASSERT_TRUE(driver->ResumeSource(true).ok());
+  EXPECT_TRUE(qemu.discard_data());
+}
+
 TEST(QemuSourceTest, AHoldThatFailsRestoresTheSettings) {
   FakeQemu qemu("running");
   qemu.SetDiscardData(true);

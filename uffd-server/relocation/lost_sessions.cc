@@ -134,19 +134,23 @@ absl::Status LostSessions::ResumeSource(const OwnershipRecord& record) {
   // Another process of that name, or one that was never stopped, is none of this session's business.
   const absl::Status unfenced = parts_.registry.Unfence(record.vm, record.session);
   if (!unfenced.ok()) return unfenced;
+  if (IdentityOf(*vm) == record.vmm) (*vmm)->AdoptEmptiedAtEnd(record.emptied_at_end);
   absl::Status resumed;
   switch (description->state) {
     case GuestState::kWaitsForIncoming: break;
     case GuestState::kRunning:
     case GuestState::kPaused:
       // The earlier daemon may have ended between its settings and the stop.
-      if (IdentityOf(*vm) == record.vmm) resumed = (*vmm)->EndLoadSettings(kSettingsLimit);
+      if (IdentityOf(*vm) != record.vmm) break;
+      if ((*vmm)->EmptiesMemoryAtEnd()) resumed = (*vmm)->RestoreSettings();
+      if (resumed.ok()) resumed = (*vmm)->EndLoadSettings(kSettingsLimit);
       break;
     default: resumed = (*vmm)->ResumeSource(record.run);
   }
   if (!resumed.ok()) return resumed;
   OwnershipRecord rolled_back = record;
   rolled_back.mark = OwnershipMark::kRolledBack;
+  rolled_back.to_resume = false;
   return parts_.store.Write(rolled_back);
 }
 
@@ -154,7 +158,8 @@ absl::Status LostSessions::ResumeSource(const OwnershipRecord& record) {
 bool LostSessions::SettleRolledBack(const OwnershipRecord& record) {
   const auto vm = parts_.registry.Find(record.vm);
   if (!vm.ok()) return absl::IsNotFound(vm.status());
-  if (vm->fenced_for != record.session) return true;
+  const bool to_resume = record.to_resume && IdentityOf(*vm) == record.vmm;
+  if (!to_resume && vm->fenced_for != record.session) return true;
   const absl::Status resumed = ResumeSource(record);
   if (!resumed.ok()) SayUnsettled(record, resumed);
   return resumed.ok();

@@ -21,6 +21,10 @@ absl::Status SourceSession::OnArrived(const Progress& figures) {
     return absl::FailedPreconditionError(
         absl::StrCat("arrived: the session is ", std::string(Name(status_.state()))));
   }
+  if (!Decide(Decision::kArrived)) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("arrived: an operator of the source has taken VM ", options_.vm, " back"));
+  }
   status_.Update([&](Progress& progress) {
     const Progress mine = progress;
     progress = figures;
@@ -49,7 +53,14 @@ void SourceSession::LetGo() {
   parts_.page_server.Remove(session_);
   if (options_.keep_source) return FreeMonitor();
   const absl::Status released = Release();
-  if (!released.ok()) spdlog::warn("vm {}, {}", options_.vm, released.ToString());
+  if (released.ok()) return;
+  spdlog::warn("vm {}, {}", options_.vm, released.ToString());
+  // The session ends all the same: nothing of it is wanted any more, and nobody else would say so.
+  status_.Update([&](Progress& progress) {
+    progress.error = absl::StrCat("its VMM here (process ", record_.pid(), ") could not be ended: ",
+                                  std::string(released.message()), "; `postcopyctl release ",
+                                  options_.vm, "` tries again");
+  });
 }
 
 void SourceSession::FreeMonitor() {

@@ -161,11 +161,11 @@ void SourceSession::OnForeignStart(VmmDriver& vmm) {
                            record_.pid(), ")");
     return;
   }
-  parts_.page_server.Remove(session_);
   const std::string error = absl::StrCat(
       "VM ", options_.vm, " runs twice: another client of its monitor has started it here, though ",
       options_.destination, " owns it, and its hook is too old to be fenced. Its memory changes here, "
       "so it is served no longer; what has not arrived at ", options_.destination, " is lost");
+  parts_.page_server.Withdraw(session_, error);  // the destination is told
   if (!status_.Apply(SessionEvent::kVmLost, error)) spdlog::error("{}", error);
   SetWatched(nullptr);
 }

@@ -134,14 +134,13 @@ absl::StatusOr<std::shared_ptr<SourceSession>> SourceSession::TakeUpFiles(
                                                            recorded.vmm, recorded.session,
                                                            SessionState::kHandedOver));
   session->stopped_ = true;
-  session->was_running_ = recorded.run;
+  session->Adopt(recorded);
   session->memory_ = recorded.memory;
   {
     absl::MutexLock lock(&session->mutex_);
     session->notice_ = absl::StrCat("the source's VMM (process ", recorded.vmm.pid,
                                     ") has ended; its memory is served from its RAM files");
   }
-  session->allocated_bytes_ = recorded.allocated_bytes;
   session->ServeFiles(layout, std::move(files));
   parts.page_server.Freeze(session->session_);
   const absl::Status attended = session->StartAttending();

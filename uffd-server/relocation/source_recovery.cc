@@ -32,8 +32,8 @@ absl::StatusOr<std::shared_ptr<SourceSession>> SourceSession::TakeUp(
       parts, options, std::move(record), identity, recorded.session, SessionState::kHandedOver));
   session->UseVmm(*std::move(vmm));
   session->stopped_ = true;
-  session->allocated_bytes_ = recorded.allocated_bytes;
-  session->was_running_ = recorded.run;
+  session->Adopt(recorded);
+  session->vmm_->AdoptEmptiedAtEnd(recorded.emptied_at_end);
   const auto served = session->ServeMemory(*description);
   if (!served.ok()) return served.status();
   session->FreezeMemory();
@@ -43,6 +43,15 @@ absl::StatusOr<std::shared_ptr<SourceSession>> SourceSession::TakeUp(
   const absl::Status attended = session->StartAttending();
   if (!attended.ok()) return attended;
   return session;
+}
+
+void SourceSession::Adopt(const OwnershipRecord& recorded) {
+  was_running_ = recorded.run;
+  may_have_run_there_ = recorded.ran_there;
+  allocated_bytes_ = recorded.allocated_bytes;
+  emptied_at_end_ = recorded.emptied_at_end;
+  absl::MutexLock lock(&record_mutex_);
+  recorded_ = recorded.mark;
 }
 
 bool SourceSession::SleepUnlessStopped(milliseconds time) {
@@ -141,7 +150,7 @@ absl::Status SourceSession::RollBack(const absl::Status& cause, bool must_ask_de
   }
   if (IsDeadNotRecorded(aborted)) {
     // Before the guest runs here: what the destination's disk says later must not count.
-    const absl::Status recorded = Write(OwnershipMark::kRolledBack);
+    const absl::Status recorded = WriteToBeResumed();
     if (!recorded.ok()) {
       const std::string error = absl::StrCat(
           why, "; ", std::string(aborted.message()), "; VM ", options_.vm,
@@ -228,8 +237,19 @@ absl::StatusOr<std::string> SourceSession::DestinationLost() {
         doing, ": ", options_.destination, " is not out of reach; `postcopyctl recover ", options_.vm,
         "` asks it who owns the VM"));
   }
+  if (parts_.page_server.HasLanes(session_)) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        doing, ": ", options_.destination, " does not answer at its control address, but fetches memory from "
+        "here; connections of a host that is gone are given up within 20 s"));
+  }
+  if (!Decide(Decision::kTakenBack)) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        doing, ": ", options_.destination, " has said just now that all of its memory is there"));
+  }
   // Before the guest runs here: what the destination's disk says later must not count.
-  if (const absl::Status recorded = Write(OwnershipMark::kRolledBack); !recorded.ok()) {
+  if (const absl::Status recorded = WriteToBeResumed(); !recorded.ok()) {
+    absl::MutexLock lock(&mutex_);
+    decision_.reset();
     return Prefixed(absl::StrCat(doing, ": it stays stopped here"), recorded);
   }
   spdlog::warn("session {}, vm {}, an operator has given {} up ({})", session_text_, options_.vm,
@@ -300,6 +320,7 @@ RecoveryReport SourceSession::Recover() {
                          fenced_ ? "): it is fenced, so that would end it" : "): that could run it twice")};
   }
   if (*recorded == RecordedOutcome::kOwner || *recorded == RecordedOutcome::kCommitted) {
+    may_have_run_there_ = true;
     // Its word is to last here, too: the record may have been written in part only.
     const absl::Status recorded_here = Write(OwnershipMark::kHandedOver);
     if (!recorded_here.ok()) {
@@ -310,7 +331,6 @@ RecoveryReport SourceSession::Recover() {
     }
     status_.Apply(SessionEvent::kHandOver);
     status_.Apply(SessionEvent::kResumed);
-    may_have_run_there_ = true;
     status_.Update([](Progress& progress) { progress.error.clear(); });
     return {status_.state(), "destination",
             absl::StrCat("VM ", options_.vm, " is owned by ", options_.destination,

@@ -110,6 +110,7 @@ absl::StatusOr<std::shared_ptr<SourceSession>> SourceSession::Prepare(
   // "Prepared" is on disk before anything can be handed over: a daemon that restarts knows from it
   // that this VM stayed here, and whether it ran.
   session->was_running_ = description->state == GuestState::kRunning;
+  session->emptied_at_end_ = description->emptied_at_end;
   bool created = false;  // the record, by this call
   // However this ends but well.
   absl::Cleanup undo = [&session, &parts, &options, &created] {
@@ -222,7 +223,7 @@ absl::Status SourceSession::RecordHandOver() {
 }
 
 void SourceSession::NoteResumed(const Resumed& resumed) {
-  may_have_run_there_ = true;
+  if (!may_have_run_there_.exchange(true)) RecordThatItRanThere();
   const auto now = std::chrono::steady_clock::now();
   std::optional<double> downtime_ms;
   {
@@ -315,12 +316,49 @@ absl::Status SourceSession::Hurry() {
 }
 
 OwnershipRecord SourceSession::RecordOf(OwnershipMark mark) const {
-  return {session_,     SessionRole::kSource,  options_.vm, options_.destination, mark,
-          was_running_, options_.keep_source,  vmm_identity_, memory_,              allocated_bytes_};
+  OwnershipRecord record;
+  record.session = session_;
+  record.role = SessionRole::kSource;
+  record.vm = options_.vm;
+  record.peer = options_.destination;
+  record.mark = mark;
+  record.run = was_running_;
+  record.ran_there = may_have_run_there_;
+  record.keep_source = options_.keep_source;
+  record.vmm = vmm_identity_;
+  record.memory = memory_;
+  record.allocated_bytes = allocated_bytes_;
+  record.emptied_at_end = emptied_at_end_;
+  return record;
 }
 
-absl::Status SourceSession::Write(OwnershipMark mark) {
-  return parts_.store.Write(RecordOf(mark));
+absl::Status SourceSession::Write(OwnershipMark mark) { return Write(RecordOf(mark)); }
+
+absl::Status SourceSession::WriteToBeResumed() {
+  OwnershipRecord record = RecordOf(OwnershipMark::kRolledBack);
+  record.to_resume = true;
+  return Write(record);
+}
+
+absl::Status SourceSession::Write(const OwnershipRecord& record) {
+  absl::MutexLock lock(&record_mutex_);
+  const absl::Status written = parts_.store.Write(record);
+  if (written.ok()) recorded_ = record.mark;
+  return written;
+}
+
+void SourceSession::RecordThatItRanThere() {
+  absl::MutexLock lock(&record_mutex_);
+  if (recorded_ != OwnershipMark::kHandedOver) return;
+  const absl::Status written = parts_.store.Write(RecordOf(OwnershipMark::kHandedOver));
+  if (!written.ok()) spdlog::warn("session {}, {}", session_text_, written.ToString());
+}
+
+bool SourceSession::Decide(Decision decision) {
+  absl::MutexLock lock(&mutex_);
+  if (decision_.has_value()) return *decision_ == decision;
+  decision_ = decision;
+  return true;
 }
 
 Progress SourceSession::Snapshot() {

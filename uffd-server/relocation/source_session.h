@@ -153,7 +153,16 @@ class SourceSession {
     view_.Show(vmm_);
   }
   OwnershipRecord RecordOf(OwnershipMark mark) const;
-  absl::Status Write(OwnershipMark mark);
+  absl::Status Write(OwnershipMark mark) ABSL_LOCKS_EXCLUDED(record_mutex_);
+  absl::Status Write(const OwnershipRecord& record) ABSL_LOCKS_EXCLUDED(record_mutex_);
+  // *Rolled back*, before the VM is resumed: a daemon that is started again resumes it.
+  absl::Status WriteToBeResumed();
+  // Into the record, while that says *handed over*: after a restart, too, nobody takes it back from there.
+  void RecordThatItRanThere() ABSL_LOCKS_EXCLUDED(record_mutex_);
+  // Which of two words that exclude each other counts: that all has arrived, or an operator's that the
+  // destination is lost. False: the other one came first.
+  enum class Decision { kArrived, kTakenBack };
+  bool Decide(Decision decision) ABSL_LOCKS_EXCLUDED(mutex_);
   // kResourceExhausted: no thread could be made.
   absl::Status StartAttending();
   // By this host's record.
@@ -161,6 +170,8 @@ class SourceSession {
   void Attend();
   // Asks the destination whether all memory has arrived, in case that its word was lost.
   void AskWhetherArrived();
+  // Goes on from what an earlier daemon has recorded of it.
+  void Adopt(const OwnershipRecord& recorded) ABSL_LOCKS_EXCLUDED(record_mutex_);
   // False once the session is being taken down.
   bool SleepUnlessStopped(std::chrono::milliseconds time);
   bool CancelRequested() ABSL_LOCKS_EXCLUDED(mutex_);
@@ -179,6 +190,7 @@ class SourceSession {
   VmRecord record_;  // without blocks from MakeOffer() on
   const ProcessIdentity vmm_identity_;
   std::vector<RecordedBlock> memory_;  // what ServeMemory() serves
+  std::vector<std::string> emptied_at_end_;  // backends whose file its VMM is to empty when it ends
   std::weak_ptr<RamFileSource> ram_;   // the page server has it; with it the memory goes
   uint64_t allocated_bytes_ = 0;       // of its files when the guest had stopped, at first; 0: not stopped yet
   SessionStatus status_;
@@ -197,7 +209,12 @@ class SourceSession {
   std::atomic<bool> may_have_run_there_ = false;  // the destination has said so, or that it is the owner
   std::atomic<bool> fenced_ = false;  // laid; read by the watcher
 
+  // Held while the record is written; before mutex_.
+  absl::Mutex record_mutex_;
+  std::optional<OwnershipMark> recorded_ ABSL_GUARDED_BY(record_mutex_);  // by this object, last
+
   absl::Mutex mutex_;
+  std::optional<Decision> decision_ ABSL_GUARDED_BY(mutex_);
   bool cancel_requested_ ABSL_GUARDED_BY(mutex_) = false;
   std::optional<std::chrono::steady_clock::time_point> stopped_at_ ABSL_GUARDED_BY(mutex_);  // STOP
   // Why it is to go on here, where it could not be resumed yet.

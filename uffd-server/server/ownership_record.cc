@@ -149,10 +149,12 @@ bool FlagAt(const Json& json, const char* key) {
 std::string HeadOf(const OwnershipRecord& record, uint64_t sequence) {
   return Dump({{"allocated", record.allocated_bytes},
                {"mark", NameOf(record.mark)},
+               {"ran-there", record.ran_there},
                {"role", NameOf(record.role)},
                {"run", record.run},
                {"sequence", sequence},
-               {"session", record.session.ToString()}});
+               {"session", record.session.ToString()},
+               {"to-resume", record.to_resume}});
 }
 
 std::string DetailsOf(const OwnershipRecord& record) {
@@ -161,6 +163,7 @@ std::string DetailsOf(const OwnershipRecord& record) {
                {"session", record.session.ToString()},
                {"vm", record.vm}};
   if (record.keep_source) json["keep-source"] = true;
+  for (const std::string& backend : record.emptied_at_end) json["emptied-at-end"].push_back(backend);
   if (record.vmm.pid != 0) {
     json["vmm"] = {{"boot", record.vmm.boot_id},
                    {"pid", record.vmm.pid},
@@ -202,6 +205,13 @@ std::optional<OwnershipRecord> ReadDetails(const Json& json) {
     if (pid < 1 || pid > static_cast<uint64_t>(std::numeric_limits<int>::max())) return std::nullopt;
     record->vmm = {static_cast<int>(pid), NumberAt(*vmm, "started"), TextAt(*vmm, "boot")};
   }
+  if (const auto emptied = json.find("emptied-at-end"); emptied != json.end()) {
+    if (!emptied->is_array()) return std::nullopt;
+    for (const Json& backend : *emptied) {
+      if (!backend.is_string()) return std::nullopt;
+      record->emptied_at_end.push_back(backend.get<std::string>());
+    }
+  }
   if (const auto memory = json.find("memory"); memory != json.end()) {
     if (!memory->is_array()) return std::nullopt;
     for (const Json& block : *memory) {
@@ -229,6 +239,8 @@ std::optional<Head> ReadHead(const Json& json) {
   }
   record->mark = mark->mark;
   record->run = run->get<bool>();
+  record->to_resume = FlagAt(json, "to-resume");
+  record->ran_there = FlagAt(json, "ran-there");
   record->allocated_bytes = NumberAt(json, "allocated");
   return Head{*std::move(record), NumberAt(json, "sequence")};
 }
@@ -262,6 +274,14 @@ std::string_view NameOf(OwnershipMark mark) {
     if (known.mark == mark) return known.name;
   }
   return "";
+}
+
+void CopyOwnershipLine(const OwnershipRecord& from, OwnershipRecord& into) {
+  into.mark = from.mark;
+  into.run = from.run;
+  into.to_resume = from.to_resume;
+  into.ran_there = from.ran_there;
+  into.allocated_bytes = from.allocated_bytes;
 }
 
 std::string FormatOwnershipLine(const OwnershipRecord& record, uint64_t sequence) {
@@ -309,9 +329,7 @@ ParsedOwnership ParseOwnershipFile(std::string_view content) {
     return parsed;
   }
   parsed.record = parsed.details;
-  parsed.record->mark = head->record.mark;
-  parsed.record->run = head->record.run;
-  parsed.record->allocated_bytes = head->record.allocated_bytes;
+  CopyOwnershipLine(head->record, *parsed.record);
   parsed.sequence = head->sequence;
   parsed.whole = alike && heads == 2 && details == 2;
   return parsed;

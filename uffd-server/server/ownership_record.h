@@ -60,6 +60,12 @@ struct OwnershipRecord {
   // Source: what its RAM files had allocated when the guest had stopped, together; 0: not known. If they have
   // less, pages that were never written were reclaimed, or memory was lost since.
   uint64_t allocated_bytes = 0;
+  // Source: the VMM's backends that are to empty their files when it ends, and do not meanwhile.
+  std::vector<std::string> emptied_at_end = {};
+  // Source, rolled back: it may stand still here; otherwise it goes on, and how it stands is not this
+  // session's doing.
+  bool to_resume = false;
+  bool ran_there = false;  // source: it is known to have run at the destination
 
   friend bool operator==(const OwnershipRecord&, const OwnershipRecord&) = default;
 };
@@ -80,7 +86,10 @@ std::string_view NameOf(OwnershipMark mark);
 // of the role, or if they are too long together: then no record of the session fits.
 std::optional<std::string> FormatOwnershipFile(const OwnershipRecord& record, uint64_t sequence);
 
-// The line that a change of mark, `run` or allocated_bytes overwrites, kOwnershipLineBytes long, and where.
+// What the file's first line holds, from one record of a session to another: mark, `run`, to_resume, ran_there,
+// allocated_bytes.
+void CopyOwnershipLine(const OwnershipRecord& from, OwnershipRecord& into);
+// That line, kOwnershipLineBytes long, and where it is overwritten.
 std::string FormatOwnershipLine(const OwnershipRecord& record, uint64_t sequence);
 std::vector<uint64_t> OwnershipLineOffsets(std::string_view content);
 

@@ -60,9 +60,7 @@ absl::Status CannotRead(const Error& error) {
 
 // Whether everything but what the first line holds is the same.
 bool DiffersInLineOnly(const OwnershipRecord& one, OwnershipRecord other) {
-  other.mark = one.mark;
-  other.run = one.run;
-  other.allocated_bytes = one.allocated_bytes;
+  CopyOwnershipLine(one, other);
   return one == other;
 }
 

@@ -91,8 +91,11 @@ class LaneServer {
     if (hello->version < wire::kPageProtocolVersion) {
       return Refuse(PageError::kVersion, "protocol version 1 expected");
     }
-    session_ = join_(*hello);
-    if (session_ == nullptr) return Refuse(PageError::kNoSuchSession, "no such session");
+    auto session = join_(*hello);
+    if (!session.ok()) {
+      return Refuse(PageError::kNoSuchSession, std::string(session.status().message()));
+    }
+    session_ = *std::move(session);
     lane_ = hello->lane;
     content_.resize(wire::kMaxRunPages * kPageBytes);  // not before: whoever connects would cost it
     SetReceiveTimeout(socket_, std::chrono::milliseconds(0));

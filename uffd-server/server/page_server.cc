@@ -80,11 +80,26 @@ void PageServer::Freeze(const SessionId& id) {
   session->frozen.store(true, std::memory_order_release);
 }
 
-void PageServer::Remove(const SessionId& id) {
-  std::shared_ptr<ServedSession> session;  // ends when the lock is free: that may wait
+bool PageServer::HasLanes(const SessionId& id) {
   absl::MutexLock lock(&mutex_);
   const auto found = sessions_.find(id);
+  return found != sessions_.end() &&
+         std::any_of(lanes_.begin(), lanes_.end(), [&](const LaneThread& lane) {
+           return lane.session == found->second && !lane.closing && !lane.ended;
+         });
+}
+
+void PageServer::Remove(const SessionId& id) { End(id, std::nullopt); }
+
+void PageServer::Withdraw(const SessionId& id, std::string cause) { End(id, std::move(cause)); }
+
+void PageServer::End(const SessionId& id, std::optional<std::string> cause) {
+  std::shared_ptr<ServedSession> session;  // ends when the lock is free: that may wait
+  absl::MutexLock lock(&mutex_);
+  withdrawn_.erase(id);
+  const auto found = sessions_.find(id);
   if (found == sessions_.end()) return;
+  if (cause.has_value()) withdrawn_.emplace(id, *std::move(cause));
   session = found->second;
   sessions_.erase(found);
   for (LaneThread& lane : lanes_) {
@@ -172,12 +187,17 @@ void PageServer::StartLane(UniqueFd socket, std::string peer) {
   spdlog::warn("page server: lane refused, peer {}, cause {}", peer, refusal);
 }
 
-std::shared_ptr<ServedSession> PageServer::Join(LaneThread& lane, const wire::Hello& hello) {
+absl::StatusOr<std::shared_ptr<ServedSession>> PageServer::Join(LaneThread& lane,
+                                                                const wire::Hello& hello) {
   absl::MutexLock lock(&mutex_);
   const auto found = sessions_.find(hello.session);
-  if (found == sessions_.end() || lane.closing) return nullptr;
+  if (const auto withdrawn = withdrawn_.find(hello.session); withdrawn != withdrawn_.end()) {
+    return absl::DataLossError(withdrawn->second);
+  }
   // Of a source that stood still a destination has tried several connections, and given all but one up.
-  if (HasEnded(lane.socket.get())) return nullptr;
+  if (found == sessions_.end() || lane.closing || HasEnded(lane.socket.get())) {
+    return absl::NotFoundError("no such session");
+  }
   if (hello.lane == wire::Lane::kUrgent) {
     // The destination makes all lanes anew when one breaks, the urgent one first: what it had before is
     // of no use to anybody, and may not have noticed yet.

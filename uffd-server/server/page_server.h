@@ -81,6 +81,11 @@ class PageServer {
   // Forgets the session and ends its lanes. When it returns nothing reads the source any more, and
   // the server keeps no reference to it.
   void Remove(const SessionId& id);
+  // Whether somebody is connected for the session.
+  bool HasLanes(const SessionId& id) ABSL_LOCKS_EXCLUDED(mutex_);
+  // As Remove(), but whoever asks for the session later is told `cause` instead of that there is none.
+  // Remove() forgets that, too.
+  void Withdraw(const SessionId& id, std::string cause) ABSL_LOCKS_EXCLUDED(mutex_);
   // Where it listens, with the ports that were chosen.
   const std::vector<std::string>& addresses() const { return addresses_; }
 
@@ -98,9 +103,9 @@ class PageServer {
   PageServer() = default;
   void AcceptLoop(int listener);
   void RunLane(LaneThread& lane);
-  // Its session; nullptr: there is none of that name.
-  std::shared_ptr<ServedSession> Join(LaneThread& lane, const wire::Hello& hello)
+  absl::StatusOr<std::shared_ptr<ServedSession>> Join(LaneThread& lane, const wire::Hello& hello)
       ABSL_LOCKS_EXCLUDED(mutex_);
+  void End(const SessionId& id, std::optional<std::string> cause) ABSL_LOCKS_EXCLUDED(mutex_);
   void ReapEnded() ABSL_LOCKS_EXCLUDED(mutex_);
   // Gives a connection a lane and a thread, or closes it.
   void StartLane(UniqueFd socket, std::string peer) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -113,6 +118,7 @@ class PageServer {
 
   absl::Mutex mutex_;
   std::map<SessionId, std::shared_ptr<ServedSession>> sessions_ ABSL_GUARDED_BY(mutex_);
+  std::map<SessionId, std::string> withdrawn_ ABSL_GUARDED_BY(mutex_);  // and why
   std::list<LaneThread> lanes_ ABSL_GUARDED_BY(mutex_);  // a list: threads refer to its elements
   uint64_t refused_ ABSL_GUARDED_BY(mutex_) = 0;
   std::chrono::steady_clock::time_point refusal_logged_ ABSL_GUARDED_BY(mutex_);

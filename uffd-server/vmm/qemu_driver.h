@@ -72,6 +72,9 @@ class QemuDriver final : public VmmDriver {
   absl::Status ResumeSource(bool was_running) override;
   absl::Status RestoreSettings() override;
   bool EmptiesMemoryAtEnd() const override { return !emptied_at_end_.empty(); }
+  void AdoptEmptiedAtEnd(std::vector<std::string> backends) override {
+    emptied_at_end_ = std::move(backends);
+  }
   absl::Status Quit() override;
   std::optional<std::string> OrderlyExit() override;
 
@@ -123,6 +126,8 @@ class QemuDriver final : public VmmDriver {
   absl::Status ApplySourceSettings();
   // Of every RAM backend that empties its file when QEMU ends: it no longer does.
   absl::Status KeepMemoryAtEnd();
+  // Whether the backend empties its file when QEMU ends; null: it is not known of one without a file.
+  absl::StatusOr<Json> AskEmptiedAtEnd(const std::string& backend);
   absl::Status SetEmptiedAtEnd(const std::string& backend, bool emptied);
   absl::Status StartOutgoing();
   absl::StatusOr<Held> WaitForSwitchover(uint64_t cursor);

@@ -38,6 +38,7 @@ struct QemuAnswers {
   Json anonymous_peripherals;              // qom-list /machine/peripheral-anon
   Json networks;                           // human-monitor-command "info network"
   std::map<std::string, Json> mem_paths;   // qom-get mem-path, by backend id
+  std::vector<std::string> emptied_at_end; // ids of the backends whose discard-data is on
   Json machine_memory;                     // qom-get /machine memory-backend
   std::vector<MemoryUser> memory_users;    // the links of devices to memory backends
   std::string ramblock_listing;            // x-query-ramblock; empty: not known

@@ -81,6 +81,7 @@ absl::StatusOr<VmmDescription> QemuDriver::Describe() {
   answers.command_line = CommandLineOf(qmp_->peer_pid());
   answers.locked_bytes = LockedBytesOf(qmp_->peer_pid());
   VmmDescription description = DescribeQemu(answers);
+  description.emptied_at_end = answers.emptied_at_end;
   description.pid = qmp_->peer_pid();
   return description;
 }
@@ -92,6 +93,9 @@ absl::Status QemuDriver::AskForMemory(QemuAnswers& answers) {
         AskIfKnown("qom-get", {{"path", "/objects/" + id}, {"property", "mem-path"}});
     if (!path.ok()) return path.status();
     answers.mem_paths.emplace(id, *std::move(path));
+    absl::StatusOr<Json> emptied = AskEmptiedAtEnd(id);
+    if (!emptied.ok()) return emptied.status();
+    if (*emptied == Json(true)) answers.emptied_at_end.push_back(id);
   }
   absl::StatusOr<Json> listing = AskIfKnown("x-query-ramblock");
   if (!listing.ok()) return listing.status();

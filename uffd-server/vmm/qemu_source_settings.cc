@@ -24,9 +24,7 @@ absl::Status QemuDriver::KeepMemoryAtEnd() {
   if (!backends.ok()) return backends.status();
   for (const Json& backend : *backends) {
     const std::string id = StringAt(backend, "id");
-    // Not known of a backend without a file.
-    const absl::StatusOr<Json> emptied =
-        AskIfKnown("qom-get", {{"path", "/objects/" + id}, {"property", "discard-data"}});
+    const absl::StatusOr<Json> emptied = AskEmptiedAtEnd(id);
     if (!emptied.ok()) return emptied.status();
     if (*emptied != Json(true)) continue;
     const absl::Status kept = SetEmptiedAtEnd(id, false);
@@ -34,6 +32,10 @@ absl::Status QemuDriver::KeepMemoryAtEnd() {
     emptied_at_end_.push_back(id);
   }
   return absl::OkStatus();
+}
+
+absl::StatusOr<Json> QemuDriver::AskEmptiedAtEnd(const std::string& backend) {
+  return AskIfKnown("qom-get", {{"path", "/objects/" + backend}, {"property", "discard-data"}});
 }
 
 absl::Status QemuDriver::SetEmptiedAtEnd(const std::string& backend, bool emptied) {

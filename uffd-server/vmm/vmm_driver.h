@@ -48,6 +48,7 @@ struct VmmDescription {
   int vcpus = 0;
   uint64_t ram_bytes = 0;
   std::vector<VmmRamBackend> ram;
+  std::vector<std::string> emptied_at_end;  // ids of backends whose file the VMM empties when it ends
   std::vector<std::string> devices;   // "id:type" of user-created devices, sorted
   std::vector<std::string> blockers;  // each a sentence: why this VM can't be moved
   GuestState state = GuestState::kOther;
@@ -113,6 +114,8 @@ class VmmDriver {
   // The VMM is to empty guest RAM's file when it ends: what StopAndHold() has switched off, and
   // RestoreSettings() switches on again.
   virtual bool EmptiesMemoryAtEnd() const = 0;
+  // The same of another driver object, which is no more: it may have switched off these backends, by id.
+  virtual void AdoptEmptiedAtEnd(std::vector<std::string> backends) = 0;
   // Asks the VMM to end, in an orderly way. Returns when it has acknowledged or is gone.
   virtual absl::Status Quit() = 0;
   // Why the VMM ended, from its own last report: "the guest powered off", "its VMM was told to quit".
