@@ -194,6 +194,15 @@ class Refusal(support.StageTest):
         self.assert_refused(a, MISFIT, "device disk0: addr is 05.0 at the source and 06.0",
                             options=("--prepare-only",))
 
+    def test_images_that_have_changed_places(self):
+        def disks(*sizes):
+            return [argument for i, size in enumerate(sizes) for argument in (
+                "-drive", f"if=none,id=d{i},driver=null-co,read-zeroes=on,size={size}",
+                "-device", f"virtio-blk-pci,drive=d{i},id=disk{i}")]
+        a = self.both(*disks("64M", "96M"), at_b=disks("96M", "64M"))
+        self.assert_refused(a, MISFIT, "disk disk0: size is 67108864 bytes at the source and 100663296 bytes",
+                            "disk disk1: size is", options=("--prepare-only",))
+
     def test_a_cpu_that_lacks_features(self):
         a = self.vm("a", cpu="max")
         self.vm("b", incoming=True, cpu="qemu64")

@@ -69,6 +69,28 @@ TEST(MachinePrintTest, DisksThatHaveChangedPlacesDiffer) {
                           "device disk1: addr is 05.0 at the source and 04.0 at the destination"));
 }
 
+Json Disk(const char* qdev, const char* drive, uint64_t bytes) {
+  return {{"qdev", qdev}, {"device", drive}, {"inserted", {{"image", {{"virtual-size", bytes}}}}}};
+}
+
+TEST(MachinePrintTest, ImagesThatHaveChangedPlacesDifferByTheirSize) {
+  PrintAnswers source = Machine();
+  source.block = Json::array({Disk("/machine/peripheral/disk0/virtio-backend", "", 1 << 20),
+                              Disk("/machine/peripheral-anon/device[0]", "d1", 1 << 21),
+                              Disk("/machine/peripheral-anon/device[1]", "", 1 << 22),
+                              {{"device", "cd0"}}});  // empty
+  PrintAnswers destination = Machine();
+  destination.block = Json::array({Disk("/machine/peripheral-anon/device[7]", "d1", 1 << 20),
+                                   Disk("/machine/peripheral/disk0/virtio-backend", "", 1 << 21),
+                                   Disk("/machine/peripheral-anon/device[1]", "", 5)});
+  EXPECT_THAT(Differences(source, source), IsEmpty());
+  EXPECT_THAT(Differences(source, destination),
+              ElementsAre("disk d1: size is 2097152 bytes at the source and 1048576 bytes at the destination",
+                          "disk disk0: size is 1048576 bytes at the source and 2097152 bytes at the "
+                          "destination"));
+  EXPECT_THAT(PrintChanges(PrintOf(source), PrintOf(destination)), SizeIs(2)) << "resized";
+}
+
 TEST(MachinePrintTest, NamesOfHostResourcesAndInternalsAreNotCompared) {
   PrintAnswers other = Machine();
   Replace(other.qtree, "\"a\"", "\"elsewhere\"");

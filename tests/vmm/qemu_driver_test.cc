@@ -44,6 +44,18 @@ TEST(QemuDriverTest, DescribeFailsWhenAVitalAnswerIsRefused) {
   EXPECT_EQ(driver->Describe().status().message(), "qmp query-memdev at /run/x.sock: no");
 }
 
+TEST(QemuDriverTest, ASilentVmmIsAskedOnceForItsState) {
+  FakeQemu qemu("running");
+  const auto driver = qemu.Driver();
+  const int before = qemu.Count("query-status");
+  qemu.Override("query-status", [](const Json&) -> QmpAnswer { return {}; });
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_TRUE(absl::IsDeadlineExceeded(
+        driver->QueryStateText(std::chrono::milliseconds(20)).status()));
+  }
+  EXPECT_EQ(qemu.Count("query-status"), before + 1);
+}
+
 TEST(QemuDriverTest, SettingsAreRestoredOnce) {
   FakeQemu qemu("inmigrate");
   const auto driver = qemu.Driver();

@@ -201,9 +201,11 @@ TEST(QmpClientTest, SilenceIsATimeoutAndTheLateAnswerIsDropped) {
   const auto slow = client->Command("slow", Json::object(), kShort).status();
   EXPECT_EQ(slow.code(), absl::StatusCode::kDeadlineExceeded);
   EXPECT_EQ(slow.message(), "qmp slow at /run/x.sock: no answer within 50 ms");
+  EXPECT_TRUE(client->OwesAnAnswer());
   const auto next = client->Command("next", Json::object(), kLong);
   ASSERT_TRUE(next.ok()) << next.status();
   EXPECT_EQ(*next, Json("mine"));
+  EXPECT_FALSE(client->OwesAnAnswer());
 }
 
 TEST(QmpClientTest, HangUpWithinALineEndsTheCallAndAllLaterOnes) {

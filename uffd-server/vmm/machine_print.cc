@@ -18,6 +18,7 @@ namespace {
 
 constexpr std::string_view kBlockPrefix = "RAM block ";
 constexpr std::string_view kDevicePrefix = "device ";
+constexpr std::string_view kDiskPrefix = "disk ";
 constexpr std::string_view kWordPrefix = "CPU features ";
 constexpr std::string_view kCpuTypeName = "CPU model";
 // Sentences about one pair of machines; the rest is counted.
@@ -158,6 +159,23 @@ void AddMemoryDevices(const Json& devices, Values& values) {
   }
 }
 
+// How large the guest sees its disks: of images that have changed places, or of another machine, this
+// is what QEMU tells. A device without a name of its own goes by its drive's.
+void AddDisks(const Json& block, Values& values) {
+  constexpr std::string_view kNamed = "/machine/peripheral/";
+  for (const Json& drive : block) {
+    const Json& size = MemberAt(MemberAt(MemberAt(drive, "inserted"), "image"), "virtual-size");
+    if (!size.is_number()) continue;
+    std::string name = StringAt(drive, "qdev");
+    if (name.starts_with(kNamed)) {
+      name = name.substr(kNamed.size(), name.find('/', kNamed.size()) - kNamed.size());
+    } else if (name.starts_with("/")) {
+      name = StringAt(drive, "device");
+    }
+    if (!name.empty()) values[absl::StrCat(std::string(kDiskPrefix), name, ": size")] = TextOf(size) + " bytes";
+  }
+}
+
 const MachineProperty* Find(const MachinePrint& print, const std::string& name) {
   const auto found =
       std::lower_bound(print.begin(), print.end(), name,
@@ -239,6 +257,7 @@ MachinePrint PrintOf(const PrintAnswers& answers) {
   AddMemoryDevices(answers.memory_devices, values);
   AddRamBlocks(answers.ramblock_listing, values);
   AddDevices(answers.qtree, values);
+  AddDisks(answers.block, values);
   if (answers.kvm.is_object()) {
     values["accelerator"] = BoolAt(answers.kvm, "enabled") ? "KVM" : "TCG";
   }
@@ -289,7 +308,8 @@ std::vector<std::string> PrintChanges(const MachinePrint& before, const MachineP
   std::vector<std::string> sentences;
   const auto matters = [](const MachineProperty& property) {
     return property.name.starts_with(kDevicePrefix) || property.name.starts_with(kBlockPrefix) ||
-           property.name.starts_with("vCPU ") || property.name.starts_with("memory device ");
+           property.name.starts_with(kDiskPrefix) || property.name.starts_with("vCPU ") ||
+           property.name.starts_with("memory device ");
   };
   for (const MachineProperty& property : now) {
     const MachineProperty* old = Find(before, property.name);

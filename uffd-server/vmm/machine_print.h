@@ -3,7 +3,7 @@
 // Pure. QEMU's migration stream carries the state of devices and hardly anything of how they were
 // configured, so it accepts a machine whose disks have changed places or whose CPU lacks a feature.
 // The print is made of what QEMU reports without knowing any device: `info qtree` (every property of
-// every device on a bus), the properties of /machine, the first CPU, RAM blocks, memory devices.
+// every device on a bus), the properties of /machine, the first CPU, RAM blocks, memory devices, sizes of disks.
 // What may differ between two hosts is a list in machine_print.cc.
 #pragma once
 
@@ -40,6 +40,7 @@ struct PrintAnswers {
   Json cpus;                    // query-cpus-fast
   Json memory_devices;          // query-memory-devices
   Json kvm;                     // query-kvm
+  Json block;                   // query-block
 };
 
 MachinePrint PrintOf(const PrintAnswers& answers);

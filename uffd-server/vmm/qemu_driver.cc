@@ -82,6 +82,11 @@ absl::StatusOr<GuestState> QemuDriver::QueryState() {
 }
 
 absl::StatusOr<std::string> QemuDriver::QueryStateText(std::chrono::milliseconds limit) {
+  // Asked again and again, a VMM that is silent would have ever more to answer before the next command.
+  if (qmp_->OwesAnAnswer()) {
+    return Fail(absl::StatusCode::kDeadlineExceeded, "query the guest's state",
+                "an earlier command has not been answered yet");
+  }
   const auto answers = AskState(limit);
   if (!answers.ok()) return answers.status();
   return StateText(answers->status, answers->migrate);

@@ -142,6 +142,7 @@ absl::StatusOr<MachinePrint> QemuDriver::Print() {
       {"query-kvm", &answers.kvm},
       {"query-cpus-fast", &answers.cpus},
       {"query-memory-devices", &answers.memory_devices},
+      {"query-block", &answers.block},
   };
   for (const auto& question : questions) {
     absl::StatusOr<Json> answer = AskIfKnown(question.command);

@@ -135,6 +135,11 @@ absl::StatusOr<Json> QmpClient::Command(std::string_view command, Json arguments
   return Exchange(command, std::move(arguments), -1, timeout);
 }
 
+bool QmpClient::OwesAnAnswer() const {
+  MutexLock lock(mutex_);
+  return !unanswered_.empty();
+}
+
 absl::Status QmpClient::PassDescriptor(const std::string& fd_name, int fd, milliseconds timeout) {
   return Exchange("getfd", Json{{"fdname", fd_name}}, fd, timeout).status();
 }
@@ -158,6 +163,7 @@ absl::StatusOr<Json> QmpClient::Exchange(std::string_view command, Json argument
   while (in_time && !slot->second.has_value() && ended_.ok()) in_time = WaitUntil(deadline);
   const std::optional<Json> answer = std::move(slot->second);
   waiting_.erase(slot);
+  if (sent.ok() && !answer.has_value()) unanswered_.insert(id);
   if (answer.has_value()) {
     if (answer->contains("return")) return MemberAt(*answer, "return");
     return Failure(command, QmpError(MemberAt(*answer, "error")));
@@ -253,7 +259,9 @@ absl::Status QmpClient::Take(std::string_view text) {
   } else if (message.contains("event")) {
     Queue({StringAt(message, "event"), MemberAt(message, "data"), TimeOf(message)}, text.size());
   } else {
-    const auto slot = waiting_.find(UnsignedAt(message, "id"));
+    const uint64_t id = UnsignedAt(message, "id");
+    unanswered_.erase(id);
+    const auto slot = waiting_.find(id);
     if (slot != waiting_.end()) slot->second = std::move(message);
   }
   changed_.NotifyAll();
