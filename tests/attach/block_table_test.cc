@@ -1,11 +1,15 @@
 #include "attach/block_table.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <functional>
 #include <memory>
+#include <new>
 #include <thread>
+#include <utility>
 
 #include "gmock/gmock.h"
 
@@ -103,6 +107,75 @@ TEST_F(BlockTableTest, TheFirstProblemStays) {
   EXPECT_EQ(table_->Collect().problem, "first");
   EXPECT_TRUE(table_->HasSomething());
 }
+
+// Not under ThreadSanitizer, whose runtime holds a lock of its own during each atomic write: playing
+// other threads in the middle of one would deadlock.
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define POSTCOPY_CANNOT_INTERRUPT_WRITES
+#endif
+#endif
+#if !defined(POSTCOPY_CANNOT_INTERRUPT_WRITES)
+// A table in pages of its own. Once it is frozen, the next write to it is held up until `between` has
+// run, on the same thread.
+class FrozenTable {
+ public:
+  FrozenTable()
+      : memory_(mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)),
+        table_(new (memory_) BlockTable) {
+    frozen_ = this;
+    struct sigaction action {};
+    action.sa_handler = [](int) { frozen_->OnWrite(); };
+    sigaction(SIGSEGV, &action, &before_);
+  }
+  ~FrozenTable() {
+    sigaction(SIGSEGV, &before_, nullptr);
+    munmap(memory_, kBytes);
+  }
+  BlockTable* operator->() { return table_; }
+  void Freeze(std::function<void()> between) {
+    between_ = std::move(between);
+    mprotect(memory_, kBytes, PROT_READ);
+  }
+
+ private:
+  static constexpr size_t kBytes = 512 << 10;
+  static_assert(sizeof(BlockTable) <= kBytes);
+
+  void OnWrite() {
+    if (between_ == nullptr) {
+      signal(SIGSEGV, SIG_DFL);
+      return;  // no write to the table: it is raised again
+    }
+    mprotect(memory_, kBytes, PROT_READ | PROT_WRITE);
+    std::exchange(between_, nullptr)();
+  }
+
+  static inline FrozenTable* frozen_ = nullptr;
+  void* const memory_;
+  BlockTable* const table_;
+  std::function<void()> between_;
+  struct sigaction before_ {};
+};
+
+// The first thing that RemoveOverlapping() writes is that the slot it has looked at is retired.
+TEST(FrozenBlockTableTest, ASlotThatAnotherBlockHasGotSinceItWasLookedAtIsNotRetired) {
+  FrozenTable table;
+  table->Add(Anonymous(kMegabyte, kMegabyte));
+  bool played = false;
+  table.Freeze([&] {
+    played = table->RemoveOverlapping(kMegabyte, kMegabyte);
+    table->Collect();
+    table->Add(Anonymous(8 * kMegabyte, kMegabyte));
+  });
+  EXPECT_FALSE(table->RemoveOverlapping(kMegabyte, kMegabyte)) << "another thread has removed it";
+  ASSERT_TRUE(played);
+  const auto blocks = table->Collect().blocks;
+  ASSERT_EQ(blocks.size(), 1u);
+  EXPECT_EQ(blocks[0].block.address, 8 * kMegabyte);
+}
+
+#endif  // POSTCOPY_CANNOT_INTERRUPT_WRITES
 
 TEST_F(BlockTableTest, ThreadsMayAddAndRemoveWhileItIsRead) {
   std::atomic<bool> stop = false;
