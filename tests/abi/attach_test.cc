@@ -7,7 +7,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <filesystem>
 #include <string>
 #include <thread>
@@ -99,6 +101,36 @@ TEST_F(AbiAttachTest, ABadOptionIsRefusedAndStoresNothing) {
   EXPECT_EQ(postcopy_attach(&options, &attachment), -EINVAL);
   EXPECT_EQ(attachment, nullptr);
   postcopy_detach(nullptr);
+}
+
+// A caller that was compiled before fields were added, and one for which they were added later.
+TEST_F(AbiAttachTest, CallersOfOtherReleasesAreUnderstood) {
+  constexpr size_t kFirstBytes = 48;
+  auto listener = postcopy::UnixListener::Listen(socket_, 0600);
+  ASSERT_TRUE(listener.ok());
+  const auto options = Options();
+  struct {
+    postcopy_attach_options options;
+    uint64_t of_a_later_release;
+  } caller;
+  for (const size_t size : {kFirstBytes, sizeof caller}) {
+    std::memset(&caller, 0x5a, sizeof caller);  // behind `size` is what the caller has there
+    std::memcpy(&caller, &options, std::min(size, sizeof options));
+    caller.options.size = size;
+    postcopy_attachment* attachment = nullptr;
+    ASSERT_EQ(postcopy_attach(&caller.options, &attachment), 0) << size;
+    ASSERT_EQ(postcopy_add_shared_block(attachment, "ram", memory_, kBytes, file_, 0), 0);
+    auto daemon = AwaitConnection(*listener);
+    const auto message = AwaitRegister(daemon);
+    EXPECT_EQ(message.vm_name, "web") << size;
+    EXPECT_EQ(message.qmp_path, "") << size;
+    postcopy_detach(attachment);
+  }
+  caller.options.size = kFirstBytes - 1;
+  postcopy_attachment* attachment = nullptr;
+  EXPECT_EQ(postcopy_attach(&caller.options, &attachment), -EINVAL);
+  EXPECT_EQ(attachment, nullptr);
+  postcopy_detach(attachment);
 }
 
 TEST_F(AbiAttachTest, ABadBlockIsRefused) {
