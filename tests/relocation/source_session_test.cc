@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "gtest/gtest.h"
+#include "tests/relocation/logged_warnings.h"
 #include "tests/relocation/source_fixture.h"
 
 namespace postcopy {
@@ -25,6 +26,19 @@ TEST_F(SourceSessionTest, SwitchMovesTheGuestAndCommitLetsTheSourceGo) {
   EXPECT_EQ(state(), SessionState::kCommitted);
   EXPECT_EQ(record(), RecordedOutcome::kCommitted);
   EXPECT_THAT(world_.Calls(), testing::Contains("vmm quit"));
+}
+
+// A destination that got no answer says it again.
+TEST_F(SourceSessionTest, ASecondArrivedIsAnsweredAndDoesNothingElse) {
+  ASSERT_TRUE(PrepareAndSwitch().ok());
+  failures_["vmm quit"] = absl::UnavailableError("no answer");
+  ASSERT_TRUE(relocator_->OnArrived(session_, {}).ok());
+  const std::vector<std::string> calls = world_.Calls();
+  const LoggedWarnings warnings;
+  EXPECT_TRUE(relocator_->OnArrived(session_, {}).ok());
+  EXPECT_EQ(warnings.text(), "");
+  EXPECT_EQ(world_.Calls(), calls);
+  EXPECT_EQ(state(), SessionState::kCommitted);
 }
 
 TEST_F(SourceSessionTest, AnExceptionInPrepareLeavesNothingReserved) {
