@@ -231,6 +231,28 @@ TEST(QemuSourceTest, SwitchoverThatNeverComesIsCancelled) {
   EXPECT_EQ(qemu.Count("migrate_cancel"), 1);
 }
 
+TEST(QemuSourceTest, SwitchoverThatNeverComesNamesTheDisksWhoseIoItMayWaitFor) {
+  FakeQemu qemu("running");
+  qemu.Override("query-block", [](const Json& request) -> QmpAnswer {
+    const Json medium = {{"drv", "raw"}};
+    const Json disks = Json::array({{{"device", "disk0"}, {"inserted", medium}},
+                                    {{"device", "cd0"}, {"qdev", "/machine/cd"}},
+                                    {{"device", ""}, {"qdev", "vd1"}, {"inserted", medium}}});
+    return {{QmpReturn(request, disks)}};
+  });
+  qemu.Override("migrate", [&qemu](const Json& request) -> QmpAnswer {
+    qemu.Set("running", "active");
+    return {{QmpReturn(request) + MigrationEventLine("active")}};
+  });
+  const auto driver = qemu.Driver(milliseconds(50));
+  ASSERT_TRUE(driver->PrepareSource().ok());
+  const auto held = driver->StopAndHold().status();
+  EXPECT_EQ(held.code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(held.message(),
+            "hold machine of /run/x.sock: pre-switchover not reached within 50 ms; a machine stops "
+            "only when the I/O of its disks is complete: disk0, vd1");
+}
+
 TEST(QemuSourceTest, StateThatDoesNotEndIsATimeout) {
   FakeQemu qemu("running");
   MigrateReachesSwitchover(qemu, true);
