@@ -1,74 +1,21 @@
-// The engine over a fake device and a loopback transport: what it does when things go wrong, come
-// late, twice or in another order.
+// The engine when pages come late, twice or in another order, when lanes are cut, and when what has come
+// cannot be installed.
 #include <algorithm>
+#include <atomic>
+#include <memory>
 #include <thread>
+#include <vector>
 
-#include "engine/engine.h"
-#include "gmock/gmock.h"
-#include "tests/engine/fake_fault_device.h"
-#include "tests/transport/loopback_transport.h"
+#include "tests/engine/engine_faults_fixture.h"
 
 namespace postcopy {
 namespace {
 
-using Call = FakeFaultDevice::Call;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 using testing::Contains;
 using testing::HasSubstr;
 using testing::Not;
-
-constexpr uint64_t kPages = 1024;
-
-FakeFaultDevice::Record Wake(uint64_t page) { return {Call::kWake, {{page}, 1}, {}}; }
-
-class EngineFaultsTest : public testing::Test {
- protected:
-  void Begin(LoopbackPlan plan = {}) {
-    auto transport = std::make_unique<LoopbackTransport>(layout_, 2, std::move(plan));
-    transport_ = transport.get();
-    engine_.emplace(std::move(transport), device_, regions_);
-    ASSERT_TRUE(engine_->Start().ok());
-  }
-  void Fault(uint64_t page) { Feed(FakeFaultDevice::Missing(regions_[0], page)); }
-  void Discard(uint64_t first, uint64_t pages) {
-    Feed(FakeFaultDevice::Remove(regions_[0], {{first}, pages}));
-  }
-  void Feed(const FaultEvent& event) {
-    device_.FeedBatch({event});
-    device_.AwaitIdle();
-  }
-  // Pages that were filled, each once.
-  std::vector<uint64_t> FilledPages() {
-    std::vector<uint64_t> pages;
-    for (const auto& record : device_.TakeCalls()) {
-      if (record.call != Call::kCopy && record.call != Call::kZero) continue;
-      for (uint64_t i = 0; i < record.pages.count_pages; ++i) {
-        pages.push_back(record.pages.first.value + i);
-      }
-    }
-    return pages;
-  }
-  void ExpectEveryPageFilledOnce() {
-    std::vector<int> times(kPages, 0);
-    for (const uint64_t page : FilledPages()) ++times[page];
-    EXPECT_THAT(times, testing::Each(1));
-  }
-
-  // What failed may have been tried several times.
-  void ExpectEveryPageHasCome() {
-    std::vector<uint64_t> filled = FilledPages();
-    std::sort(filled.begin(), filled.end());
-    filled.erase(std::unique(filled.begin(), filled.end()), filled.end());
-    EXPECT_EQ(filled.size(), kPages);
-  }
-
-  const MemoryLayout layout_{{{"ram", kPages * kPageBytes}}};
-  const std::vector<MappedRegion> regions_{{0x10000000, kPages * kPageBytes, -1, 0}};
-  FakeFaultDevice device_;
-  std::optional<Engine> engine_;
-  LoopbackTransport* transport_ = nullptr;
-};
 
 TEST_F(EngineFaultsTest, BulkAloneFillsEveryPageOnceAndFinishUnregisters) {
   Begin();
@@ -216,142 +163,6 @@ TEST_F(EngineFaultsTest, FaultAfterTheCutKeepsWaiting) {
   EXPECT_EQ(engine_->Figures().faults.served, 0u);
 }
 
-TEST_F(EngineFaultsTest, WhatHasNotComeWhenTheSourceIsGivenUpIsPoisonedOnce) {
-  Begin(LoopbackPlan().CutAfterDeliveries(4));
-  engine_->StartBulk();
-  Fault(700);
-  transport_->DeliverAll();
-  ASSERT_TRUE(engine_->interruption().has_value());
-  Discard(1000, 4);
-  const std::vector<uint64_t> filled = FilledPages();
-  ASSERT_GT(filled.size(), 0u);
-  const auto poisoned = engine_->PoisonMissing();
-  ASSERT_TRUE(poisoned.ok()) << poisoned.error().message;
-  EXPECT_EQ(*poisoned, kPages - filled.size() - 4);
-  EXPECT_EQ(engine_->WaitComplete(milliseconds(0)), Engine::Wait::kTimeout) << "never complete";
-  std::vector<uint64_t> all = filled;
-  for (const auto& record : device_.TakeCalls()) {
-    ASSERT_EQ(record.call, Call::kPoison);
-    for (uint64_t i = 0; i < record.pages.count_pages; ++i) {
-      all.push_back(record.pages.first.value + i);
-    }
-  }
-  std::sort(all.begin(), all.end());
-  EXPECT_EQ(std::unique(all.begin(), all.end()), all.end());
-  EXPECT_EQ(all.size(), kPages - 4);
-  ASSERT_TRUE(engine_->Finish().ok());
-  EXPECT_THAT(device_.TakeCalls(),
-              testing::ElementsAre(FakeFaultDevice::Record{Call::kUnregister, {{0}, kPages}, {}}));
-  EXPECT_EQ(engine_->WaitComplete(milliseconds(0)), Engine::Wait::kStopped);
-}
-
-TEST_F(EngineFaultsTest, ASourceThatComesBackAfterItWasGivenUpBringsNothing) {
-  Begin(LoopbackPlan().CutAfterDeliveries(2));
-  engine_->StartBulk();
-  transport_->DeliverAll();
-  ASSERT_TRUE(engine_->PoisonMissing().ok());
-  device_.TakeCalls();
-  transport_->Restore();
-  transport_->DeliverAll();
-  Fault(900);  // on its way when the page was poisoned
-  EXPECT_THAT(device_.TakeCalls(), testing::IsEmpty());
-}
-
-TEST_F(EngineFaultsTest, AKernelThatCannotPoisonChangesNothing) {
-  device_.ForbidPoison();
-  Begin(LoopbackPlan().CutAfterDeliveries(2));
-  engine_->StartBulk();
-  transport_->DeliverAll();
-  const auto poisoned = engine_->PoisonMissing();
-  ASSERT_FALSE(poisoned.ok());
-  EXPECT_EQ(poisoned.error().code, ErrorCode::kUnsupported);
-  EXPECT_THAT(poisoned.error().message, HasSubstr("no UFFDIO_POISON (Linux 6.6 or later)"));
-  transport_->Restore();
-  transport_->DeliverAll();
-  ASSERT_EQ(engine_->WaitComplete(seconds(5)), Engine::Wait::kComplete);
-  ExpectEveryPageFilledOnce();
-}
-
-TEST_F(EngineFaultsTest, PoisonWaitsForDiscardsAndPassesOverWhatIsHere) {
-  Begin(LoopbackPlan().CutAfterDeliveries(0));
-  transport_->DeliverAll();
-  device_.Script(Call::kPoison, {{InstallOutcome::kRetry, 10},
-                                 {InstallOutcome::kRetry, 0},
-                                 {InstallOutcome::kAlreadyPresent, 5},
-                                 {InstallOutcome::kRangeGone},
-                                 {InstallOutcome::kRangeGone}});
-  const auto poisoned = engine_->PoisonMissing();
-  ASSERT_TRUE(poisoned.ok()) << poisoned.error().message;
-  EXPECT_EQ(*poisoned, kPages - 1) << "page 15 was here";
-  const auto calls = device_.TakeCalls();
-  ASSERT_GE(calls.size(), 7u);
-  const auto poison = [](uint64_t first, uint64_t pages) {
-    return FakeFaultDevice::Record{Call::kPoison, {{first}, pages}, {}};
-  };
-  EXPECT_EQ(calls[0], poison(0, kPages));
-  EXPECT_EQ(calls[1], poison(10, kPages - 10));
-  EXPECT_EQ(calls[2], poison(10, kPages - 10));
-  EXPECT_EQ(calls[3], Wake(15));
-  EXPECT_EQ(calls[4], poison(16, kPages - 16));
-  EXPECT_EQ(calls[5], poison(16, 1));  // which of them is gone
-  EXPECT_EQ(calls[6], poison(17, 1));
-}
-
-TEST_F(EngineFaultsTest, PoisonThatFailsIsTriedAgainWhole) {
-  Begin(LoopbackPlan().CutAfterDeliveries(0));
-  transport_->DeliverAll();
-  device_.Script(Call::kPoison, {{InstallOutcome::kFailed, 3, ENOMEM}});
-  const auto failed = engine_->PoisonMissing();
-  ASSERT_FALSE(failed.ok());
-  EXPECT_THAT(failed.error().message, HasSubstr("poison guest memory: Cannot allocate"));
-  device_.TakeCalls();
-  device_.Script(Call::kPoison, {{InstallOutcome::kAlreadyPresent},
-                                 {InstallOutcome::kAlreadyPresent},
-                                 {InstallOutcome::kAlreadyPresent}});
-  const auto poisoned = engine_->PoisonMissing();
-  ASSERT_TRUE(poisoned.ok()) << poisoned.error().message;
-  EXPECT_EQ(*poisoned, kPages);
-}
-
-TEST_F(EngineFaultsTest, WithoutAVmOrAfterTheEndNothingIsPoisoned) {
-  Begin(LoopbackPlan().CutAfterDeliveries(0));
-  device_.Script(Call::kPoison, {{InstallOutcome::kProcessGone}});
-  EXPECT_EQ(engine_->PoisonMissing().error().code, ErrorCode::kUnavailable);
-  engine_->Stop();
-  EXPECT_EQ(engine_->PoisonMissing().error().code, ErrorCode::kUnavailable);
-}
-
-TEST_F(EngineFaultsTest, NothingMissingIsNothingPoisoned) {
-  Begin();
-  engine_->StartBulk();
-  transport_->DeliverAll();
-  const auto poisoned = engine_->PoisonMissing();
-  ASSERT_TRUE(poisoned.ok()) << poisoned.error().message;
-  EXPECT_EQ(*poisoned, 0u);
-  EXPECT_EQ(engine_->WaitComplete(seconds(5)), Engine::Wait::kComplete);
-}
-
-TEST_F(EngineFaultsTest, WhoTakesUpFinishesWhatWasBeingPoisoned) {
-  std::vector<std::atomic<uint8_t>> bytes(kPages);
-  {
-    PageMap before(layout_, bytes);
-    before.Claim({{0}, {0}});
-    before.Finish({{0}, {0}}, true);
-    for (uint64_t page = 1; page < 11; ++page) before.Poison({{0}, {page}});
-  }
-  auto transport = std::make_unique<LoopbackTransport>(layout_);
-  engine_.emplace(std::move(transport), device_, regions_,
-                  EngineOptions{.page_bytes = bytes, .takes_up = true});
-  ASSERT_TRUE(engine_->Start().ok());
-  device_.TakeCalls();
-  device_.Script(Call::kPoison, {{InstallOutcome::kAlreadyPresent, 0},
-                                 {InstallOutcome::kInstalled, 9},
-                                 {InstallOutcome::kAlreadyPresent, 0}});
-  const auto poisoned = engine_->PoisonMissing();
-  ASSERT_TRUE(poisoned.ok()) << poisoned.error().message;
-  EXPECT_EQ(*poisoned, kPages - 2) << "what was not marked before and is there, has come";
-}
-
 TEST_F(EngineFaultsTest, HolesOfTheMapAreNeverAskedFor) {
   Begin();
   transport_->SetMap({{{0}, {{{100}, 50}, {{200}, 10}}, false}, {{0}, {{{400}, 1}}, true}});
@@ -399,28 +210,6 @@ TEST_F(EngineFaultsTest, EmptyMapIsComplete) {
   engine_->StartBulk();
   transport_->DeliverAll();
   EXPECT_EQ(engine_->WaitComplete(seconds(5)), Engine::Wait::kComplete);
-}
-
-TEST_F(EngineFaultsTest, AMapThatNeverEndsIsKnownToBeAwaited) {
-  Begin();
-  transport_->SetMap({{{0}, {{{100}, 50}}, false}});
-  EXPECT_FALSE(engine_->map_awaited_since().has_value());
-  const TimePoint before = std::chrono::steady_clock::now();
-  engine_->StartBulk();
-  transport_->DeliverAll();
-  ASSERT_TRUE(engine_->map_awaited_since().has_value());
-  EXPECT_GE(*engine_->map_awaited_since(), before);
-  transport_->sink().OnMap({{0}, {}, true});
-  EXPECT_FALSE(engine_->map_awaited_since().has_value());
-}
-
-TEST_F(EngineFaultsTest, MapOutOfOrderIsAFailure) {
-  Begin();
-  transport_->SetMap({{{0}, {{{100}, 50}}, false}, {{0}, {{{120}, 1}}, true}});
-  engine_->StartBulk();
-  transport_->DeliverAll();
-  ASSERT_EQ(engine_->WaitComplete(seconds(5)), Engine::Wait::kFailed);
-  EXPECT_THAT(engine_->failure()->message, HasSubstr("hole map is out of order"));
 }
 
 TEST_F(EngineFaultsTest, ProcessThatIsGoneIsAFailureFromEitherSide) {
@@ -514,16 +303,6 @@ TEST_F(EngineFaultsTest, WhereEverythingFailsTheBulkWaitsForTheNextTry) {
   EXPECT_GT(engine_->Figures().missing_pages, kPages / 2);
 }
 
-TEST_F(EngineFaultsTest, WhatStallsIsStillPoisonedWhenItsSourceIsGivenUp) {
-  Begin();
-  device_.Script(Call::kCopy, {{InstallOutcome::kFailed, 0, ENOMEM}});
-  Fault(4);
-  transport_->DeliverOne();
-  const auto poisoned = engine_->PoisonMissing();
-  ASSERT_TRUE(poisoned.ok()) << poisoned.error().message;
-  EXPECT_EQ(*poisoned, kPages);
-}
-
 TEST_F(EngineFaultsTest, AFaultThatNeedsNothingFromTheSourceIsAnsweredLaterIfItCannotBeNow) {
   Begin();
   Discard(5, 1);
@@ -539,58 +318,6 @@ TEST_F(EngineFaultsTest, AFaultThatNeedsNothingFromTheSourceIsAnsweredLaterIfItC
   EXPECT_EQ(calls[0].call, Call::kZero);
   EXPECT_EQ(calls[1], Wake(5));
   while (engine_->stall().has_value()) std::this_thread::yield();
-}
-
-TEST_F(EngineFaultsTest, MemoryThatIsNotTheSourcesIsNeverTouched) {
-  const MappedRegion ram = regions_[0];
-  const std::pair<MemoryLayout, const char*> layouts[] = {
-      {{{{"ram", ram.size_bytes}, {"evil", 1024 * ram.size_bytes}}}, "2 RAM blocks, the VM has 1"},
-      {{{{"ram", 1024 * ram.size_bytes}}}, "RAM block ram with 4294967296 bytes"},
-      {{{{"ram", kPageBytes}}}, "RAM block ram with 4096 bytes"},
-  };
-  for (const auto& [layout, cause] : layouts) {
-    // The first half is as large as this VM's memory; behind it begins what is somebody else's.
-    std::vector<std::atomic<uint8_t>> bytes(2 * kPages);
-    engine_.emplace(std::make_unique<LoopbackTransport>(layout, 1), device_, regions_,
-                    EngineOptions{.page_bytes = std::span(bytes).first(kPages)});
-    engine_->MarkAllocated({1}, {{0}, 1});
-    engine_->MarkAllocated({0}, {{kPages - 1}, 2});
-    const auto started = engine_->Start();
-    ASSERT_FALSE(started.ok()) << cause;
-    EXPECT_EQ(started.error().code, ErrorCode::kMismatch);
-    EXPECT_THAT(started.error().message, HasSubstr(cause));
-    for (const auto& byte : bytes) ASSERT_EQ(byte.load(), 0);
-  }
-}
-
-TEST_F(EngineFaultsTest, PageStatesOfOtherMemoryAreNotUsed) {
-  std::vector<std::atomic<uint8_t>> bytes(kPages - 1);
-  for (const bool takes_up : {false, true}) {
-    engine_.emplace(std::make_unique<LoopbackTransport>(layout_), device_, regions_,
-                    EngineOptions{.page_bytes = bytes, .takes_up = takes_up});
-    const auto started = engine_->Start();
-    ASSERT_FALSE(started.ok());
-    EXPECT_EQ(started.error().message, "page states: 1023 of 1024 pages");
-  }
-}
-
-TEST_F(EngineFaultsTest, PagesOutsideGuestRamAreAFailureAndNoIndex) {
-  const std::vector<std::byte> page(kPageBytes);
-  const auto fails = [&](const auto& say) {
-    Begin();
-    say(transport_->sink());
-    EXPECT_EQ(engine_->WaitComplete(seconds(5)), Engine::Wait::kFailed);
-    EXPECT_THAT(engine_->failure()->message, HasSubstr("outside guest RAM"));
-    EXPECT_THAT(FilledPages(), testing::IsEmpty());
-    engine_.reset();
-  };
-  using wire::Encoding;
-  fails([&](PageSink& sink) { sink.OnPage(1, {{1}, {0}}, Encoding::kRaw, page); });
-  fails([&](PageSink& sink) { sink.OnPage(1, {{0}, {kPages}}, Encoding::kRaw, page); });
-  fails([&](PageSink& sink) { sink.OnRun(0, {0}, {{kPages - 1}, 2}, Encoding::kZero, {}); });
-  fails([&](PageSink& sink) { sink.OnRun(0, {77}, {{0}, 1}, Encoding::kZero, {}); });
-  fails([&](PageSink& sink) { sink.OnMap({{3}, {{{0}, 1}}, true}); });
-  fails([&](PageSink& sink) { sink.OnMap({{0}, {{{kPages - 1}, 2}}, true}); });
 }
 
 TEST_F(EngineFaultsTest, StopEndsAWaitThatIsNotComplete) {
