@@ -1,58 +1,24 @@
 // The page server and its lanes against destinations that do what they should, and that do not.
 #include "server/page_server.h"
 
-#include <sys/mman.h>
-#include <unistd.h>
-
-#include <cerrno>
-#include <filesystem>
-#include <random>
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <string>
 #include <thread>
+#include <utility>
+#include <vector>
 
-#include "gmock/gmock.h"
-#include "platform/duplicate_fd.h"
-#include "platform/ram_file.h"
 #include "server/map_answer.h"
-#include "tests/server/memory_source.h"
-#include "tests/transport/scripted_peer.h"
+#include "tests/server/page_server_fixture.h"
 
 namespace postcopy {
 namespace {
 
 using wire::Bytes;
-using wire::Encoding;
 using wire::Lane;
 using wire::PageError;
 using wire::PageFrame;
-
-constexpr uint64_t kPages = 1000;
-
-class PageServerTest : public testing::Test {
- protected:
-  PageServerTest() {
-    server_->Add(session_, source_);
-    server_->Freeze(session_);
-  }
-
-  std::unique_ptr<ScriptedLane> Connect() {
-    return std::make_unique<ScriptedLane>(
-        std::move(*ConnectTcp(server_->addresses()[0], std::chrono::seconds(5))));
-  }
-  // A lane whose greeting has been answered.
-  std::unique_ptr<ScriptedLane> Greet(Lane lane) {
-    auto connection = Connect();
-    connection->Send(wire::EncodeHello({1, lane, session_}));
-    const auto welcome = connection->Read();
-    EXPECT_EQ(welcome.type(), PageFrame::kWelcome);
-    return connection;
-  }
-  static int Code(PageError code) { return static_cast<int>(code); }
-
-  const SessionId session_{{std::byte{7}}};
-  std::shared_ptr<MemorySource> source_ = std::make_shared<MemorySource>(
-      MemoryLayout{{{"ram", kPages * kPageBytes}, {"vga", 16 * kPageBytes}}});
-  std::unique_ptr<PageServer> server_ = std::move(PageServer::Listen({"127.0.0.1:0"})).value();
-};
 
 TEST_F(PageServerTest, GreetingIsAnsweredWithTheLayout) {
   auto lane = Connect();
@@ -194,134 +160,6 @@ TEST_F(PageServerTest, PagesOutsideGuestRamAreRefused) {
     EXPECT_EQ(lane->ReadError(), Code(PageError::kOutOfRange));
   }
 }
-
-TEST_F(PageServerTest, APageThatCannotBeReadIsNamedAndTheRestGoesOn) {
-  source_->FailReadsOf(5, EIO);
-  auto lane = Greet(Lane::kUrgent);
-  lane->Send(wire::EncodeRequest({1, {{0}, {5}}}));
-  lane->Send(wire::EncodeRequest({2, {{0}, {6}}}));
-  const auto frame = lane->Read();
-  ASSERT_EQ(frame.type(), PageFrame::kUnreadable);
-  const auto unreadable = wire::DecodeUnreadable(frame.body, /*urgent=*/true);
-  ASSERT_TRUE(unreadable.ok());
-  EXPECT_EQ(unreadable->page.id, 1u);
-  EXPECT_EQ(unreadable->page.page, (PageAddress{{0}, {5}}));
-  EXPECT_EQ(unreadable->text, "Input/output error");
-  EXPECT_EQ(lane->Read().type(), PageFrame::kPage);
-
-  auto bulk = Greet(Lane::kBulk);
-  bulk->Send(wire::EncodeGrant({{0}, {{4}, 4}}));
-  EXPECT_EQ(bulk->Read().type(), PageFrame::kRun);  // page 4
-  const auto part = bulk->Read();
-  ASSERT_EQ(part.type(), PageFrame::kUnreadable);
-  EXPECT_EQ(wire::DecodeUnreadable(part.body, /*urgent=*/false)->run.range, (PageRange{{5}, 1}));
-  const auto next_run = [&] {
-    const auto run = bulk->Read();
-    return wire::DecodeRangeFields(std::span(run.body).first(wire::kPageFieldsBytes))->range;
-  };
-  EXPECT_EQ(next_run(), (PageRange{{6}, 1}));
-  EXPECT_EQ(next_run(), (PageRange{{7}, 1}));  // zero
-}
-
-TEST_F(PageServerTest, WhereTheMapCannotBeFoundOutEverythingMayHaveData) {
-  source_->FailReads(EIO);
-  auto lane = Greet(Lane::kUrgent);
-  lane->Send(wire::EncodeMapRequest());
-  for (uint32_t region = 0; region < 2; ++region) {
-    const auto frame = lane->Read();
-    const auto map = wire::DecodeMap(frame.header, frame.body);
-    ASSERT_TRUE(map.ok());
-    EXPECT_EQ(map->last, region == 1);
-    ASSERT_EQ(map->extents.size(), 1u);
-    EXPECT_EQ(map->extents[0], (PageRange{{0}, source_->layout().regions[region].count_pages()}));
-  }
-}
-
-// A real RAM file whose first eight pages have data, page 3 zeros; pages 8 to 15 are a hole.
-class EmptiedFileTest : public PageServerTest {
- protected:
-  EmptiedFileTest() {
-    EXPECT_EQ(ftruncate(file_.get(), 16 * kPageBytes), 0);
-    std::vector<std::byte> content(8 * kPageBytes, std::byte{0x5a});
-    std::fill_n(content.begin() + 3 * kPageBytes, kPageBytes, std::byte{0});
-    EXPECT_EQ(WriteRamFile(file_.get(), 0, content), 0);
-    std::vector<RamFileSource::RegionFile> files;
-    files.push_back({std::move(*DuplicateFd(file_)), 0});
-    server_->Add(session_, std::make_shared<RamFileSource>(
-                               MemoryLayout{{{"ram", 16 * kPageBytes}}}, std::move(files)));
-    server_->Freeze(session_);
-  }
-  void AskForMap() {
-    map_lane_ = Greet(Lane::kUrgent);
-    map_lane_->Send(wire::EncodeMapRequest());
-    const auto frame = map_lane_->Read();
-    map_ = wire::DecodeMap(frame.header, frame.body)->extents;
-  }
-  // The answers to a grant of all, as text.
-  std::vector<std::string> GrantAll() {
-    auto lane = Greet(Lane::kBulk);
-    lane->Send(wire::EncodeGrant({{0}, {{0}, 16}}));
-    std::vector<std::string> answers;
-    for (uint64_t pages = 0; pages < 16;) {
-      const auto frame = lane->Read();
-      if (!frame.here) break;
-      const auto range = wire::DecodeRangeFields(std::span(frame.body).first(16))->range;
-      const bool zero = frame.header.encoding == 1;
-      const bool lost = frame.type() == PageFrame::kUnreadable;
-      if (lost) cause_ = wire::DecodeUnreadable(frame.body, false)->text;
-      answers.push_back(std::to_string(range.first.value) + "+" +
-                        std::to_string(range.count_pages) +
-                        (lost ? " lost" : zero ? " zero" : " content"));
-      pages += range.count_pages;
-    }
-    return answers;
-  }
-
-  const UniqueFd file_{memfd_create("ram", MFD_CLOEXEC)};
-  std::unique_ptr<ScriptedLane> map_lane_;
-  std::vector<PageRange> map_;
-  std::string cause_;
-};
-
-TEST_F(EmptiedFileTest, AsItWasItIsServed) {
-  EXPECT_THAT(GrantAll(), testing::ElementsAre("0+3 content", "3+1 zero", "4+4 content", "8+8 zero"));
-}
-
-TEST_F(EmptiedFileTest, WhatHadDataAndIsAHoleNowIsNeverZeros) {
-  AskForMap();
-  EXPECT_THAT(map_, testing::ElementsAre(PageRange{{0}, 8}));
-  ASSERT_TRUE(PunchRamFile(file_.get(), 2 * kPageBytes, 4 * kPageBytes).ok());
-  EXPECT_THAT(GrantAll(), testing::ElementsAre("0+2 content", "2+4 lost", "6+2 content", "8+8 zero"));
-  EXPECT_EQ(cause_, "its memory was freed after the VM had stopped");
-}
-
-TEST_F(EmptiedFileTest, WhereItIsNotKnownWhatHadDataNoHoleIsZeros) {
-  ASSERT_TRUE(PunchRamFile(file_.get(), 0, 2 * kPageBytes).ok());
-  EXPECT_THAT(GrantAll(),
-              testing::ElementsAre("0+2 lost", "2+1 content", "3+1 zero", "4+4 content", "8+8 lost"));
-  AskForMap();
-  EXPECT_THAT(map_, testing::ElementsAre(PageRange{{0}, 16})) << "too late to find out";
-  EXPECT_EQ(GrantAll().back(), "8+8 lost");
-}
-
-TEST_F(EmptiedFileTest, WhatWasCutOffIsNeverZeros) {
-  AskForMap();
-  ASSERT_EQ(ftruncate(file_.get(), 6 * kPageBytes), 0);
-  EXPECT_THAT(GrantAll(),
-              testing::ElementsAre("0+3 content", "3+1 zero", "4+2 content", "6+10 lost"));
-  EXPECT_EQ(cause_, "its RAM file ends before it");
-}
-
-TEST_F(EmptiedFileTest, RequestsAreRefusedByPage) {
-  AskForMap();
-  ASSERT_TRUE(PunchRamFile(file_.get(), 0, 16 * kPageBytes).ok());
-  auto lane = Greet(Lane::kUrgent);
-  lane->Send(wire::EncodeRequest({1, {{0}, {0}}}));
-  lane->Send(wire::EncodeRequest({2, {{0}, {9}}}));
-  EXPECT_EQ(lane->Read().type(), PageFrame::kUnreadable);
-  EXPECT_EQ(lane->Read().type(), PageFrame::kPage) << "a hole before and after";
-}
-
 
 TEST_F(PageServerTest, PipelinedRequestsAreEachAnsweredWithTheirIdAndContent) {
   auto lane = Greet(Lane::kUrgent);
@@ -497,23 +335,6 @@ TEST_F(PageServerTest, LaneThatEndsDoesNotWaitForItsMap) {
   EXPECT_LT(std::chrono::steady_clock::now() - begun, 5 * MapAnswer::kSignOfLife);
 }
 
-TEST_F(PageServerTest, ConnectionsThatWereGivenUpEndNobodysLanes) {
-  auto urgent = Greet(Lane::kUrgent);
-  for (int i = 0; i < 20; ++i) {
-    auto stale = Connect();
-    stale->Send(wire::EncodeHello({1, Lane::kUrgent, session_}));
-    stale->Close();
-  }
-  urgent->Send(wire::EncodeRequest({1, {{0}, {0}}}));
-  auto frame = urgent->Read();
-  if (!frame.here) {  // one may have greeted before it was given up
-    urgent = Greet(Lane::kUrgent);
-    urgent->Send(wire::EncodeRequest({1, {{0}, {0}}}));
-    frame = urgent->Read();
-  }
-  EXPECT_EQ(frame.type(), PageFrame::kPage);
-}
-
 TEST_F(PageServerTest, RemovedSessionIsUnknownAndAnotherOneServesOn) {
   const SessionId other{{std::byte{2}}};
   server_->Add(other, source_);
@@ -526,52 +347,6 @@ TEST_F(PageServerTest, RemovedSessionIsUnknownAndAnotherOneServesOn) {
   auto late = Connect();
   late->Send(wire::EncodeHello({1, Lane::kUrgent, session_}));
   EXPECT_EQ(late->ReadError(), Code(PageError::kNoSuchSession));
-  lane->Send(wire::EncodeRequest({1, {{0}, {0}}}));
-  EXPECT_EQ(lane->Read().type(), PageFrame::kPage);
-}
-
-TEST_F(PageServerTest, OneLaneTooManyIsClosedAndARoomThatIsFreeAgainIsUsed) {
-  std::vector<std::unique_ptr<ScriptedLane>> lanes;
-  for (size_t i = 0; i < PageServer::kMaxLanes; ++i) lanes.push_back(Greet(Lane::kBulk));
-  EXPECT_TRUE(Connect()->Ended());
-  lanes[17]->Send(wire::EncodeGoodbye());
-  EXPECT_TRUE(lanes[17]->Ended());
-  // The lane's thread may still be on its way out: a connection is refused until it is gone.
-  for (bool served = false; !served;) {
-    auto lane = Connect();
-    lane->Send(wire::EncodeHello({1, Lane::kBulk, session_}));
-    served = lane->Read().here;
-  }
-}
-
-TEST_F(PageServerTest, ConnectionsThatNeverGreetDoNotKeepOthersOut) {
-  std::vector<std::unique_ptr<ScriptedLane>> silent;
-  for (size_t i = 0; i < 2 * PageServer::kMaxLanes; ++i) silent.push_back(Connect());
-  auto lane = Greet(Lane::kUrgent);
-  lane->Send(wire::EncodeRequest({1, {{0}, {0}}}));
-  EXPECT_EQ(lane->Read().type(), PageFrame::kPage);
-  EXPECT_TRUE(silent.front()->Ended());
-}
-
-TEST_F(PageServerTest, LanesThatHaveEndedKeepNoDescriptors) {
-  const auto open_descriptors = [] {
-    return std::distance(std::filesystem::directory_iterator("/proc/self/fd"), {});
-  };
-  const auto before = open_descriptors();
-  for (int i = 0; i < 20; ++i) Greet(Lane::kBulk)->Send(wire::EncodeGoodbye());
-  while (open_descriptors() > before) std::this_thread::yield();
-}
-
-TEST_F(PageServerTest, GarbageOfAnyKindNeverTakesTheServerDown) {
-  std::mt19937_64 random(23);
-  for (int round = 0; round < 100; ++round) {
-    auto lane = round % 2 == 0 ? Connect() : Greet(random() % 2 == 0 ? Lane::kUrgent : Lane::kBulk);
-    Bytes noise(1 + random() % 300);
-    for (std::byte& b : noise) b = static_cast<std::byte>(random() % 4 == 0 ? random() : random() % 12);
-    lane->Send(noise);
-    lane->Close();
-  }
-  auto lane = Greet(Lane::kUrgent);
   lane->Send(wire::EncodeRequest({1, {{0}, {0}}}));
   EXPECT_EQ(lane->Read().type(), PageFrame::kPage);
 }
