@@ -98,11 +98,13 @@ run_label() {
       run_ctest "$label" release "$label" "$cores" ;;
     sanitized)
       step sanitized "install packages of the lab" install_packages lab || return
+      step sanitized "install clang" install_packages fuzz || return
       step sanitized "build" build_preset release || return
       step sanitized "build with sanitizers" build_preset asan uffd-server postcopyctl \
         postcopy_preload || return
       run_ctest sanitized release sanitized 1 ;;
     asan)
+      step asan "install clang" install_packages fuzz || return
       step asan "build" build_preset asan || return
       run_ctest asan asan unit "$cores" ;;
     tsan)

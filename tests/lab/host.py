@@ -48,7 +48,7 @@ class Programs:
     def sanitizer_libraries(self):
         """What has to be loaded before a hook that was built with a sanitizer: paths, space between."""
         listed = run(["ldd", str(self.hook)], what=f"list the libraries of {self.hook}")
-        return " ".join(re.findall(r"=> (/\S*/lib[at]san\.\S+)", listed))
+        return " ".join(re.findall(r"=> (/\S*/libclang_rt\.asan\S+)", listed))
 
 
 def footprint(pid):
