@@ -37,7 +37,9 @@ const BlockTable::Block* Find(std::span<const BlockTable::Block> blocks, uint64_
 }  // namespace
 
 Result<Fence::Part> Fence::LayOne(const BlockTable::Block& block) {
-  Part part{block.id, block.block.size_bytes, std::nullopt};
+  Part part;
+  part.block_id = block.id;
+  part.size_bytes = block.block.size_bytes;
   if (CanBeMoved(block)) {
     auto moved = MoveAway(MappingOf(block));
     if (moved.ok()) {
@@ -54,10 +56,17 @@ Result<Fence::Part> Fence::LayOne(const BlockTable::Block& block) {
   return error;
 }
 
-Result<void> Fence::LiftOne(const BlockTable::Block& block, const Part& part) {
-  auto lifted = part.moved.has_value()
-                    ? MoveBack(MappingOf(block), *part.moved)
-                    : AllowAccess(block.block.address, block.block.size_bytes);
+Result<void> Fence::LiftOne(const BlockTable::Block& block, Part& part) {
+  Result<void> lifted;
+  if (part.lost) {
+    lifted = MapLost(MappingOf(block));
+  } else if (part.moved.has_value()) {
+    lifted = MoveBack(MappingOf(block), *part.moved);
+    part.lost = !lifted.ok() && lifted.error().code == ErrorCode::kIo;
+    if (part.lost) part.moved.reset();
+  } else {
+    lifted = AllowAccess(block.block.address, block.block.size_bytes);
+  }
   if (!lifted.ok()) return In("unfence", block, lifted.error());
   return lifted;
 }
@@ -82,7 +91,7 @@ Result<void> Fence::Lift(std::span<const BlockTable::Block> blocks) {
   Forget(blocks);
   Result<void> result;
   std::vector<Part> failed;
-  for (const Part& part : parts_) {
+  for (Part& part : parts_) {
     auto lifted = LiftOne(*Find(blocks, part.block_id), part);
     if (lifted.ok()) continue;
     failed.push_back(part);

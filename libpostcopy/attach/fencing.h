@@ -20,8 +20,8 @@ namespace postcopy {
 class Fence {
  public:
   // Makes every block inaccessible. On failure none is; the message names the block that failed, and a
-  // block that could not be made accessible again. Takes microseconds a GiB for a block on tmpfs, up to
-  // 40 ms a GiB for one whose pages cannot be moved away (guest_mapping.h).
+  // block that could not be made accessible again. Takes microseconds a GiB for a block on tmpfs, some
+  // 30 ms a GiB for one whose pages cannot be moved away (guest_mapping.h).
   static Result<Fence> Lay(std::span<const BlockTable::Block> blocks);
 
   // Makes readable and writable what is fenced of `blocks`, which are those that the VMM still has
@@ -39,11 +39,12 @@ class Fence {
     uint64_t block_id = 0;
     uint64_t size_bytes = 0;
     std::optional<uint64_t> moved;  // where its pages are; nothing: at their address
+    bool lost = false;              // not mapped any more, by a lift that failed
   };
 
   Fence() = default;
   static Result<Part> LayOne(const BlockTable::Block& block);
-  static Result<void> LiftOne(const BlockTable::Block& block, const Part& part);
+  static Result<void> LiftOne(const BlockTable::Block& block, Part& part);
 
   std::vector<Part> parts_;
 };

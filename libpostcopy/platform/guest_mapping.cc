@@ -43,17 +43,25 @@ constexpr uint64_t kUpperTableBytes = uint64_t{1} << 30;
 
 void* At(uint64_t address) { return reinterpret_cast<void*>(address); }
 
-// Address space of the size that lies in its tables as `address` does; inaccessible.
-Result<uint64_t> ReserveAlike(uint64_t address, uint64_t size_bytes) {
+// Where as much address space is free now, and lies in its tables as `address` does.
+Result<uint64_t> FindFreeAlike(uint64_t address, uint64_t size_bytes) {
   const uint64_t alike = size_bytes >= kUpperTableBytes ? kUpperTableBytes : kTableBytes;
   void* mapped = mmap(nullptr, size_bytes + alike, PROT_NONE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (mapped == MAP_FAILED) return ErrnoError(errno, "reserve address space for guest RAM");
+  if (mapped == MAP_FAILED) return ErrnoError(errno, "find address space for guest RAM");
+  munmap(mapped, size_bytes + alike);
   const uint64_t begin = reinterpret_cast<uint64_t>(mapped);
-  const uint64_t before = (address - begin) % alike;
-  if (before > 0) munmap(mapped, before);
-  if (before < alike) munmap(At(begin + before + size_bytes), alike - before);
-  return begin + before;
+  return begin + (address - begin) % alike;
+}
+
+// The file again, where its mapping has been lost.
+Result<void> MapAgain(const SharedMapping& mapping, int fixed) {
+  void* again = mmap(At(mapping.address), mapping.size_bytes, PROT_READ | PROT_WRITE,
+                     MAP_SHARED | fixed, mapping.file, static_cast<off_t>(mapping.file_offset));
+  if (again == At(mapping.address)) return {};
+  const int error = again == MAP_FAILED ? errno : EEXIST;  // a kernel that knows no NOREPLACE
+  if (again != MAP_FAILED) munmap(again, mapping.size_bytes);
+  return Error{ErrorCode::kIo, "map guest RAM again: " + ErrnoError(error, "mmap").message};
 }
 
 }  // namespace
@@ -84,40 +92,39 @@ Result<void> AllowAccess(uint64_t address, uint64_t size_bytes) {
 }
 
 Result<uint64_t> MoveAway(const SharedMapping& mapping) {
-  auto reserved = ReserveAlike(mapping.address, mapping.size_bytes);
-  if (!reserved.ok()) return reserved;
+  const auto free = FindFreeAlike(mapping.address, mapping.size_bytes);
+  if (!free.ok()) return free;
+  // Not MREMAP_FIXED, which would replace what another thread has mapped there since. Without it the
+  // address is a hint, and a range of several mappings is refused before anything has changed.
   void* moved = mremap(At(mapping.address), mapping.size_bytes, mapping.size_bytes,
-                       MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, At(*reserved));
-  if (moved == MAP_FAILED) {
-    const int error = errno;
-    // Whatever part of it has moved is still mapped at its address, too, and its content is the file's.
-    DropMoved(*reserved, mapping.size_bytes);
-    return ErrnoError(error, "move the pages of guest RAM");
-  }
+                       MREMAP_MAYMOVE | MREMAP_DONTUNMAP, At(*free));
+  if (moved == MAP_FAILED) return ErrnoError(errno, "move the pages of guest RAM");
+  const uint64_t moved_to = reinterpret_cast<uint64_t>(moved);
   auto forbidden = ForbidAccess(mapping.address, mapping.size_bytes);
-  if (forbidden.ok()) return reserved;
+  if (forbidden.ok()) return moved_to;
   // A part of it may be inaccessible. What has moved is in the file, too.
   Error error = forbidden.error();
   auto undone = AllowAccess(mapping.address, mapping.size_bytes);
   if (!undone.ok()) error.message += "; undoing that: " + undone.error().message;
-  DropMoved(*reserved, mapping.size_bytes);
+  DropMoved(moved_to, mapping.size_bytes);
   return error;
 }
 
 Result<void> MoveBack(const SharedMapping& mapping, uint64_t moved) {
-  // Also the look whether it is still there: what follows would replace whatever is.
+  // Also the look whether it is still there: what follows replaces whatever is.
   auto allowed = AllowAccess(mapping.address, mapping.size_bytes);
   if (!allowed.ok()) return allowed;
   if (mremap(At(moved), mapping.size_bytes, mapping.size_bytes, MREMAP_MAYMOVE | MREMAP_FIXED,
              At(mapping.address)) != MAP_FAILED) {
     return {};
   }
-  // It may have been unmapped before it failed.
-  void* again = mmap(At(mapping.address), mapping.size_bytes, PROT_READ | PROT_WRITE,
-                     MAP_SHARED | MAP_FIXED, mapping.file, static_cast<off_t>(mapping.file_offset));
-  if (again == MAP_FAILED) return ErrnoError(errno, "map guest RAM again");
+  // The kernel may have unmapped the range before it failed.
   DropMoved(moved, mapping.size_bytes);
-  return {};
+  return MapAgain(mapping, MAP_FIXED);
+}
+
+Result<void> MapLost(const SharedMapping& mapping) {
+  return MapAgain(mapping, MAP_FIXED_NOREPLACE);
 }
 
 void DropMoved(uint64_t moved, uint64_t size_bytes) { munmap(At(moved), size_bytes); }

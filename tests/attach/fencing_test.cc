@@ -90,6 +90,7 @@ TEST_F(FencingTest, AFencedBlockEndsWhoeverTouchesItAndItsContentStays) {
   ASSERT_TRUE(fence.ok());
   EXPECT_TRUE(fence->Has(Block(0).id));
   EXPECT_FALSE(fence->Has(Block(1).id));
+  EXPECT_EQ(CountMappings(), 3) << "its pages are elsewhere, untouched";
   EXPECT_EQ(SignalOfReading(memory_[0]), SIGSEGV);
   EXPECT_EQ(SignalOfReading(memory_[0] + kBytes - 1), SIGSEGV);
   EXPECT_EQ(SignalOfReading(memory_[1]), 0) << "a block that was not named";
@@ -98,6 +99,7 @@ TEST_F(FencingTest, AFencedBlockEndsWhoeverTouchesItAndItsContentStays) {
   EXPECT_EQ(content[0], std::byte{42}) << "read through the file";
   ASSERT_TRUE(fence->Lift(blocks).ok());
   EXPECT_TRUE(fence->IsEmpty());
+  EXPECT_EQ(CountMappings(), 2);
   EXPECT_EQ(memory_[0][0], 42);
   memory_[0][1] = 43;  // writable, too
 }
@@ -163,7 +165,8 @@ TEST_F(FencingTest, WithoutAddressSpaceItIsFencedAllTheSame) {
     setrlimit(RLIMIT_AS, &limit);
     const std::array blocks{Block(0)};
     auto fence = Fence::Lay(blocks);
-    if (!fence.ok() || SignalOfReading(memory_[0]) != SIGSEGV) _exit(1);
+    if (!fence.ok() || CountMappings() != 2) _exit(3);  // in place
+    if (SignalOfReading(memory_[0]) != SIGSEGV) _exit(1);
     _exit(fence->Lift(blocks).ok() && memory_[0][0] == 42 ? 0 : 2);
   }
   int status = 0;

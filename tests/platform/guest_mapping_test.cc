@@ -108,6 +108,20 @@ TEST_F(MovedMappingTest, WhatIsUnmappedMeanwhileIsNotMappedAgain) {
   DropMoved(*moved, kBytes);
 }
 
+TEST_F(MovedMappingTest, WhatIsLostIsMappedWhereNothingElseIs) {
+  EXPECT_FALSE(MapLost(mapping_).ok()) << "something is";
+  munmap(const_cast<char*>(memory_), kBytes);
+  ASSERT_TRUE(MapLost(mapping_).ok());
+  EXPECT_EQ(memory_[kBytes - 1], 42);
+}
+
+TEST_F(MovedMappingTest, ARangeOfSeveralMappingsIsRefusedAndStays) {
+  ASSERT_EQ(madvise(const_cast<char*>(memory_), kBytes / 2, MADV_DONTDUMP), 0);
+  ASSERT_FALSE(MoveAway(mapping_).ok());
+  EXPECT_EQ(FirstPresent(mapping_.address), mapping_.address + kBytes - kPage);
+  memory_[0] = 1;
+}
+
 TEST_F(MovedMappingTest, LockedMemoryIsLockedAfterwards) {
   // A sanitizer's mlock() locks nothing.
   if (syscall(SYS_mlock, memory_, kBytes) != 0) GTEST_SKIP() << "RLIMIT_MEMLOCK is less";

@@ -122,6 +122,31 @@ TEST_F(DestinationLossTest, RefusedWhileTheDestinationFetchesMemory) {
   ExpectTakenBack();
 }
 
+TEST_F(DestinationLossTest, RefusedWhereItIsHeardOfMeanwhileThatItRunsThere) {
+  LoseDestination();
+  world_.on_call = [&](const std::string& call) {
+    if (call != "destination query") return;
+    Progress there;
+    there.state = SessionState::kRunning;
+    destination_.figures = there;
+    (void)relocator_->Stats("web1");
+  };
+  ExpectRefused("there:7700 has just said that the VM runs there");
+  EXPECT_FALSE(world_.source_runs);
+  EXPECT_TRUE(store_->ReadAll("web1")->readable.back().ran_there);
+}
+
+TEST_F(DestinationLossTest, AGuestThatIsResumedOverAnotherConnectionHasItsSettings) {
+  description_.emptied_at_end = {"mem0"};
+  LoseDestination();
+  failures_["vmm resume"] = absl::UnavailableError("the connection has ended");
+  EXPECT_FALSE(relocator_->DestinationLost("web1").ok());
+  EXPECT_THAT(world_.Calls(), testing::Not(testing::Contains("vmm adopt mem0")));
+  failures_.erase("vmm resume");
+  EXPECT_EQ(relocator_->Recover("web1")->owner, "source");
+  EXPECT_THAT(world_.Calls(), testing::Contains("vmm adopt mem0"));
+}
+
 TEST_F(DestinationLossTest, WhatIsTakenBackIsNotEndedByAWordThatCameLate) {
   LoseDestination();
   world_.on_call = [&](const std::string& call) {

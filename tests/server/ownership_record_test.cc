@@ -66,7 +66,11 @@ TEST(OwnershipRecordTest, AllOfTheLineFitsIntoIt) {
   record.mark = OwnershipMark::kIncomplete;
   record.allocated_bytes = ~uint64_t{0};
   record.run = record.to_resume = record.ran_there = false;  // longer than true
-  EXPECT_EQ(FormatOwnershipLine(record, ~uint64_t{0}).size(), kOwnershipLineBytes);
+  const auto content = FormatOwnershipFile(record, ~uint64_t{0});
+  ASSERT_TRUE(content.has_value());
+  const ParsedOwnership parsed = ParseOwnershipFile(*content);
+  EXPECT_EQ(parsed.record, record);
+  EXPECT_EQ(parsed.sequence, ~uint64_t{0});
 }
 
 TEST(OwnershipRecordTest, AFileIsTwoCopiesOfWholeBlocks) {

@@ -50,8 +50,11 @@ absl::StatusOr<RecoveryReport> LostSessions::Recover(const std::string& vm) {
   const OwnershipRecord& last = *governing;
   switch (last.mark) {
     case OwnershipMark::kRolledBack:
-      return RecoveryReport{SessionState::kRolledBack, "source",
-                            absl::StrCat("VM ", vm, " stayed here; nothing needs to be recovered")};
+      return RecoveryReport{
+          SessionState::kRolledBack, "source",
+          last.to_resume && !HasEnded(last.vmm)
+              ? absl::StrCat("VM ", vm, " stays here and is yet to be resumed: ", WhyNot(vm, last.vmm.pid))
+              : absl::StrCat("VM ", vm, " stayed here; nothing needs to be recovered")};
     case OwnershipMark::kOwner:
       if (StayedAtSource(last)) {
         return RecoveryReport{SessionState::kRolledBack, "source",

@@ -88,8 +88,8 @@ class Relocations {
                                                  SourceLostAction action) = 0;
   // At the source: takes back a VM whose destination is gone for good. What was done, in words.
   // REQUIRES: the VM has not run there, and never will.
-  //   kFailedPrecondition  the destination has run it or is not out of reach, or it is known who owns the
-  //                        VM; nothing has changed
+  //   kFailedPrecondition  the destination has run it, is not out of reach or fetches memory, or it is known
+  //                        who owns the VM; nothing has changed
   virtual absl::StatusOr<std::string> DestinationLost(const std::string& vm) = 0;
   virtual absl::Status Release(const std::string& vm) = 0;
   virtual absl::StatusOr<RecoveryReport> Recover(const std::string& vm) = 0;

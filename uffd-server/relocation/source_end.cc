@@ -21,6 +21,7 @@ absl::Status SourceSession::OnArrived(const Progress& figures) {
     return absl::FailedPreconditionError(
         absl::StrCat("arrived: the session is ", std::string(Name(status_.state()))));
   }
+  if (status_.state() == SessionState::kCommitted) return absl::OkStatus();
   if (!Decide(Decision::kArrived)) {
     return absl::FailedPreconditionError(
         absl::StrCat("arrived: an operator of the source has taken VM ", options_.vm, " back"));
@@ -35,7 +36,6 @@ absl::Status SourceSession::OnArrived(const Progress& figures) {
     progress.stopped_at_us = mine.stopped_at_us;
     progress.downtime_ms = mine.downtime_ms;
   });
-  if (status_.state() == SessionState::kCommitted) return absl::OkStatus();
   // In this order: a daemon that finds the record written has nothing left to let go.
   LetGo();
   const absl::Status recorded = Write(OwnershipMark::kCommitted);
@@ -75,10 +75,8 @@ void SourceSession::FreeMonitor() {
 absl::Status SourceSession::Release() {
   Turn::Holder turn(turn_);
   if (record_.process.HasEnded()) return absl::OkStatus();
-  if (vmm_ == nullptr) {
-    auto vmm = parts_.connect_vmm(record_);
-    if (!vmm.ok()) return Prefixed(absl::StrCat("end the VMM of ", options_.vm), vmm.status());
-    UseVmm(*std::move(vmm));
+  if (auto connected = ConnectVmm(); !connected.ok()) {
+    return Prefixed(absl::StrCat("end the VMM of ", options_.vm), connected);
   }
   // Behind a fence QEMU could not empty its RAM file.
   if (vmm_->EmptiesMemoryAtEnd()) {
@@ -93,6 +91,9 @@ absl::Status SourceSession::Release() {
     return absl::DeadlineExceededError(
         absl::StrCat("end the VMM of ", options_.vm, ": process ", record_.pid(), " lives on"));
   }
+  status_.Update([](Progress& progress) {
+    if (progress.state == SessionState::kCommitted) progress.error.clear();  // that it could not be ended
+  });
   return absl::OkStatus();
 }
 

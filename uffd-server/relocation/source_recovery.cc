@@ -244,12 +244,15 @@ absl::StatusOr<std::string> SourceSession::DestinationLost() {
   }
   if (!Decide(Decision::kTakenBack)) {
     return absl::FailedPreconditionError(absl::StrCat(
-        doing, ": ", options_.destination, " has said just now that all of its memory is there"));
+        doing, ": ", options_.destination, " has just said that the VM runs there"));
   }
   // Before the guest runs here: what the destination's disk says later must not count.
   if (const absl::Status recorded = WriteToBeResumed(); !recorded.ok()) {
-    absl::MutexLock lock(&mutex_);
-    decision_.reset();
+    // It may be there all the same, and must not count once the destination is asked again.
+    if (Write(OwnershipMark::kHandedOver).ok()) {
+      absl::MutexLock lock(&mutex_);
+      decision_.reset();
+    }
     return Prefixed(absl::StrCat(doing, ": it stays stopped here"), recorded);
   }
   spdlog::warn("session {}, vm {}, an operator has given {} up ({})", session_text_, options_.vm,
@@ -260,12 +263,17 @@ absl::StatusOr<std::string> SourceSession::DestinationLost() {
   return Prefixed(doing, resumed);
 }
 
+absl::Status SourceSession::ConnectVmm() {
+  if (vmm_ != nullptr) return absl::OkStatus();
+  auto vmm = parts_.connect_vmm(record_);
+  if (!vmm.ok()) return vmm.status();
+  UseVmm(*std::move(vmm));
+  if (stopped_) vmm_->AdoptEmptiedAtEnd(emptied_at_end_);
+  return absl::OkStatus();
+}
+
 absl::Status SourceSession::ResumeHere() {
-  if (vmm_ == nullptr) {
-    auto vmm = parts_.connect_vmm(record_);
-    if (!vmm.ok()) return vmm.status();
-    UseVmm(*std::move(vmm));
-  }
+  if (auto connected = ConnectVmm(); !connected.ok()) return connected;
   // A guest that runs behind the fence would end its VMM.
   if (auto lifted = LiftFence(); !lifted.ok()) return lifted;
   const absl::Status resumed = vmm_->ResumeSource(was_running_);
@@ -310,6 +318,15 @@ RecoveryReport SourceSession::Recover() {
                                  std::string(Name(state)), "; nothing needs to be recovered");
     return report;
   }
+  {
+    absl::MutexLock lock(&mutex_);
+    if (decision_ == Decision::kTakenBack) {
+      return {state, "unknown",
+              absl::StrCat("VM ", options_.vm, " stays stopped here: an operator has given ",
+                           options_.destination, " up, and that could not be recorded; say `postcopyctl "
+                           "destination-lost ", options_.vm, " --resume` again")};
+    }
+  }
   const auto recorded = destination_->Query(session_text_);
   if (!recorded.ok()) {
     return {state, "unknown",
@@ -320,7 +337,7 @@ RecoveryReport SourceSession::Recover() {
                          fenced_ ? "): it is fenced, so that would end it" : "): that could run it twice")};
   }
   if (*recorded == RecordedOutcome::kOwner || *recorded == RecordedOutcome::kCommitted) {
-    may_have_run_there_ = true;
+    NoteRanThere();
     // Its word is to last here, too: the record may have been written in part only.
     const absl::Status recorded_here = Write(OwnershipMark::kHandedOver);
     if (!recorded_here.ok()) {

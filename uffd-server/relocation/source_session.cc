@@ -223,7 +223,7 @@ absl::Status SourceSession::RecordHandOver() {
 }
 
 void SourceSession::NoteResumed(const Resumed& resumed) {
-  if (!may_have_run_there_.exchange(true)) RecordThatItRanThere();
+  NoteRanThere();
   const auto now = std::chrono::steady_clock::now();
   std::optional<double> downtime_ms;
   {
@@ -354,9 +354,18 @@ void SourceSession::RecordThatItRanThere() {
   if (!written.ok()) spdlog::warn("session {}, {}", session_text_, written.ToString());
 }
 
+void SourceSession::NoteRanThere() {
+  {
+    absl::MutexLock lock(&mutex_);  // Decide() looks at it
+    if (may_have_run_there_.exchange(true)) return;
+  }
+  RecordThatItRanThere();
+}
+
 bool SourceSession::Decide(Decision decision) {
   absl::MutexLock lock(&mutex_);
   if (decision_.has_value()) return *decision_ == decision;
+  if (decision == Decision::kTakenBack && may_have_run_there_) return false;
   decision_ = decision;
   return true;
 }
@@ -376,6 +385,7 @@ Progress SourceSession::Snapshot() {
     EndAsThere(theirs->error);
     mine.state = status_.state();
   }
+  if (theirs->state == SessionState::kRunning) NoteRanThere();
   // Where the answer to the hand-over was lost.
   if (theirs->state == SessionState::kRunning && !mine.downtime_ms.has_value() &&
       theirs->after_switch_ms.value_or(-1) >= 0 && *theirs->after_switch_ms < kLongestMs) {

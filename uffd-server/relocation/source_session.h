@@ -61,8 +61,8 @@ class SourceSession {
   absl::Status Hurry();
   // Takes the VM back from a destination that is out of reach for good. What was done, in words.
   // REQUIRES: it has not run the VM, and never will.
-  //   kFailedPrecondition  it has run the VM, it answers, it is known who owns the VM, or the switch is still
-  //                        under way; nothing has changed
+  //   kFailedPrecondition  it has run the VM, it answers or fetches memory, it is known who owns the VM, or the
+  //                        switch is still under way; nothing has changed
   //   others               the VM stays stopped here; where it could not be resumed that is tried again
   absl::StatusOr<std::string> DestinationLost();
   // Lets a VMM that was kept after commit go.
@@ -152,6 +152,8 @@ class SourceSession {
     vmm_ = std::move(vmm);
     view_.Show(vmm_);
   }
+  // A connection to the VMM, if it has none, that knows what an earlier one has changed there.
+  absl::Status ConnectVmm();
   OwnershipRecord RecordOf(OwnershipMark mark) const;
   absl::Status Write(OwnershipMark mark) ABSL_LOCKS_EXCLUDED(record_mutex_);
   absl::Status Write(const OwnershipRecord& record) ABSL_LOCKS_EXCLUDED(record_mutex_);
@@ -159,8 +161,10 @@ class SourceSession {
   absl::Status WriteToBeResumed();
   // Into the record, while that says *handed over*: after a restart, too, nobody takes it back from there.
   void RecordThatItRanThere() ABSL_LOCKS_EXCLUDED(record_mutex_);
+  // The destination has said that it runs there, or that it owns it.
+  void NoteRanThere() ABSL_LOCKS_EXCLUDED(mutex_, record_mutex_);
   // Which of two words that exclude each other counts: that all has arrived, or an operator's that the
-  // destination is lost. False: the other one came first.
+  // destination is lost before it ran there. False: the other one came first, or it did.
   enum class Decision { kArrived, kTakenBack };
   bool Decide(Decision decision) ABSL_LOCKS_EXCLUDED(mutex_);
   // kResourceExhausted: no thread could be made.

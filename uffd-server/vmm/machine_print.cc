@@ -160,7 +160,7 @@ void AddMemoryDevices(const Json& devices, Values& values) {
 }
 
 // How large the guest sees its disks: of images that have changed places, or of another machine, this
-// is what QEMU tells. A device without a name of its own goes by its drive's.
+// is what QEMU tells. Of devices that have a name of their own: drives may be named as a host likes.
 void AddDisks(const Json& block, Values& values) {
   constexpr std::string_view kNamed = "/machine/peripheral/";
   for (const Json& drive : block) {
@@ -169,10 +169,8 @@ void AddDisks(const Json& block, Values& values) {
     std::string name = StringAt(drive, "qdev");
     if (name.starts_with(kNamed)) {
       name = name.substr(kNamed.size(), name.find('/', kNamed.size()) - kNamed.size());
-    } else if (name.starts_with("/")) {
-      name = StringAt(drive, "device");
     }
-    if (!name.empty()) values[absl::StrCat(std::string(kDiskPrefix), name, ": size")] = TextOf(size) + " bytes";
+    if (!name.empty() && !name.starts_with("/")) values[absl::StrCat(std::string(kDiskPrefix), name, ": size")] = TextOf(size) + " bytes";
   }
 }
 
@@ -314,6 +312,8 @@ std::vector<std::string> PrintChanges(const MachinePrint& before, const MachineP
   for (const MachineProperty& property : now) {
     const MachineProperty* old = Find(before, property.name);
     if (!matters(property) || (old != nullptr && *old == property)) continue;
+    // A medium that has been put in, or taken out below.
+    if (old == nullptr && property.name.starts_with(kDiskPrefix)) continue;
     // Of a device that has come one property is enough.
     if (old == nullptr && property.name.starts_with(kDevicePrefix) &&
         !absl::EndsWith(property.name, ": type")) {
@@ -325,7 +325,10 @@ std::vector<std::string> PrintChanges(const MachinePrint& before, const MachineP
                                               property.value));
   }
   for (const MachineProperty& property : before) {
-    if (!matters(property) || Find(now, property.name) != nullptr) continue;
+    if (!matters(property) || Find(now, property.name) != nullptr ||
+        property.name.starts_with(kDiskPrefix)) {
+      continue;
+    }
     if (property.name.starts_with(kDevicePrefix) && !absl::EndsWith(property.name, ": type")) {
       continue;
     }
