@@ -10,7 +10,7 @@
 namespace postcopy {
 namespace {
 
-constexpr std::chrono::milliseconds kSettingsLimit{1'000};  // one answer
+constexpr std::chrono::milliseconds kLoadSettingsLimit{1'000};  // one answer
 
 bool IsArmedFor(const VmRecord& vm, const OwnershipRecord& record) {
   return vm.arming.has_value() && vm.arming->session_id == record.session;
@@ -143,7 +143,7 @@ absl::Status LostSessions::ResumeSource(const OwnershipRecord& record) {
       // The earlier daemon may have ended between its settings and the stop.
       if (IdentityOf(*vm) != record.vmm) break;
       if ((*vmm)->EmptiesMemoryAtEnd()) resumed = (*vmm)->RestoreSettings();
-      if (resumed.ok()) resumed = (*vmm)->EndLoadSettings(kSettingsLimit);
+      if (resumed.ok()) resumed = (*vmm)->EndLoadSettings(kLoadSettingsLimit);
       break;
     default: resumed = (*vmm)->ResumeSource(record.run);
   }
@@ -315,7 +315,7 @@ absl::Status LostSessions::EndLoadSettings(const OwnershipRecord& record) {
   }
   if (!vm.ok()) return vm.status();
   auto vmm = parts_.connect_vmm(*vm);
-  return vmm.ok() ? (*vmm)->EndLoadSettings(kSettingsLimit) : vmm.status();
+  return vmm.ok() ? (*vmm)->EndLoadSettings(kLoadSettingsLimit) : vmm.status();
 }
 
 // The record may have been written before the VMM had come back to this daemon.
