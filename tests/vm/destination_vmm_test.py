@@ -167,6 +167,18 @@ class Disk(OwnershipTest):
                 status = checker.wait_full_passes(self.stage.network, self.config.guest.address, 1)
                 self.assertEqual(status.errors, 0)
 
+    def test_a_dirty_bitmap_that_its_owner_has_migrate_arrives(self):
+        with self.vms_with_disks() as vms:
+            for vm in vms.values():
+                vm.qmp.command("migrate-set-capabilities", **{"capabilities": [
+                    {"capability": "dirty-bitmaps", "state": True}]})
+            vms["a"].qmp.command("block-dirty-bitmap-add", **{"node": "d0", "name": "b0"})
+            ended = self.stage.relocate()
+            self.assertEqual(ended.code, OK, ended.message)
+            nodes = vms["b"].qmp.command("query-named-block-nodes")
+            names = [bitmap["name"] for node in nodes for bitmap in node.get("dirty-bitmaps", ())]
+            self.assertEqual(names, ["b0"])
+
     @contextlib.contextmanager
     def lock_of_another(self):
         """Another process's lock on host b's disk, by which QEMU cannot write it."""

@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
 #include "core/session_id.h"
 #include "relocation/fault_plan.h"
 #include "relocation/own_addresses.h"
@@ -93,17 +94,11 @@ class Turn {
  public:
   class Holder {
    public:
-    explicit Holder(Turn& turn) : turn_(turn) {
-      absl::MutexLock lock(&turn_.mutex_);
-      const auto free = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(turn_.mutex_) { return !turn_.taken_; };
-      turn_.mutex_.Await(absl::Condition(&free));
-      turn_.taken_ = true;
-    }
     // Waits for `limit` at most.
-    Holder(Turn& turn, std::chrono::milliseconds limit) : turn_(turn) {
+    explicit Holder(Turn& turn, absl::Duration limit = absl::InfiniteDuration()) : turn_(turn) {
       absl::MutexLock lock(&turn_.mutex_);
       const auto free = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(turn_.mutex_) { return !turn_.taken_; };
-      holds_ = turn_.mutex_.AwaitWithTimeout(absl::Condition(&free), absl::FromChrono(limit));
+      holds_ = turn_.mutex_.AwaitWithTimeout(absl::Condition(&free), limit);
       if (holds_) turn_.taken_ = true;
     }
     ~Holder() {
@@ -118,7 +113,7 @@ class Turn {
 
    private:
     Turn& turn_;
-    bool holds_ = true;
+    bool holds_;
   };
 
  private:

@@ -11,7 +11,7 @@ namespace {
 using std::chrono::milliseconds;
 
 // An operator's command waits so long for another operation of the session.
-constexpr milliseconds kTurnLimit{5'000};
+constexpr absl::Duration kTurnLimit = absl::Seconds(5);
 
 }  // namespace
 
