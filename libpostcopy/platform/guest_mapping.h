@@ -41,13 +41,14 @@ struct SharedMapping {
 // ForbidAccess() by another way, whose time does not grow with the pages that are present: the page
 // tables go to another address of this process as they are (mremap with MREMAP_DONTUNMAP; Linux 5.13
 // for a shared mapping), and what stays is made inaccessible, empty. Returns the other address, the
-// caller's to give to MoveBack() or DropMoved(); nobody touches it. Fails where the kernel does not do it: an
+// caller's to give to MoveBack() or DropMoved(); no code reads or writes there. Fails where the kernel does not do it: an
 // older one, address space that is limited or used up, a range that is not one mapping. Everything is
 // as it was then, unless the message says otherwise; a lock of the pages (mlock) may be lost.
 Result<uint64_t> MoveAway(const SharedMapping& mapping);
-// Undoes that, with what was set for the mapping (mlock, madvise) but for a userfaultfd's registration;
-// `moved` is nobody's afterwards unless it returns kNotFound. Where the kernel refuses, the file is mapped
-// anew: the content is the same, each page is a minor fault, what was set is lost.
+// Undoes that, with what was set for the mapping (mlock, madvise) but for a userfaultfd's
+// registration. The caller gives up `moved`, unless this returns kNotFound. Where the kernel refuses,
+// MoveBack() maps the file again: the content is the same, each page is a minor fault, what was set is
+// lost.
 //   kNotFound  a part of the range is not mapped any more; nothing has changed
 //   kIo        the range is not mapped any more, and is to be by MapLost()
 Result<void> MoveBack(const SharedMapping& mapping, uint64_t moved);

@@ -13,7 +13,7 @@ namespace {
 // A list waits so long for each of the two answers of a session's VMM.
 constexpr std::chrono::milliseconds kBusyGuestLimit{250};
 
-// After so long no further host is asked how much memory it is owed; one is asked for 2 s at most.
+// After this time Owed() queries no further host for its figures; one query takes 2 s at most.
 constexpr std::chrono::seconds kOwedFiguresLimit{2};
 
 // Of a source: memory is needed of it by a VM that runs elsewhere, or may.
@@ -41,7 +41,7 @@ std::vector<VmSummary> Relocator::List() {
     const bool shown = !place.Empty() && (place.Busy() || !place.HasVmmEnded());
     if (shown) {
       vm.in_session = true;
-      // Nobody else is asked: another host may not answer.
+      // List() does not query the other host, which may not answer.
       vm.progress = place.source != nullptr ? place.source->OwnProgress()
                                             : place.destination->Snapshot();
     }

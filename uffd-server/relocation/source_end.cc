@@ -55,7 +55,7 @@ void SourceSession::LetGo() {
   const absl::Status released = Release();
   if (released.ok()) return;
   spdlog::warn("vm {}, {}", options_.vm, released.ToString());
-  // The session ends all the same: nothing of it is wanted any more, and nobody else would say so.
+  // The session ends all the same, so this is where the operator sees that the VMM lives on.
   status_.Update([&](Progress& progress) {
     progress.error = absl::StrCat("its VMM here (process ", record_.pid(), ") could not be ended: ",
                                   std::string(released.message()), "; `postcopyctl release ",

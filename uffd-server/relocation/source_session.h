@@ -159,7 +159,7 @@ class SourceSession {
   absl::Status Write(const OwnershipRecord& record) ABSL_LOCKS_EXCLUDED(record_mutex_);
   // *Rolled back*, before the VM is resumed: a daemon that is started again resumes it.
   absl::Status WriteToBeResumed();
-  // Into the record, while that says *handed over*: after a restart, too, nobody takes it back from there.
+  // Adds it to the record while that says *handed over*, so that the next daemon refuses destination-lost, too.
   void RecordThatItRanThere() ABSL_LOCKS_EXCLUDED(record_mutex_);
   // The destination has said that it runs there, or that it owns it.
   void NoteRanThere() ABSL_LOCKS_EXCLUDED(mutex_, record_mutex_);

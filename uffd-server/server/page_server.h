@@ -83,7 +83,7 @@ class PageServer {
   void Remove(const SessionId& id);
   // Whether somebody is connected for the session.
   bool HasLanes(const SessionId& id) ABSL_LOCKS_EXCLUDED(mutex_);
-  // As Remove(), but whoever asks for the session later is told `cause` instead of that there is none.
+  // As Remove(), but a later lane of the session is refused with `cause` instead of "no such session".
   // Remove() forgets that, too.
   void Withdraw(const SessionId& id, std::string cause) ABSL_LOCKS_EXCLUDED(mutex_);
   // Where it listens, with the ports that were chosen.

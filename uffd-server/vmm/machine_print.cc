@@ -170,7 +170,8 @@ void AddDisks(const Json& block, Values& values) {
     if (name.starts_with(kNamed)) {
       name = name.substr(kNamed.size(), name.find('/', kNamed.size()) - kNamed.size());
     }
-    if (!name.empty() && !name.starts_with("/")) values[absl::StrCat(std::string(kDiskPrefix), name, ": size")] = TextOf(size) + " bytes";
+    if (name.empty() || name.starts_with("/")) continue;
+    values[absl::StrCat(std::string(kDiskPrefix), name, ": size")] = TextOf(size) + " bytes";
   }
 }
 

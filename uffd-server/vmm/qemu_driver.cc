@@ -82,7 +82,7 @@ absl::StatusOr<GuestState> QemuDriver::QueryState() {
 }
 
 absl::StatusOr<std::string> QemuDriver::QueryStateText(std::chrono::milliseconds limit) {
-  // Asked again and again, a VMM that is silent would have ever more to answer before the next command.
+  // Repeated queries would pile up in the monitor of a silent VMM and delay the next command.
   if (qmp_->OwesAnAnswer()) {
     return Fail(absl::StatusCode::kDeadlineExceeded, "query the guest's state",
                 "an earlier command has not been answered yet");

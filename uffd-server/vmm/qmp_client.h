@@ -70,7 +70,7 @@ class QmpClient {
   // Sends the command and waits for its answer: the "return" member. `arguments` is an object.
   absl::StatusOr<Json> Command(std::string_view command, Json arguments,
                                std::chrono::milliseconds timeout);
-  // A command that nobody waits for any more has not been answered yet.
+  // The VMM has not yet answered a command whose caller has timed out.
   bool OwesAnAnswer() const;
   // getfd: gives QEMU a duplicate of `fd`, which stays the caller's, under the name `fd_name` of
   // this monitor. A later "fd:<fd_name>" in a command uses it up.
@@ -123,7 +123,7 @@ class QmpClient {
   uint64_t last_id_ POSTCOPY_GUARDED_BY(mutex_) = 0;
   // Commands that somebody waits for; an answer to any other id is dropped.
   std::map<uint64_t, std::optional<Json>> waiting_ POSTCOPY_GUARDED_BY(mutex_);
-  std::set<uint64_t> unanswered_ POSTCOPY_GUARDED_BY(mutex_);  // nobody waits for them any more
+  std::set<uint64_t> unanswered_ POSTCOPY_GUARDED_BY(mutex_);  // ids of commands whose caller has timed out
   struct QueuedEvent {
     QmpEvent event;
     size_t message_bytes;
